@@ -1,0 +1,104 @@
+# Two commands do everything, set-up included:
+#
+#   make demo      the main job: a read that is held back until it is right
+#   make test      format, lint, types, and the tests against the installed package
+#
+# More:
+#   make deep      the property tests with many more examples
+#   make test-all  the tests under every Python of 3.11, 3.12, 3.13 found here
+#   make bench     measurements against floors and peers, in the same run
+#   make docs      the documentation as pages, in build/docs
+#   make format    write the format that `make test` asks for
+#   make dev       install src/ editable in .venv, for work with .venv/bin/pytest
+#   make clean     remove all that make has made
+#
+# It needs only make and a Python of at least 3.11 (PYTHON=... chooses one).
+
+VENV := .venv
+VENV_COSE := .venv-cose
+BIN := $(VENV)/bin
+WORKERS := 2
+TESTS :=
+PROBE := import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON = $(eval PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c '$(PROBE)' >/dev/null 2>&1 && { echo "$$p"; break; }; done))$(PYTHON)
+
+PIP := -m pip --disable-pip-version-check --quiet --quiet
+SOURCES := pyproject.toml README.md LICENSE $(shell find src -not -name '*.pyc' -not -name __pycache__)
+export CAUSAL_COSE_PYTHON := $(CURDIR)/$(VENV_COSE)/bin/python
+
+.PHONY: setup install demo test check unit deep test-all bench docs format dev clean
+
+setup: $(VENV)/.tools $(VENV_COSE)/.tools install
+
+# A stamp is older than what it was made from: only then is it made again.
+$(VENV)/.tools: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Needs Python 3.11 or newer, with venv and sqlite3 (Debian: the package python3-venv). make PYTHON=/path/to/python chooses one." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version): a minute or two, once."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python $(PIP) install --constraint constraints.txt --upgrade pip
+	@$(BIN)/python $(PIP) install --constraint constraints.txt \
+		--group build --group test --group lint --group bench
+	@touch $@
+
+$(VENV_COSE)/.tools: constraints-cose.txt
+	@test -x $(VENV_COSE)/bin/python || "$(PYTHON)" -m venv $(VENV_COSE)
+	@$(VENV_COSE)/bin/python $(PIP) install --constraint constraints-cose.txt --upgrade pip
+	@$(VENV_COSE)/bin/python $(PIP) install --constraint constraints-cose.txt pycose
+	@touch $@
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: $(VENV)/.tools constraints.txt $(SOURCES)
+	@echo "Installing the package into $(VENV), as a built wheel."
+	@rm -rf $(VENV)/wheel
+	@$(BIN)/python $(PIP) wheel --no-build-isolation --no-deps --wheel-dir $(VENV)/wheel .
+	@$(BIN)/python $(PIP) uninstall --yes causal-tokens
+	@$(BIN)/python $(PIP) install --constraint constraints.txt "$$(echo $(VENV)/wheel/*.whl)[cli]"
+	@touch $@
+
+demo: install
+	@$(BIN)/causal demo
+
+test: setup check unit
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+unit: setup
+	CAUSAL_INSTALLED=1 $(BIN)/pytest --numprocesses $(WORKERS) $(TESTS)
+
+deep: setup
+	CAUSAL_INSTALLED=1 HYPOTHESIS_PROFILE=deep $(BIN)/pytest --numprocesses $(WORKERS) --timeout 0 $(TESTS)
+
+test-all:
+	@for version in 3.11 3.12 3.13; do \
+		python=""; \
+		for p in "python$$version" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/"$$version".*/bin/python; do \
+			"$$p" -c '$(PROBE)' >/dev/null 2>&1 && { python="$$p"; break; }; \
+		done; \
+		test -n "$$python" || { echo "== Python $$version: not found here"; continue; }; \
+		echo "== Python $$version"; \
+		$(MAKE) --no-print-directory unit VENV=".venv-$$version" PYTHON="$$python" || exit 1; \
+	done
+
+bench: setup
+	@$(BIN)/python -m benches
+
+docs: install
+	@$(BIN)/python $(PIP) install --constraint constraints.txt --group docs
+	$(BIN)/sphinx-build --fail-on-warning docs build/docs
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dev: setup
+	@rm -f $(VENV)/.installed
+	@$(BIN)/python $(PIP) install --no-build-isolation --no-deps --editable .
+
+clean:
+	rm -rf .venv* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
