@@ -119,7 +119,7 @@ def encode_changes(changes: Mapping[str, bytes | None]) -> bytes:
 def decode_changes(data: bytes) -> dict[str, bytes | None]:
     """Undo `encode_changes`; only its very output is accepted. Raises: StoreError."""
     try:
-        found: dict[str, bytes | None] = cbor2.loads(data, max_depth=2)
+        found: Any = cbor2.loads(data, max_depth=2)
         strict = isinstance(found, dict) and encode_changes(found) == data
         if strict and all(v is None or isinstance(v, bytes) for v in found.values()):
             return {check_key(k): v for k, v in found.items()}
@@ -138,7 +138,7 @@ def next_stamp(clock_now: int, *stamps: int) -> int:
 
     Raises: StoreError when the stamps are exhausted: a clock was millennia ahead.
     """
-    stamp = max(clock_now, *(s + 1 for s in stamps))
+    stamp = max((clock_now, *(s + 1 for s in stamps)))
     if stamp > MAX_STAMP:
         raise StoreError(f"conflict stamps are exhausted at {stamp}: a clock was millennia ahead")
     return stamp
