@@ -1,0 +1,79 @@
+"""Every Python example of README.md and docs/ runs, and prints what the page says it prints.
+
+The convention is in CONTRIBUTING.md: a fence marked `output` holds all that was printed since the page's last such
+fence; `...` stands for what differs from run to run. Examples of one page share their names, from top to bottom.
+"""
+
+import contextlib
+import io
+from doctest import ELLIPSIS, OutputChecker
+from pathlib import Path
+
+import pytest
+from sybil import Document, Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def check_output(example: Example) -> str | None:
+    """Compare a fence with what was printed since the last one."""
+    printed = example.namespace.pop("__printed__", "")
+    if OutputChecker().check_output(example.parsed, printed, ELLIPSIS):
+        return None
+    return f"the page shows:\n{example.parsed}\nthe example printed:\n{printed}"
+
+
+def run_page(path: Path) -> int:
+    """Run a page's examples in the current directory, and count them."""
+    document: Document = Sybil(
+        parsers=[PythonCodeBlockParser(), CodeBlockParser("output", check_output), SkipParser()],
+    ).parse(path)
+    ran = 0
+    for example in document.examples():
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            example.evaluate()
+        document.namespace["__printed__"] = document.namespace.get("__printed__", "") + printed.getvalue()
+        ran += 1
+    assert not document.namespace.get("__printed__"), f"{path}: an example prints more than the page shows"
+    return ran
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page(page)
+
+
+PAGE = """
+```python
+who = "us"
+print("covered: waited", 48, "ms at", who)
+```
+
+```output
+covered: waited ... ms at us
+```
+"""
+
+
+def test_a_page_that_tells_the_truth_passes(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(PAGE)
+    assert run_page(tmp_path / "page.md") == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        pytest.param(PAGE.replace("at us\n```", "at eu\n```"), "the page shows", id="wrong output"),
+        pytest.param(PAGE.partition("```output")[0], "prints more", id="output not shown"),
+        pytest.param(PAGE + "\n```output\nand more\n```\n", "the page shows", id="output never printed"),
+        pytest.param(PAGE + "\n```python\nassert who == 'eu', who\n```\n", "us", id="failing example"),
+    ],
+)
+def test_a_page_that_does_not_is_found(page: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(page)
+    with pytest.raises(AssertionError, match=complaint):
+        run_page(tmp_path / "page.md")

@@ -1,0 +1,36 @@
+"""The package under test is the one that a user installs."""
+
+import os
+import sys
+import sysconfig
+from importlib.metadata import files, metadata, version
+from pathlib import Path
+
+import pytest
+
+import causal
+
+
+@pytest.mark.skipif(not os.environ.get("CAUSAL_INSTALLED"), reason="only `make test` promises an installed package")
+def test_the_installed_package_is_tested() -> None:
+    assert Path(causal.__file__).is_relative_to(sysconfig.get_path("purelib"))
+    assert str(Path(__file__).parent.parent / "src") not in sys.path
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert causal.__version__ == version("causal-tokens")
+
+
+@pytest.mark.skipif(not os.environ.get("CAUSAL_INSTALLED"), reason="an editable install lists no files of its own")
+def test_the_wheel_ships_types_and_licence_and_nothing_else() -> None:
+    listed = {str(path) for path in files("causal-tokens") or ()}
+    assert "causal/py.typed" in listed
+    assert any(path.endswith("licenses/LICENSE") for path in listed)
+    assert {path.partition("/")[0] for path in listed} - {"..", "causal"} == {
+        f"causal_tokens-{causal.__version__}.dist-info"
+    }
+
+
+def test_importing_the_package_needs_only_what_it_requires() -> None:
+    required = [line for line in metadata("causal-tokens").get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert sorted(line.split(">=")[0] for line in required) == ["attrs", "cbor2", "cryptography"]
