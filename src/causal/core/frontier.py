@@ -1,0 +1,472 @@
+"""Positions, frontiers and watermarks: what a session demands and what a server has applied.
+
+Owns the semilattice (join, order), the verdicts and the compaction of one frontier. Knows nothing of tokens,
+time or endpoints: whoever compacts says until when a leader mark holds.
+
+A frontier has three parts, each a semilattice of its own, joined part by part:
+
+* entries: `(shard, origin) -> offset`, "everything up to here";
+* floors: `store -> offset`, "every live origin of every shard of this store, up to here" (clock offsets only);
+* marks: `store -> LeaderMark`, "the shards of this store that the mark does not list: at the leader only, until T".
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+
+import attrs
+
+from causal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
+
+MAX_SHARD: Final = 2**32 - 1
+MAX_ORIGIN: Final = 2**32 - 1
+MAX_OFFSET: Final = 2**64 - 1
+MAX_STORE: Final = 2**16 - 2
+EVERY_STORE: Final = 2**16 - 1
+"""The store number that no store may have: a leader mark under it covers every store, known here or not."""
+FOREVER: Final = 2**63 - 1
+"""The `until` of a leader mark that does not lapse."""
+
+
+def pack(shard: int, origin: int) -> int:
+    """Pack (shard, origin) into the int that keys `Frontier.entries`: hashing one int is what keeps joins fast."""
+    return shard << 32 | origin
+
+
+def unpack(key: int) -> tuple[int, int]:
+    """Undo `pack`."""
+    return key >> 32, key & 0xFFFFFFFF
+
+
+def shard_id(store: int, index: int) -> int:
+    """Return the shard id of shard number `index` of store number `store`. Raises: ConfigError out of range."""
+    if not 0 <= store <= MAX_STORE or not 0 <= index <= 0xFFFF:
+        raise ConfigError(f"a store number is in 0..65534 and a shard index in 0..65535, not {store} and {index}")
+    return store << 16 | index
+
+
+def store_of(shard: int) -> int:
+    """Return the number of the store that a shard id belongs to."""
+    return shard >> 16
+
+
+@attrs.frozen(order=True)
+class Position:
+    """A place in one origin's log of one shard. Thread-safety: immutable."""
+
+    shard: int
+    origin: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.origin}@{self.offset}"
+
+
+@attrs.frozen
+class Loss:
+    """An own position that no longer exists, and where its origin's surviving history stops.
+
+    Thread-safety: immutable.
+    """
+
+    position: Position
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.position} (that history ends at {self.end})"
+
+
+@attrs.frozen
+class LeaderMark:
+    """Shards that are read at a leader only, until `until`: every shard of a store except those in `exact`.
+
+    It stands for positions that are no longer listed. `origins` are the origins that the dropped own positions had: a
+    leader at which one of them has ended can no longer tell whether a write was lost, and says so.
+
+    Units: `until` in Unix seconds. Invariant: joins by (max, intersection, union), so a join never weakens.
+    Thread-safety: immutable.
+    """
+
+    until: int
+    exact: frozenset[int] = frozenset()
+    origins: frozenset[int] = frozenset()
+
+    def __or__(self, other: LeaderMark) -> LeaderMark:
+        return LeaderMark(max(self.until, other.until), self.exact & other.exact, self.origins | other.origins)
+
+    def __ge__(self, other: LeaderMark) -> bool:
+        return self.until >= other.until and self.exact <= other.exact and self.origins >= other.origins
+
+
+class Verdict(enum.IntEnum):
+    """A watermark's answer to a position, worse with every step.
+
+    Thread-safety: immutable.
+    """
+
+    APPLIED = 0
+    """The position, and all before it in its origin, is applied here."""
+    FOREIGN = 1
+    """The shard is of a store that is not known here: carried untouched, never gated."""
+    BEHIND = 2
+    """Not applied here yet."""
+    UNKNOWN = 3
+    """This server has never heard of the origin: never served, never called lost."""
+    LOST = 4
+    """Past the end of its origin's surviving history: will never be applied anywhere."""
+
+
+@attrs.frozen
+class Judgement:
+    """The worst verdict over a frontier, and the positions that caused it.
+
+    `marked` says that a leader mark covers the shard: no watermark alone can satisfy it, so the verdict is at least UNKNOWN.
+    Thread-safety: immutable.
+    """
+
+    verdict: Verdict
+    positions: tuple[Position, ...] = ()
+    marked: bool = False
+
+    def __bool__(self) -> bool:
+        raise TypeError("a judgement is not true or false: compare .verdict with Verdict.APPLIED")
+
+
+_NONE: Final[dict[int, Any]] = {}
+_F = TypeVar("_F", bound="Frontier")
+
+
+class Frontier:
+    """A set of positions, at most one offset per (shard, origin): "everything up to here".
+
+    Invariant: join (`|`) is associative, commutative and idempotent, `a | b >= a`, and `>=` is its order (I2).
+    Thread-safety: immutable. Complexity: join and `>=` are linear in the smaller and in the right operand.
+    Source: version vectors, Parker et al. 1983; causal contexts, Almeida et al. 2014.
+    """
+
+    __slots__ = ("entries", "floors", "marks")
+
+    entries: dict[int, int]
+    """`pack(shard, origin) -> offset`. Read it in hot code; never change it."""
+    floors: dict[int, int]
+    marks: dict[int, LeaderMark]
+
+    def __new__(cls, positions: Iterable[Position] = ()) -> Self:
+        """Join positions. Raises: ConfigError for a number out of range."""
+        entries: dict[int, int] = {}
+        for p in positions:
+            key = _checked(p.shard, p.origin, p.offset)
+            if p.offset > entries.get(key, -1):
+                entries[key] = p.offset
+        return _make(cls, entries, _NONE, _NONE)
+
+    @classmethod
+    def of(
+        cls,
+        entries: dict[int, int],
+        floors: dict[int, int] | None = None,
+        marks: dict[int, LeaderMark] | None = None,
+    ) -> Self:
+        """Wrap packed parts without copying or checking them: for codecs and engines, which own what they pass."""
+        return _make(cls, entries, floors or _NONE, marks or _NONE)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a frontier is immutable: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a frontier is immutable: cannot delete {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Frontier.of, (self.entries, self.floors, self.marks)
+
+    # --- the lattice -------------------------------------------------------------------------------------------
+
+    def __or__(self, other: Frontier) -> Frontier:
+        """Return the least frontier that dominates both."""
+        big, small = self.entries, other.entries
+        if len(small) > len(big):
+            big, small = small, big
+        joined = big.copy()
+        for key, offset in small.items():
+            if offset > joined.get(key, -1):
+                joined[key] = offset
+        floors, marks = self.floors, self.marks
+        if other.floors:
+            floors = _joined_floors(floors, other.floors)
+        if other.marks:
+            marks = _joined_marks(marks, other.marks)
+        return _make(Frontier, joined, floors, marks)
+
+    def __ge__(self, other: Frontier) -> bool:
+        """Return whether this frontier dominates the other."""
+        get = self.entries.get
+        for key, offset in other.entries.items():
+            if get(key, -1) < offset:
+                return False
+        if other.floors and not all(self.floors.get(s, -1) >= f for s, f in other.floors.items()):
+            return False
+        return not other.marks or all(s in self.marks and self.marks[s] >= m for s, m in other.marks.items())
+
+    def __le__(self, other: Frontier) -> bool:
+        return other >= self
+
+    def __gt__(self, other: Frontier) -> bool:
+        return self >= other and self != other
+
+    def __lt__(self, other: Frontier) -> bool:
+        return other > self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Frontier):
+            return NotImplemented
+        return self.entries == other.entries and self.floors == other.floors and self.marks == other.marks
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.entries.items()), frozenset(self.floors.items()), frozenset(self.marks.items())))
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.floors or self.marks)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Position]:
+        """Iterate over the positions, by shard, then origin."""
+        for key in sorted(self.entries):
+            yield Position(key >> 32, key & 0xFFFFFFFF, self.entries[key])
+
+    def __repr__(self) -> str:
+        parts = [", ".join(map(str, self))] if self.entries else []
+        parts += [f"floor(store {s})={f}" for s, f in sorted(self.floors.items())]
+        parts += [f"leader(store {s}, until {m.until}, except {sorted(m.exact)})" for s, m in sorted(self.marks.items())]
+        return f"Frontier({'; '.join(parts)})"
+
+    # --- parts -------------------------------------------------------------------------------------------------
+
+    def advance(self, *, shard: int, offset: int, origin: int = 0) -> Frontier:
+        """Return the join with one position. Raises: ConfigError for a number out of range."""
+        key = _checked(shard, origin, offset)
+        if offset <= self.entries.get(key, -1):
+            return self
+        return _make(Frontier, {**self.entries, key: offset}, self.floors, self.marks)
+
+    def offset(self, shard: int, origin: int = 0) -> int | None:
+        """Return the offset demanded of one origin of one shard, or None."""
+        return self.entries.get(pack(shard, origin))
+
+    def on(self, shard: int) -> Frontier:
+        """Return the part that concerns one shard: its entries, its store's floor, and its store's mark if it covers the shard."""
+        store = store_of(shard)
+        return _make(
+            Frontier,
+            {k: v for k, v in self.entries.items() if k >> 32 == shard},
+            {store: self.floors[store]} if store in self.floors else _NONE,
+            {s: m for s, m in self.marks.items() if s in (store, EVERY_STORE) and shard not in m.exact},
+        )
+
+    def store(self, number: int) -> Frontier:
+        """Return the part that concerns one store, a mark on every store included."""
+        return _make(
+            Frontier,
+            {k: v for k, v in self.entries.items() if k >> 48 == number},
+            {number: self.floors[number]} if number in self.floors else _NONE,
+            {s: m for s, m in self.marks.items() if s in (number, EVERY_STORE)},
+        )
+
+    @property
+    def shards(self) -> frozenset[int]:
+        """The shards that have entries."""
+        return frozenset(key >> 32 for key in self.entries)
+
+    @property
+    def exact(self) -> Frontier:
+        """The entries alone, without floors and marks."""
+        return self if not (self.floors or self.marks) else _make(Frontier, self.entries, _NONE, _NONE)
+
+    def marked(self, shard: int) -> bool:
+        """Return whether a leader mark covers the shard."""
+        return any(
+            shard not in mark.exact for store, mark in self.marks.items() if store in (store_of(shard), EVERY_STORE)
+        )
+
+    def mark(self, store: int, until: int, *, exact: Iterable[int] = (), origins: Iterable[int] = ()) -> Frontier:
+        """Return the join with a leader mark on every shard of `store` (or EVERY_STORE) that is not in `exact`.
+
+        Units: `until` in Unix seconds.
+        """
+        mark = LeaderMark(until, frozenset(exact), frozenset(origins))
+        return _make(Frontier, self.entries, self.floors, _joined_marks(self.marks, {store: mark}))
+
+    def lapse(self, now: float) -> Frontier:
+        """Return this frontier without the leader marks whose time is over. Units: Unix seconds."""
+        if not self.marks or all(m.until > now for m in self.marks.values()):
+            return self
+        return _make(Frontier, self.entries, self.floors, {s: m for s, m in self.marks.items() if m.until > now})
+
+    def without(self, keys: Iterable[int]) -> Frontier:
+        """Return this frontier without some packed (shard, origin) keys. Weaker: only for entries shown to be covered or aged."""
+        gone = set(keys)
+        if gone.isdisjoint(self.entries):
+            return self
+        return _make(Frontier, {k: v for k, v in self.entries.items() if k not in gone}, self.floors, self.marks)
+
+    def clip(self, ends: Mapping[int, int]) -> Frontier:
+        """Return this frontier with no offset past the end of its origin. `ends` maps packed keys to ends."""
+        if not any(self.entries.get(k, -1) > end for k, end in ends.items()):
+            return self
+        entries = {k: min(v, ends.get(k, v)) for k, v in self.entries.items()}
+        return _make(Frontier, entries, self.floors, self.marks)
+
+    # --- compaction (DESIGN: the ladder's last rung; core/token.py climbs the whole ladder) ----------------------
+
+    def compact(
+        self, max_entries: int = 6, *, until: int = FOREVER, keep: Frontier | None = None, stores: Iterable[int] | None = None
+    ) -> Frontier:
+        """Return a frontier of at most `max_entries` entries that admits nothing this one does not (I3).
+
+        Whole shards are dropped, because a mark speaks of whole shards; what is dropped becomes "the unlisted shards of this
+        store: leader only until `until`". Shards with entries in `keep` (own writes) stay longest, then those with few origins.
+        Only shards of `stores` (default: all) are dropped: a foreign store's positions are carried untouched, even over the limit.
+
+        Units: `until` in Unix seconds; the caller must choose it at least max_staleness + max_clock_skew ahead.
+        Complexity: n log n.
+        """
+        if len(self.entries) <= max_entries:
+            return self
+        by_shard: dict[int, list[int]] = {}
+        for key in self.entries:
+            by_shard.setdefault(key >> 32, []).append(key)
+        known = None if stores is None else set(stores)
+        own = set() if keep is None else keep.shards
+
+        def rank(shard: int) -> tuple[bool, bool, int, int]:
+            foreign = known is not None and store_of(shard) not in known
+            return not foreign, shard not in own, len(by_shard[shard]), shard
+
+        entries: dict[int, int] = {}
+        dropped: dict[int, set[int]] = {}
+        for shard in sorted(by_shard, key=rank):
+            keys = by_shard[shard]
+            foreign = known is not None and store_of(shard) not in known
+            if foreign or len(entries) + len(keys) <= max_entries:
+                entries.update((k, self.entries[k]) for k in keys)
+            else:
+                dropped.setdefault(store_of(shard), set()).update(k & 0xFFFFFFFF for k in keys if keep is None or k in keep.entries)
+        listed = {k >> 32 for k in entries}
+        marks = {
+            store: LeaderMark(until, frozenset(s for s in listed if store_of(s) == store), frozenset(origins))
+            for store, origins in dropped.items()
+        }
+        return _make(Frontier, entries, self.floors, _joined_marks(self.marks, marks))
+
+
+def _make(cls: type[_F], entries: dict[int, int], floors: dict[int, int], marks: dict[int, LeaderMark]) -> _F:
+    """Build without checks. The slot setters go around the frozen `__setattr__`."""
+    self = object.__new__(cls)
+    _set_entries(self, entries)
+    _set_floors(self, floors)
+    _set_marks(self, marks)
+    return self
+
+
+_set_entries = Frontier.__dict__["entries"].__set__
+_set_floors = Frontier.__dict__["floors"].__set__
+_set_marks = Frontier.__dict__["marks"].__set__
+
+
+def _joined_floors(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:
+    return {s: max(a.get(s, 0), b.get(s, 0)) for s in a.keys() | b.keys()}
+
+
+def _joined_marks(a: dict[int, LeaderMark], b: dict[int, LeaderMark]) -> dict[int, LeaderMark]:
+    joined = dict(a)
+    for store, mark in b.items():
+        joined[store] = joined[store] | mark if store in joined else mark
+    return joined
+
+
+def _checked(shard: int, origin: int, offset: int) -> int:
+    if not (0 <= shard <= MAX_SHARD and 0 <= origin <= MAX_ORIGIN and 0 <= offset <= MAX_OFFSET):
+        raise ConfigError(f"no such position: shard {shard}, origin {origin}, offset {offset} (u32, u32, u64)")
+    return shard << 32 | origin
+
+
+@attrs.frozen
+class Watermark:
+    """What one server incarnation has applied of one shard.
+
+    `origins` maps each origin to `(applied, end)`: `end` is where that origin's surviving history stops, None while it is live.
+    `leads` are the origins that this very server numbers. `incarnation` names the server's life: any value that compares equal only
+    for the same life of the same server; a watermark says nothing of another incarnation.
+
+    Thread-safety: immutable.
+    """
+
+    shard: int
+    origins: Mapping[int, tuple[int, int | None]]
+    incarnation: Hashable = None
+    leads: frozenset[int] = frozenset()
+
+    def judge(self, frontier: Frontier, *, known_stores: Iterable[int] | None = None) -> Judgement:
+        """Return the worst verdict over the frontier's part for this shard, and which positions caused it.
+
+        Positions of other shards of known stores are not judged here (another watermark answers for them). With `known_stores`,
+        a frontier that has only positions of other stores is FOREIGN.
+
+        Complexity: linear in the frontier's entries.
+        """
+        worst, bad = Verdict.APPLIED, []
+        foreign: list[Position] = []
+        known = None if known_stores is None else set(known_stores)
+        for key, offset in frontier.entries.items():
+            shard, origin = key >> 32, key & 0xFFFFFFFF
+            if shard != self.shard:
+                if known is not None and shard >> 16 not in known:
+                    foreign.append(Position(shard, origin, offset))
+                continue
+            verdict = self.verdict(origin, offset)
+            if verdict > worst:
+                worst, bad = verdict, []
+            if verdict is worst and worst is not Verdict.APPLIED:
+                bad.append(Position(shard, origin, offset))
+        floor = frontier.floors.get(self.shard >> 16)
+        if floor is not None and worst < Verdict.BEHIND and not self.above(floor):
+            worst = Verdict.BEHIND
+            bad = [Position(self.shard, o, floor) for o, (applied, end) in self.origins.items() if end is None and applied < floor]
+        marked = frontier.marked(self.shard)
+        if (marked or self.diverged) and worst < Verdict.UNKNOWN:
+            worst, bad = Verdict.UNKNOWN, []
+        if worst is Verdict.APPLIED and foreign:
+            return Judgement(Verdict.FOREIGN, tuple(sorted(foreign)))
+        return Judgement(worst, tuple(sorted(bad)), marked)
+
+    def verdict(self, origin: int, offset: int) -> Verdict:
+        """Return the verdict on one position of this shard."""
+        place = self.origins.get(origin)
+        if place is None:
+            return Verdict.UNKNOWN
+        applied, end = place
+        if end is not None and offset > end:
+            return Verdict.LOST
+        return Verdict.APPLIED if offset <= applied else Verdict.BEHIND
+
+    def above(self, floor: int) -> bool:
+        """Return whether every live origin is applied up to `floor`; an ended origin has left the floor by a recorded decision."""
+        return all(applied >= floor for applied, end in self.origins.values() if end is None)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether this server holds writes past an origin's end: it shows a history that was lost, so it is never served."""
+        return any(end is not None and applied > end for applied, end in self.origins.values())
+
+    @property
+    def frontier(self) -> Frontier:
+        """Everything applied here, as a frontier (clipped to each origin's end)."""
+        entries = {
+            pack(self.shard, o): applied if end is None else min(applied, end) for o, (applied, end) in self.origins.items()
+        }
+        return Frontier.of(entries)

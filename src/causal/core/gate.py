@@ -1,0 +1,424 @@
+"""The gate: one pure decision on how a read (or write) goes on. Serve, probe, wait or refuse, each with its reason.
+
+Owns the rules of the gate (DESIGN section 7, I4 to I6, I9). Knows no clock, no link and no loop: the two loops in `store.py` and
+`async_store.py` carry decisions out, and judge the snapshot they then get by the same `need` (`Serve.need`).
+
+HAZARD: a decision is only a plan. What makes a read safe is that the snapshot's own watermark covers `Serve.need`; a loop that skips
+that check serves stale reads whenever a server restarts between the decision and the snapshot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import attrs
+
+from causal.core.frontier import Frontier, LeaderMark, Loss, Position
+from causal.core.policy import ReadPolicy, Strategy
+from causal.core.view import NEVER, EndpointView, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
+RETRY_S: Final = 1.0
+"""How long an endpoint that failed is left alone while others serve; a request tries it once anyway before it is refused."""
+UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
+"""The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
+
+
+class Demand:
+    """What one read or write demands of an endpoint: a session's frontier, narrowed to one store and to what the block concerns.
+
+    `own` and `seen` are joined in `need` (packed keys). `shards` are those that the block reads. `leader_shards` are covered by a leader
+    mark; `origins` are what that mark remembers of dropped own writes. `at` restricts serving to one endpoint: a write's leader.
+    `arrived` is the local time of the request, `wrote_ago_s` the age of the session's last write.
+
+    Thread-safety: immutable by convention.
+    """
+
+    __slots__ = ("arrived", "at", "floor", "leader_shards", "mark", "need", "own", "shards", "wrote_ago_s")
+
+    def __init__(
+        self,
+        own: Mapping[int, int],
+        seen: Mapping[int, int],
+        *,
+        shards: frozenset[int] = frozenset(),
+        leader_shards: frozenset[int] = frozenset(),
+        mark: LeaderMark | None = None,
+        floor: int | None = None,
+        at: str | None = None,
+        arrived: float = 0.0,
+        wrote_ago_s: float = float("inf"),
+    ) -> None:
+        need = dict(own)
+        for key, offset in seen.items():
+            if offset > need.get(key, -1):
+                need[key] = offset
+        self.need = need
+        self.own = own
+        self.shards = shards
+        self.leader_shards = leader_shards
+        self.mark = mark
+        self.floor = floor
+        self.at = at
+        self.arrived = arrived
+        self.wrote_ago_s = wrote_ago_s
+
+    @classmethod
+    def of(cls, frontier: Frontier, *, own: Frontier | None = None, shards: Iterable[int] = (), arrived: float = 0.0) -> Demand:
+        """Return the demand of a bare frontier: for one's own store, and for tests."""
+        mine = frontier if own is None else own
+        every = frozenset(shards) or frontier.shards
+        return cls(
+            mine.entries,
+            frontier.entries,
+            shards=every,
+            leader_shards=frozenset(s for s in every if frontier.marked(s)),
+            mark=next(iter(frontier.marks.values()), None),
+            floor=max(frontier.floors.values(), default=None),
+            arrived=arrived,
+        )
+
+    def again(self, arrived: float, wrote_ago_s: float = float("inf"), at: str | None = None) -> Demand:
+        """Return the same demand for a new request."""
+        twin = object.__new__(Demand)
+        twin.need, twin.own, twin.shards = self.need, self.own, self.shards
+        twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
+        twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
+        return twin
+
+
+@attrs.frozen
+class Serve:
+    """Read at this endpoint; the snapshot must cover `need`. `clipped` are seen positions that were lost and no longer count."""
+
+    endpoint: str
+    how: How
+    need: Mapping[int, int]
+    clipped: tuple[Loss, ...] = ()
+
+
+@attrs.frozen
+class Probe:
+    """Ask these endpoints for their watermarks, now, and decide again."""
+
+    endpoints: tuple[str, ...]
+    reason: str
+
+
+@attrs.frozen
+class Wait:
+    """Wait at this endpoint until it covers `need` or `for_s` is over, then decide again. Units: seconds."""
+
+    endpoint: str
+    need: Mapping[int, int]
+    for_s: float
+    reason: str
+
+
+@attrs.frozen
+class Refuse:
+    """Do not serve. `lost` names own writes that are lost; `doubt` a mark whose dropped writes can no longer be judged."""
+
+    why: Literal["lost", "doubt", "timeout", "no endpoint"]
+    reason: str
+    lost: tuple[Loss, ...] = ()
+    doubt: LeaderMark | None = None
+
+
+Decision = Serve | Probe | Wait | Refuse
+
+
+def decide(demand: Demand, view: View, policy: ReadPolicy, elapsed_s: float, *, now: float, max_staleness_s: float) -> Decision:
+    """Decide how a request goes on, `elapsed_s` after it began to wait.
+
+    Invariant: Serve for the session strategy names an endpoint that is known to cover the whole demand, or (fallback) the one endpoint
+    that numbers all of it; in both cases `Serve.need` is what its snapshot must cover (I4).
+    Units: seconds of the clock behind `view`. Complexity: linear in endpoints x demanded positions; the common case stops at the first.
+    """
+    if policy.strategy is Strategy.SESSION and not demand.leader_shards and demand.floor is None and demand.at is None:
+        limit = NEVER if policy.unproven == "serve" else now - max_staleness_s
+        need = demand.need.items()
+        for endpoint in view.endpoints:
+            if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
+                applied = endpoint.applied
+                for key, offset in need:
+                    if applied.get(key, -1) < offset:
+                        break
+                else:
+                    return Serve(endpoint.name, "covered", demand.need)
+    return _Case(demand, view, policy, elapsed_s, now, max_staleness_s).decide()
+
+
+@attrs.define
+class _Case:
+    """The uncommon cases of one decision."""
+
+    demand: Demand
+    view: View
+    policy: ReadPolicy
+    elapsed_s: float
+    now: float
+    max_staleness_s: float
+
+    def decide(self) -> Decision:
+        decision = self.choose()
+        if isinstance(decision, Refuse) and decision.why in ("timeout", "no endpoint"):
+            # What failed before this request may be back: ask once before refusing.
+            untried = tuple(e.name for e in self.view.endpoints if e.down is not None and e.tried_at < self.demand.arrived)
+            if untried:
+                return Probe(untried, "before refusing, try what failed earlier")
+        return decision
+
+    def choose(self) -> Decision:
+        match self.policy.strategy:
+            case Strategy.EVENTUAL:
+                return self.nearest("eventual")
+            case Strategy.WINDOW:
+                return self.window()
+            case Strategy.BOUNDED:
+                return self.bounded()
+        need, refusal, clipped = self.settled()
+        if refusal is not None:
+            return refusal
+        how: How = "covered"
+        if self.policy.strategy is Strategy.QUORUM:
+            how, quorum = "quorum", self.quorum()
+            if not isinstance(quorum, dict):
+                return quorum
+            need = _join(need if self.policy.token else {}, quorum)
+        if self.policy.strategy is Strategy.LEADER or self.demand.leader_shards:
+            how, heads = "leader", self.heads()
+            if isinstance(heads, EndpointView):
+                return Serve(heads.name, how, need, clipped)
+            if not isinstance(heads, dict):
+                return heads
+            need = _join(need, heads)
+        if self.demand.floor is not None:
+            need = _join(need, self.floored(self.demand.floor))
+        return self.gated(need, how, clipped)
+
+    # --- what is lost (I6) -------------------------------------------------------------------------------------
+
+    def settled(self) -> tuple[Mapping[int, int], Refuse | None, tuple[Loss, ...]]:
+        """Return the need without lost seen positions; refuse if an own position is lost or can no longer be judged."""
+        ends = dict(self.view.ends)
+        for key in self.demand.need:
+            leader = self.leader_of(key)
+            # Past the head of the very endpoint that numbers the origin, asked after the token arrived: never acknowledged, or forgotten.
+            if key not in ends and leader is not None and leader.asked_since((key >> 32,), self.demand.arrived):
+                ends[key] = leader.applied.get(key, -1)
+        lost = tuple(_loss(k, v, ends[k]) for k, v in self.demand.own.items() if k in ends and v > ends[k])
+        if lost:
+            return {}, Refuse("lost", "acknowledged writes are past the end of their history", lost), ()
+        mark = self.demand.mark
+        if mark is not None and any(k >> 32 in self.demand.leader_shards and k & 0xFFFFFFFF in mark.origins for k in self.view.ends):
+            return {}, Refuse("doubt", "a history that held folded own writes has ended: some may be lost", doubt=mark), ()
+        clipped = tuple(_loss(k, v, ends[k]) for k, v in self.demand.need.items() if k in ends and v > ends[k])
+        if not clipped:
+            return self.demand.need, None, ()
+        return {k: min(v, ends.get(k, v)) for k, v in self.demand.need.items()}, None, clipped
+
+    def leader_of(self, key: int) -> EndpointView | None:
+        name = self.view.leaders.get(key)
+        endpoint = None if name is None else self.view.of(name)
+        return endpoint if endpoint is not None and endpoint.down is None else None
+
+    # --- demands that must be asked for --------------------------------------------------------------------------
+
+    def heads(self) -> dict[int, int] | EndpointView | Probe | Refuse:
+        """Return every live origin's head, asked after the request, on the shards that are read at the leader (redteam 1).
+
+        Where one endpoint numbers every live origin, it is current by construction: it is returned itself, unasked.
+        """
+        shards = self.demand.leader_shards or self.demand.shards
+        keys = [k for k in self.live_keys() | self.view.leaders.keys() if k >> 32 in shards]
+        names = {self.view.leaders.get(k) for k in keys}
+        only = self.leader_of(keys[0]) if len(names) == 1 else None
+        if only is not None and self.demand.at in (None, only.name) and not only.asked_since(shards, self.demand.arrived):
+            return only
+        ask = names if names and None not in names else {e.name for e in self.view.endpoints}
+        unasked = tuple(e.name for e in self.usable() if e.name in ask and not e.asked_since(shards, self.demand.arrived))
+        if unasked:
+            return Probe(unasked, "a leader read asks every origin's head after the request")
+        heads: dict[int, int] = {}
+        for key in keys:
+            leader = self.leader_of(key)
+            if leader is not None and leader.asked_since((key >> 32,), self.demand.arrived):
+                heads[key] = leader.applied.get(key, -1)
+            elif self.policy.unproven == "refuse":
+                return Refuse("no endpoint", f"origin {key & 0xFFFFFFFF} of shard {key >> 32} has no leader that can be asked")
+        if not keys and not self.usable():
+            return Refuse("no endpoint", "no endpoint can be asked")
+        return heads
+
+    def quorum(self) -> dict[int, int] | Probe | Refuse:
+        nearest = self.usable()[: self.policy.replicas]
+        if len(nearest) < self.policy.replicas:
+            return Refuse("no endpoint", f"a quorum of {self.policy.replicas} needs more endpoints than the {len(nearest)} that answer")
+        unasked = tuple(e.name for e in nearest if not e.asked_since(self.demand.shards, self.demand.arrived))
+        if unasked:
+            return Probe(unasked, "a quorum asks its endpoints after the request")
+        need: dict[int, int] = {}
+        for endpoint in nearest:
+            need = _join(need, {k: v for k, v in endpoint.applied.items() if k >> 32 in self.demand.shards})
+        return need
+
+    def floored(self, floor: int) -> dict[int, int]:
+        """Return the floor as positions: every live origin of the store. An ended origin has left it by a recorded decision."""
+        stores = {s >> 16 for s in self.demand.shards}
+        return {k: floor for k in self.live_keys() if k >> 48 in stores}
+
+    def live_keys(self) -> set[int]:
+        return {k for e in self.view.endpoints for k in e.applied if k not in self.view.ends}
+
+    # --- who covers ----------------------------------------------------------------------------------------------
+
+    def gated(self, need: Mapping[int, int], how: How, clipped: tuple[Loss, ...]) -> Decision:
+        """Serve where the need is covered; else probe, wait, fall back or refuse, in this order."""
+        candidates = [e for e in self.servable() if e.down is None and e.asked]
+        if how == "leader":  # the heads asked for it show that an endpoint is current; prefer who numbers an origin
+            candidates.sort(key=lambda e: not e.leads)
+        else:
+            candidates = [e for e in candidates if self.proven(e)]
+        for endpoint in candidates:
+            if endpoint.covers(need):
+                return Serve(endpoint.name, how, need, clipped)
+        left_s = self.policy.wait_s - self.elapsed_s
+        if left_s > 0:
+            step = self.probe_or_wait(need, left_s)
+            if step is not None:
+                return step
+        if self.policy.then == "stale" and self.demand.at is None:
+            return self.nearest("stale")
+        if self.policy.then == "leader" and self.demand.at is None:
+            return self.fallback(need, clipped)
+        return self.refused(f"not covered after {self.elapsed_s * 1000:.0f} ms")
+
+    def probe_or_wait(self, need: Mapping[int, int], left_s: float) -> Probe | Wait | None:
+        """Nearest first: ask it if it was not asked since the request, wait if it may get there in time, else look further."""
+        for endpoint in self.servable():
+            if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
+                return Probe((endpoint.name,), f"what is known of {endpoint.name} is older than the request")
+            lacking = self.evidence(endpoint, need)
+            if lacking is None:
+                leaders = [e.name for e in self.usable() if e.leads and not e.asked_since(self.demand.shards, self.demand.arrived)]
+                if leaders:
+                    return Probe(tuple(leaders), f"{endpoint.name} is not shown to be less than {self.max_staleness_s:g} s stale")
+                continue
+            eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
+            if eta_s is None or eta_s <= left_s:
+                return Wait(endpoint.name, lacking, left_s, f"{endpoint.name} is behind")
+        return None
+
+    def evidence(self, endpoint: EndpointView, need: Mapping[int, int]) -> Mapping[int, int] | None:
+        """Return what an endpoint must apply to be served; None if its staleness cannot be shown by anything known."""
+        if self.proven(endpoint):
+            return need
+        oldest = self.now - self.max_staleness_s
+        lacking = dict(need)
+        for key in self.live_keys() | self.view.heads.keys():
+            if key in endpoint.leads:
+                continue
+            recent = [head for t, head in self.view.heads.get(key, ()) if t >= oldest]
+            if not recent:
+                return None
+            lacking[key] = max(lacking.get(key, 0), min(recent))
+        return None if endpoint.covers(lacking) else lacking
+
+    def fallback(self, need: Mapping[int, int], clipped: tuple[Loss, ...]) -> Decision:
+        """Go to the endpoint that covers by construction: the one that numbers every demanded origin."""
+        wanted = {k for k in need if k not in self.view.ends}
+        some = [e for e in self.usable() if (e.leads & wanted if wanted else e.leads)]
+        unasked = [e for e in some if not e.asked_since(self.demand.shards, self.demand.arrived)]
+        for endpoint in unasked:
+            if endpoint.down is None and endpoint.leads >= wanted and self.proven(endpoint):
+                return Serve(endpoint.name, "fallback", need, clipped)
+        if unasked:
+            return Probe(tuple(e.name for e in unasked), "no endpoint numbers every demanded origin")
+        return self.refused(f"not covered after {self.elapsed_s * 1000:.0f} ms, and no leader covers it")
+
+    # --- the strategies that promise less ------------------------------------------------------------------------
+
+    def nearest(self, how: How) -> Decision:
+        for endpoint in self.usable():
+            if endpoint.down is None:
+                return Serve(endpoint.name, how, {})
+        return Refuse("no endpoint", "no endpoint can be reached")
+
+    def window(self) -> Decision:
+        if self.demand.wrote_ago_s < self.policy.window_s:
+            for endpoint in self.usable():
+                if endpoint.leads & self.demand.own.keys():
+                    return Serve(endpoint.name, "window", {})
+        return self.nearest("window")
+
+    def bounded(self) -> Decision:
+        """Serve who is shown to be at most `bound_s` stale; else ask the leaders, then gate on what they answered."""
+        oldest = self.now - self.policy.bound_s
+        for endpoint in self.usable():
+            if endpoint.down is None and endpoint.fresh_at >= oldest:
+                return Serve(endpoint.name, "bounded", {})
+        ask = tuple(e.name for e in self.usable() if not e.asked_since(self.demand.shards, self.demand.arrived))
+        if ask:
+            return Probe(ask, f"nobody is shown to be at most {self.policy.bound_s:g} s stale")
+        heads = {k: samples[-1][1] for k, samples in self.view.heads.items() if k >> 32 in self.demand.shards}
+        return self.gated(heads, "bounded", ())
+
+    # --- small things --------------------------------------------------------------------------------------------
+
+    def usable(self) -> list[EndpointView]:
+        """The endpoints worth asking: those that answer, and those whose failure is old enough to ask again."""
+        return [e for e in self.view.endpoints if e.down is None or e.tried_at < min(self.demand.arrived, self.now - RETRY_S)]
+
+    def servable(self) -> list[EndpointView]:
+        at = self.demand.at
+        return [e for e in self.usable() if at is None or e.name == at]
+
+    def proven(self, endpoint: EndpointView) -> bool:
+        """Whether an endpoint may be served at all (I5). A write goes to its leader, which is gated on the demand alone (I9)."""
+        if self.policy.unproven == "serve" or self.demand.at is not None:
+            return True
+        return endpoint.fresh_at >= self.now - self.max_staleness_s
+
+    def refused(self, reason: str) -> Refuse:
+        return Refuse("timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason)
+
+
+def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -> tuple[tuple[str, str], ...]:
+    """Return every endpoint and what speaks against it, nearest first: what the receipt lists. Units: seconds of the view's clock."""
+    return tuple((e.name, _why_not(e, demand, view, now, max_staleness_s)) for e in view.endpoints)
+
+
+def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max_staleness_s: float) -> str:
+    if endpoint.down is not None:
+        return endpoint.down
+    if not endpoint.asked:
+        return "never asked"
+    lost = sum(k in view.ends and v > view.ends[k] for k, v in demand.need.items())
+    if lost:
+        return f"LOST {lost} position(s)"
+    unknown = sum(k not in endpoint.applied for k in demand.need)
+    if unknown:
+        return f"UNKNOWN {unknown} origin(s)"
+    behind = [(k, v - endpoint.applied[k]) for k, v in demand.need.items() if v > endpoint.applied[k]]
+    if behind:
+        eta_s = endpoint.eta_s(demand.need, now, float("inf"))
+        return f"BEHIND {max(gap for _, gap in behind)}" + (f", about {eta_s * 1000:.0f} ms" if eta_s else "")
+    if endpoint.fresh_at < now - max_staleness_s:
+        return f"not shown to be less than {max_staleness_s:g} s stale"
+    return "covers"
+
+
+def _join(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
+    joined = dict(a)
+    for key, offset in b.items():
+        if offset > joined.get(key, -1):
+            joined[key] = offset
+    return joined
+
+
+def _loss(key: int, offset: int, end: int) -> Loss:
+    return Loss(Position(key >> 32, key & 0xFFFFFFFF, offset), end)

@@ -1,0 +1,209 @@
+"""What one process knows of every endpoint: watermarks, heads, freshness, progress. Immutable values, replaced as news comes in.
+
+Owns the evidence that decisions rest on. Makes none: `core/gate.py` does. Times are readings of one local clock that the caller passes.
+
+Freshness is shown without comparing clocks (I5): a leader that was *asked* at local time t and answered head h proves that an endpoint
+which has applied h misses nothing that was acknowledged before t. HAZARD: this believes that whoever numbers an origin is its only
+numberer. A deposed leader that does not know it yet "proves" its followers fresh; fence it, or keep max_staleness short.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from causal.core.frontier import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from causal.core.frontier import Watermark
+
+NEVER: Final = -math.inf
+_SAMPLES: Final = 24
+
+
+@attrs.frozen(eq=False)
+class EndpointView:
+    """What is known of one endpoint.
+
+    `applied`, `ends` and `leads` use packed (shard, origin) keys. `asked` maps a shard to the local time at which the newest question
+    about it was *sent*. `fresh_at`: everything acknowledged before this local time is here. `down`: why it cannot be used, or None, found
+    out at `tried_at`.
+    Units: seconds of the caller's clock. Thread-safety: immutable.
+    """
+
+    name: str
+    latency_s: float = 0.0
+    applied: Mapping[int, int] = attrs.field(factory=dict)
+    leads: frozenset[int] = frozenset()
+    incarnations: Mapping[int, Hashable] = attrs.field(factory=dict)
+    asked: Mapping[int, float] = attrs.field(factory=dict)
+    fresh_at: float = NEVER
+    down: str | None = None
+    tried_at: float = NEVER
+    rates: Mapping[int, float] = attrs.field(factory=dict)
+    stalled_at: float | None = None
+
+    def covers(self, need: Mapping[int, int]) -> bool:
+        """Return whether everything in `need` (packed keys) is applied here. Complexity: linear in `need`."""
+        get = self.applied.get
+        for key, offset in need.items():
+            if get(key, -1) < offset:
+                return False
+        return True
+
+    def asked_since(self, shards: Iterable[int], since: float) -> bool:
+        """Return whether every shard was asked about at or after a local time."""
+        get = self.asked.get
+        return all(get(shard, NEVER) >= since for shard in shards)
+
+    def eta_s(self, need: Mapping[int, int], now: float, patience_s: float) -> float | None:
+        """Return how long until `need` is covered at the observed rates; None if there is no evidence; inf if it has stopped moving."""
+        if self.stalled_at is not None and now - self.stalled_at > patience_s:
+            return math.inf
+        longest: float | None = None
+        for key, offset in need.items():
+            gap = offset - self.applied.get(key, -1)
+            rate = self.rates.get(key)
+            if gap > 0 and rate:
+                longest = max(longest or 0.0, gap / rate)
+        return longest
+
+
+@attrs.frozen(eq=False)
+class View:
+    """What is known of all endpoints, nearest first.
+
+    `ends` is the newest lineage known: where each ended origin stops. `heads` maps a live origin to samples `(asked at, head)` of the
+    endpoint that numbers it, oldest first; `leaders` says which endpoint that is.
+
+    Invariant: within one incarnation of an endpoint, what is applied never shrinks, even if answers arrive out of order.
+    Thread-safety: immutable; replace the whole. Complexity: `observe` is endpoints x origins x samples.
+    """
+
+    endpoints: tuple[EndpointView, ...] = ()
+    ends: Mapping[int, int] = attrs.field(factory=dict)
+    heads: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
+    leaders: Mapping[int, str] = attrs.field(factory=dict)
+
+    def of(self, name: str) -> EndpointView | None:
+        """Return what is known of one endpoint."""
+        return next((e for e in self.endpoints if e.name == name), None)
+
+    def known(self, endpoints: Iterable[tuple[str, float]]) -> View:
+        """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave."""
+        old = {e.name: e for e in self.endpoints}
+        kept = [attrs.evolve(old[n], latency_s=s) if n in old else EndpointView(n, s) for n, s in endpoints]
+        if [(e.name, e.latency_s) for e in kept] == [(e.name, e.latency_s) for e in self.endpoints]:
+            return self
+        return attrs.evolve(self, endpoints=_nearest_first(kept))
+
+    def failed(self, name: str, reason: str, *, tried_at: float) -> View:
+        """Return this view with one endpoint marked unusable until it is observed again."""
+        return attrs.evolve(
+            self,
+            endpoints=tuple(attrs.evolve(e, down=reason, tried_at=tried_at) if e.name == name else e for e in self.endpoints),
+        )
+
+    def advanced(self, name: str, key: int, offset: int) -> View:
+        """Return this view after an endpoint acknowledged a write of an origin that it numbers."""
+        return attrs.evolve(
+            self,
+            endpoints=tuple(
+                attrs.evolve(e, applied={**e.applied, key: offset})
+                if e.name == name and e.applied.get(key, -1) < offset and key in e.leads
+                else e
+                for e in self.endpoints
+            ),
+        )
+
+    def observe(self, name: str, watermarks: Mapping[int, Watermark], *, asked_at: float, now: float) -> View:
+        """Return this view after an endpoint answered a question that was sent at `asked_at`.
+
+        A new incarnation of any shard forgets everything that was known under the old one.
+        """
+        before = self.of(name) or EndpointView(name)
+        changed = {
+            before.incarnations[s] for s, w in watermarks.items() if before.incarnations.get(s, w.incarnation) != w.incarnation
+        }
+        stale = {s for s, i in before.incarnations.items() if i in changed}
+        applied = {k: v for k, v in before.applied.items() if k >> 32 not in stale}
+        leads = {k for k in before.leads if k >> 32 not in watermarks and k >> 32 not in stale}
+        asked = {s: t for s, t in before.asked.items() if s not in stale}
+        ends, heads, leaders = dict(self.ends), dict(self.heads), dict(self.leaders)
+        for shard, mark in watermarks.items():
+            asked[shard] = max(asked.get(shard, NEVER), asked_at)
+            for origin, (offset, end) in mark.origins.items():
+                key = pack(shard, origin)
+                applied[key] = max(offset, applied.get(key, -1))
+                if end is not None:
+                    ends[key] = min(end, ends.get(key, end))
+                    heads.pop(key, None)
+                    leaders.pop(key, None)
+                elif origin in mark.leads and key not in ends:
+                    leads.add(key)
+                    leaders[key] = name
+                    heads[key] = _sampled(heads.get(key, ()), asked_at, offset)
+        behind = [k for k, v in before.applied.items() if heads.get(k) and heads[k][-1][1] > v]
+        moved = [k for k in behind if applied.get(k, -1) > before.applied[k]]
+        rates = {k: r for k, r in before.rates.items() if k in applied}
+        for key in moved:
+            since = now - before.asked.get(key >> 32, now)
+            if since > 0:
+                rate = (applied[key] - before.applied[key]) / since
+                rates[key] = rate if key not in rates else (rates[key] + rate) / 2
+        after = EndpointView(
+            name,
+            before.latency_s,
+            applied,
+            frozenset(leads),
+            {**{s: i for s, i in before.incarnations.items() if s not in stale}, **{s: w.incarnation for s, w in watermarks.items()}},
+            asked,
+            NEVER,
+            None,
+            asked_at,
+            rates,
+            None if moved or not behind else before.stalled_at if before.stalled_at is not None else now,
+        )
+        others = [e for e in self.endpoints if e.name != name]
+        judged = [_judged(e, ends, heads) for e in [*others, after]]
+        return View(_nearest_first(judged), ends, heads, leaders)
+
+
+def _nearest_first(endpoints: Iterable[EndpointView]) -> tuple[EndpointView, ...]:
+    """Order by latency; at equal latency a replica comes before a leader, to keep reads off it."""
+    return tuple(sorted(endpoints, key=lambda e: (e.latency_s, bool(e.leads))))
+
+
+def _sampled(samples: tuple[tuple[float, int], ...], asked_at: float, head: int) -> tuple[tuple[float, int], ...]:
+    """Add a head sample. A later question with the same answer replaces the earlier one; old samples thin out."""
+    if samples and asked_at < samples[-1][0]:
+        return samples
+    if samples and samples[-1][1] == head:
+        return (*samples[:-1], (asked_at, head))
+    samples = (*samples, (asked_at, head))
+    return samples if len(samples) <= _SAMPLES else samples[: _SAMPLES * 2 // 3 : 2] + samples[_SAMPLES * 2 // 3 :]
+
+
+def _judged(
+    endpoint: EndpointView, ends: Mapping[int, int], heads: Mapping[int, tuple[tuple[float, int], ...]]
+) -> EndpointView:
+    """Recompute how fresh an endpoint is shown to be, and whether it shows a history that was lost."""
+    down = endpoint.down
+    if any(endpoint.applied.get(key, -1) > end for key, end in ends.items()):
+        down = "holds writes past the end of a lost history"
+    fresh_at = NEVER if not endpoint.asked else math.inf
+    live = {k for k in endpoint.applied if k not in ends} | heads.keys()
+    for key in live:
+        if key in endpoint.leads:
+            continue
+        here = endpoint.applied.get(key, -1)
+        fresh_at = min(fresh_at, max((t for t, head in heads.get(key, ()) if head <= here or head == 0), default=NEVER))
+    if fresh_at == math.inf and not endpoint.leads:
+        fresh_at = min(endpoint.asked.values(), default=NEVER)
+    if fresh_at == endpoint.fresh_at and down == endpoint.down:
+        return endpoint
+    return attrs.evolve(endpoint, fresh_at=fresh_at, down=down)

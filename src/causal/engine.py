@@ -1,0 +1,194 @@
+"""The contract between the gate and a store: what an engine author implements.
+
+An `Engine` is configuration: it connects nothing, holds no lock, and may be created before a fork. `open()` makes a `Link`, the live
+thing, one for each process. The store (`causal.store`) owns the link and closes it; handles belong to the block that asked for them.
+
+What the gate relies on, and what breaks if it does not hold:
+
+* A watermark is a promise about one server incarnation: everything up to `applied` of that origin is visible to a snapshot taken
+  *after* the watermark, on the same incarnation. HAZARD: a watermark computed from a later moment than the snapshot serves stale
+  reads as fresh, which no other part can detect.
+* Origins are numbered once. Whatever can make a log forget (failover, restore, an unclean restart of a store that does not wait for
+  durability) starts a new origin and gives the old one an `end`. HAZARD: a history that keeps its name after forgetting makes lost
+  writes look applied.
+* An acknowledged commit is durable where it is acknowledged, and its position is taken after the commit (or inside the write lock).
+* `seen()` reports at least what the handle's user was shown, tombstones included, and the dependencies stored with it.
+
+Errors: a method raises `Unreachable` when its endpoint cannot be reached or does not answer in time, `StoreError` when the store is
+damaged, full or read-only, and `CommitUnknown` only from `commit`, only when the outcome is unknown. Anything else is passed to the user.
+
+Threads: a link is used by many threads at once; a handle by one thread (or task) at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import attrs
+
+from causal.core.frontier import Frontier, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from causal.core.frontier import Watermark
+
+R_co = TypeVar("R_co", covariant=True)
+W_co = TypeVar("W_co", covariant=True)
+
+
+@attrs.frozen
+class Endpoint:
+    """A server (or file) that can be read: one site's copy of every shard.
+
+    Units: `latency_s` is the expected round trip from this process; the gate prefers smaller ones. Thread-safety: immutable.
+    """
+
+    name: str
+    site: str = ""
+    latency_s: float = 0.0
+
+
+@attrs.frozen
+class Capabilities:
+    """What an engine promises beyond the contract.
+
+    `dependencies`: versions carry their writer's frontier, so reads and writes wait for the whole frontier (I8); without it the
+    guarantees hold shard by shard. `clock_offsets`: offsets are hybrid logical timestamps and every live origin sends heartbeats, so old
+    demands may fold into one floor. Thread-safety: immutable.
+    """
+
+    dependencies: bool = False
+    clock_offsets: bool = False
+
+
+@attrs.frozen
+class Commit:
+    """What a commit acknowledges: the position of the write (None if nothing was written) and the dependencies stored with it.
+
+    Thread-safety: immutable.
+    """
+
+    position: Position | None
+    deps: Frontier = Frontier()
+
+
+class ReadHandle(Protocol[R_co]):
+    """One read on one endpoint, in one snapshot. Thread-safety: one thread at a time."""
+
+    @property
+    def connection(self) -> R_co:
+        """What the user reads through, valid until `close`."""
+
+    @property
+    def watermarks(self) -> Mapping[int, Watermark]:
+        """The watermarks, by shard id, of this very snapshot, or taken before it on the same incarnation."""
+
+    def seen(self) -> Frontier:
+        """Return at least what was shown so far: positions and stored dependencies. Cheap when nothing was read."""
+
+    def close(self) -> None:
+        """End the snapshot. Idempotent; never raises for a connection that is already gone."""
+
+
+class WriteHandle(Protocol[W_co]):
+    """One write transaction at a leader. Thread-safety: one thread at a time."""
+
+    @property
+    def connection(self) -> W_co:
+        """What the user reads and writes through, valid until `commit` or `rollback`."""
+
+    @property
+    def watermarks(self) -> Mapping[int, Watermark]:
+        """The leader's watermarks, by shard id, taken inside the write lock where there is one (I9 is judged on them)."""
+
+    def seen(self) -> Frontier:
+        """Return at least what reads inside the transaction showed."""
+
+    def commit(self, deps: Frontier) -> Commit:
+        """Make the writes durable with `deps` (the writer's whole frontier) and return the acknowledgement.
+
+        Raises: CommitUnknown when no answer came; any other error means that nothing was committed.
+        """
+
+    def rollback(self) -> None:
+        """Undo everything. Idempotent; never raises for a connection that is already gone."""
+
+
+class Link(Protocol[R_co, W_co]):
+    """A process's live connection to every endpoint. Thread-safety: all methods may be called from many threads at once."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """The endpoints known now; may change as sites join and leave."""
+
+    def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
+        """Ask one endpoint for its watermarks now, by shard id. Raises: Unreachable."""
+
+    def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[R_co]:
+        """Open one snapshot that covers `shards`. Raises: Unreachable."""
+
+    def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteHandle[W_co]:
+        """Open a write transaction on `shard` at a leader; `deps` is the writer's frontier so far. Raises: Unreachable."""
+
+    def leader(self, shard: int) -> str:
+        """Return the endpoint that takes this process's writes of a shard now."""
+
+    def position(self, connection: Any) -> Frontier:
+        """Return a frontier that covers what was written through `connection` (and committed), outside this library's write blocks."""
+
+    def close(self) -> None:
+        """Close every connection and end background work. Idempotent."""
+
+
+class AsyncReadHandle(Protocol[R_co]):
+    """The asynchronous twin of `ReadHandle`: the same words. Thread-safety: one task at a time."""
+
+    @property
+    def connection(self) -> R_co: ...
+    @property
+    def watermarks(self) -> Mapping[int, Watermark]: ...
+    def seen(self) -> Frontier: ...
+    async def close(self) -> None: ...
+
+
+class AsyncWriteHandle(Protocol[W_co]):
+    """The asynchronous twin of `WriteHandle`: the same words. Thread-safety: one task at a time."""
+
+    @property
+    def connection(self) -> W_co: ...
+    @property
+    def watermarks(self) -> Mapping[int, Watermark]: ...
+    def seen(self) -> Frontier: ...
+    async def commit(self, deps: Frontier) -> Commit: ...
+    async def rollback(self) -> None: ...
+
+
+class AsyncLink(Protocol[R_co, W_co]):
+    """The asynchronous twin of `Link`: the same words; a cancelled call leaves nothing open. Thread-safety: one event loop."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]: ...
+    async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]: ...
+    async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadHandle[R_co]: ...
+    async def write(self, endpoint: str, shard: int, deps: Frontier) -> AsyncWriteHandle[W_co]: ...
+    def leader(self, shard: int) -> str: ...
+    async def position(self, connection: Any) -> Frontier: ...
+    async def close(self) -> None: ...
+
+
+class Engine(Protocol[R_co, W_co]):
+    """A store's configuration. Thread-safety: immutable once made; safe to create before a fork."""
+
+    @property
+    def shards(self) -> Mapping[str, int]:
+        """Shard name -> index in 0..65535. Indexes are stored and never reused."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def open(self, store: int = 0) -> Link[R_co, W_co]:
+        """Connect. `store` is the store's number: shard ids are `store << 16 | index`. Raises: ConfigError, StoreError."""
+
+    async def aopen(self, store: int = 0) -> AsyncLink[R_co, W_co]:
+        """Connect for use in the running event loop. Raises: ConfigError, StoreError."""
