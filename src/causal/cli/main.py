@@ -1,0 +1,40 @@
+"""The command group `causal`: which commands there are.
+
+Owns the list. A command's own file is imported when it is called or helped, so that each starts fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+import causal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {}
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is needed.
+
+    Thread-safety: immutable.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        load = COMMANDS.get(cmd_name)
+        return load() if load else None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(causal.__version__, prog_name="causal")
+def main() -> None:
+    """Read your own writes on an eventually consistent system."""
