@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.gate",
         "core",  # its __init__, after all that it may name
     ),
-    ("clock", "keys", "controls", "kv", "engine", "session", "store"),
+    ("ceiling", "clock", "keys", "controls", "kv", "engine", "session", "store"),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
     ("integrations/*", "caches/*"),
@@ -100,8 +100,8 @@ def imports(module: str, tree: ast.Module, known: Iterable[str]) -> Iterator[tup
                 yield alias.name, node.lineno
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}:{node.lineno}: relative import"
-            for alias in node.names:
-                yield deepest(node.module or "", alias.name), node.lineno
+            for name in sorted({deepest(node.module or "", alias.name) for alias in node.names}):
+                yield name, node.lineno
         elif isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in {"import_module", "__import__"}:
