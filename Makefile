@@ -17,6 +17,7 @@
 VENV := .venv
 VENV_COSE := .venv-cose
 BIN := $(VENV)/bin
+GROUPS := test lint bench
 WORKERS := 2
 TESTS :=
 PROBE := import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -31,14 +32,19 @@ export CAUSAL_COSE_PYTHON := $(CURDIR)/$(VENV_COSE)/bin/python
 
 setup: $(VENV)/.tools $(VENV_COSE)/.tools install
 
-# A stamp is older than what it was made from: only then is it made again.
-$(VENV)/.tools: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Needs Python 3.11 or newer, with venv and sqlite3 (Debian: the package python3-venv). make PYTHON=/path/to/python chooses one." >&2; exit 1; }
-	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version): a minute or two, once."
+# A stamp is made again only when something that it was made from is newer. `demo` needs no more than the first and the last.
+$(VENV)/.base: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Needs Python 3.11 or newer, with venv and sqlite3 (Debian: the package python3-venv). \
+	make PYTHON=/path/to/python chooses one." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version), once."
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python $(PIP) install --constraint constraints.txt --upgrade pip
-	@$(BIN)/python $(PIP) install --constraint constraints.txt \
-		--group build --group test --group lint --group bench
+	@$(BIN)/python $(PIP) install --constraint constraints.txt --group build
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.base
+	@echo "Installing what checks and tests need: a minute or two, once."
+	@$(BIN)/python $(PIP) install --constraint constraints.txt $(addprefix --group ,$(GROUPS))
 	@touch $@
 
 $(VENV_COSE)/.tools: constraints-cose.txt
@@ -49,7 +55,7 @@ $(VENV_COSE)/.tools: constraints-cose.txt
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: $(VENV)/.tools constraints.txt $(SOURCES)
+$(VENV)/.installed: $(VENV)/.base $(SOURCES)
 	@echo "Installing the package into $(VENV), as a built wheel."
 	@rm -rf $(VENV)/wheel
 	@$(BIN)/python $(PIP) wheel --no-build-isolation --no-deps --wheel-dir $(VENV)/wheel .
@@ -82,7 +88,7 @@ test-all:
 		done; \
 		test -n "$$python" || { echo "== Python $$version: not found here"; continue; }; \
 		echo "== Python $$version"; \
-		$(MAKE) --no-print-directory unit VENV=".venv-$$version" PYTHON="$$python" || exit 1; \
+		$(MAKE) --no-print-directory unit VENV=".venv-$$version" GROUPS="test bench" PYTHON="$$python" || exit 1; \
 	done
 
 bench: setup
