@@ -1,0 +1,327 @@
+"""Wire: claims to canonical bytes and back.
+
+Owns the layout of packed claims and the deterministic CBOR payload around them; `_bits` holds its alphabet, `_cose` the
+frame around the payload. Knows no key and no clock. `docs/spec/token.md` says the same in words.
+
+Decoding accepts exactly one spelling of each value (I10). Anything else raises MalformedToken, and no other exception.
+"""
+
+from __future__ import annotations
+
+from operator import add, lt
+from typing import TYPE_CHECKING, Final
+
+from causal.core._bits import (
+    GUARD,
+    bad,
+    get_ascending,
+    get_column,
+    get_count,
+    get_set,
+    put_ascending,
+    put_column,
+    put_count,
+    put_set,
+    shape,
+)
+from causal.core._cose import BSTR, UINT, bstr, head, read_head
+from causal.core.frontier import FOREVER, MAX_OFFSET, MAX_ORIGIN, MAX_SHARD, MAX_STORE, Frontier, LeaderMark
+from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.token import MAX_AGE_H, MAX_EXPIRES_AT, Token
+from causal.errors import TokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+VERSION: Final = 1
+_ADDRESS: Final = 6  # bits of a width field for origins
+_OFFSET: Final = 7  # ... for offsets and times
+_KIND: Final = 2
+_AGE: Final = 4
+_OWN, _SEEN, _BOTH = 0, 1, 2
+
+_EMPTY: Final = Frontier()
+_NO_AGES: Final[dict[int, int]] = {}
+_NO_MARKS: Final[dict[int, LeaderMark]] = {}
+_PAYLOAD: Final = bytes((0x83, VERSION))  # array(3), version
+
+
+def _splits(xs: Sequence[int]) -> bool:
+    """Return whether two columns, of the high bits and of the low 16, are shorter than one.
+
+    They are for hybrid clock offsets, whose low 16 bits are a counter that is nearly always small.
+    """
+    lo, hi = min(xs), max(xs)
+    if hi <= 0xFFFF or (xs[0] | xs[-1] | lo | hi) & 0x8000:  # the second: 16 bits wide low column, which never pays
+        return False
+    n = len(xs)
+    lows = [x & 0xFFFF for x in xs]
+    low_hi = max(lows)
+    if low_hi & 0x8000:
+        return False
+    base, width = shape(lo, hi, n)
+    high_base, high_width = shape(lo >> 16, hi >> 16, n)
+    low_base, low_width = shape(min(lows), low_hi, n)
+    split = high_base.bit_length() + low_base.bit_length() + 2 * _OFFSET + n * (high_width + low_width)
+    return split < base.bit_length() + n * width
+
+
+def _put_entries(acc: int, own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int]) -> int:
+    if seen:
+        keys = sorted(own.keys() | seen.keys())
+        offsets = [own[k] if k in own else seen[k] for k in keys]
+    else:
+        keys = sorted(own)
+        offsets = [own[k] for k in keys]
+    n = len(keys)
+    acc = put_count(acc, n)
+    if not n:
+        return acc
+    acc = put_ascending(acc, [k >> 32 for k in keys])
+    acc = put_column(acc, [k & 0xFFFFFFFF for k in keys], _ADDRESS)
+    split = _splits(offsets)
+    if split:
+        acc = put_column(acc << 1 | 1, [x >> 16 for x in offsets], _OFFSET)
+        acc = put_column(acc, [x & 0xFFFF for x in offsets], _OFFSET)
+    else:
+        acc = put_column(acc << 1, offsets, _OFFSET)
+    if not seen:
+        acc <<= 2 * _KIND
+    else:
+        kinds = [_OWN if k not in seen else _BOTH if k in own else _SEEN for k in keys]
+        acc = put_column(acc, kinds, _KIND)
+        both = [k for k in keys if k in own and k in seen]
+        if both and split:
+            acc = put_column(acc, [(seen[k] >> 16) - (own[k] >> 16) for k in both], _OFFSET)
+            acc = put_column(acc, [seen[k] & 0xFFFF for k in both], _OFFSET)
+        elif both:
+            acc = put_column(acc, [seen[k] - own[k] for k in both], _OFFSET)
+    if not ages:
+        return acc << 1
+    return put_column(acc << 1 | 1, [ages.get(k, 0) for k in keys], _AGE)
+
+
+def _get_entries(v: int, pos: int) -> tuple[dict[int, int], dict[int, int], Mapping[int, int], int]:
+    n, pos = get_count(v, pos)
+    if not n:
+        return {}, {}, _NO_AGES, pos
+    shards, pos = get_ascending(v, pos, n, MAX_SHARD)
+    origins, pos = get_column(v, pos, n, _ADDRESS, MAX_ORIGIN)
+    keys = [s << 32 | o for s, o in zip(shards, origins, strict=True)]
+    if n > 1 and not all(map(lt, keys, keys[1:])):
+        raise bad("positions out of order")
+    pos -= 1
+    split = v >> pos & 1
+    if split:
+        highs, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET >> 16)
+        lows, pos = get_column(v, pos, n, _OFFSET, 0xFFFF)
+        offsets = [h << 16 | w for h, w in zip(highs, lows, strict=True)]
+    else:
+        offsets, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET)
+    if _splits(offsets) != split:
+        raise bad("a column that is not in its shortest form")
+    own = dict(zip(keys, offsets, strict=True))
+    seen: dict[int, int] = {}
+    if v >> pos - 2 * _KIND & 15:
+        kinds, pos = get_column(v, pos, n, _KIND, _BOTH)
+        seen = {k: own[k] for k, kind in zip(keys, kinds, strict=True) if kind != _OWN}
+        own = {k: offset for (k, offset), kind in zip(own.items(), kinds, strict=True) if kind != _SEEN}
+        both = [k for k in seen if k in own]
+        if both:
+            ahead, pos = _get_ahead(v, pos, [own[k] for k in both], bool(split))
+            seen.update(zip(both, ahead, strict=True))
+    else:
+        pos -= 2 * _KIND
+    pos -= 1
+    if not v >> pos & 1:
+        return own, seen, _NO_AGES, pos
+    column, pos = get_column(v, pos, n, _AGE, MAX_AGE_H)
+    ages = {k: age_h for k, age_h in zip(keys, column, strict=True) if age_h}
+    if not ages:
+        raise bad("a column that is not in its shortest form")
+    return own, seen, ages, pos
+
+
+def _get_ahead(v: int, pos: int, mine: list[int], split: bool) -> tuple[list[int], int]:
+    """Read the `seen` offsets of the entries that have an `own` one too."""
+    if split:
+        highs, pos = get_column(v, pos, len(mine), _OFFSET, MAX_OFFSET >> 16)
+        lows, pos = get_column(v, pos, len(mine), _OFFSET, 0xFFFF)
+        ahead = [(x >> 16) + h << 16 | w for x, h, w in zip(mine, highs, lows, strict=True)]
+    else:
+        column, pos = get_column(v, pos, len(mine), _OFFSET, MAX_OFFSET)
+        ahead = list(map(add, mine, column))
+    if max(ahead) > MAX_OFFSET:
+        raise bad("a number out of range")
+    if not all(map(lt, mine, ahead)):
+        raise bad("a seen position that an own one subsumes")
+    return ahead, pos
+
+
+# --- extras: what most tokens do not have ----------------------------------------------------------------------------
+
+
+def _put_extras(acc: int, timestamp: int | None, seen: Frontier, listed: Mapping[int, set[int]], base: int) -> int:
+    """Push a 1 bit, then timestamp, floors and leader marks. `base` is what a mark's `until` is counted from."""
+    acc = acc << 1 | 1
+    acc = acc << 1 if timestamp is None else (acc << 1 | 1) << 64 | timestamp
+    acc = put_count(acc, len(seen.floors))
+    if seen.floors:
+        stores = sorted(seen.floors)
+        acc = put_ascending(acc, stores)
+        acc = put_column(acc, [seen.floors[s] for s in stores], _OFFSET)
+    acc = put_count(acc, len(seen.marks))
+    if not seen.marks:
+        return acc
+    stores = sorted(seen.marks)
+    marks = [seen.marks[s] for s in stores]
+    acc = put_ascending(acc, stores)
+    acc = put_column(acc, [_until_to_wire(m.until, base) for m in marks], _OFFSET)
+    for store, mark in zip(stores, marks, strict=True):
+        implied = mark.exact == listed.get(store, frozenset())
+        acc = acc << 1 | implied
+        if not implied:
+            acc = put_set(acc, mark.exact)
+        acc = put_set(acc, mark.origins)
+    return acc
+
+
+def _get_extras(
+    v: int, pos: int, listed: Mapping[int, set[int]], base: int
+) -> tuple[Timestamp | None, dict[int, int], dict[int, LeaderMark], int]:
+    pos -= 2
+    if v >> pos + 1 & 1 != 1:
+        raise bad("padding that is not zero")
+    timestamp = None
+    if v >> pos & 1:
+        pos -= 64
+        timestamp = Timestamp(v >> pos & MAX_TIMESTAMP)
+    floors: dict[int, int] = {}
+    n, pos = get_count(v, pos)
+    if n:
+        stores, pos = _get_stores(v, pos, n)
+        offsets, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET)
+        floors = dict(zip(stores, offsets, strict=True))
+    marks: dict[int, LeaderMark] = {}
+    n, pos = get_count(v, pos)
+    if n:
+        stores, pos = _get_stores(v, pos, n)
+        untils, pos = get_column(v, pos, n, _OFFSET, 2 * FOREVER + 2)
+        for store, z in zip(stores, untils, strict=True):
+            pos -= 1
+            exact = frozenset(listed.get(store, ()))
+            if not v >> pos & 1:
+                spelled, pos = get_set(v, pos, MAX_SHARD)
+                if exact == set(spelled):
+                    raise bad("a list that is not in its shortest form")
+                exact = frozenset(spelled)
+            origins, pos = get_set(v, pos, MAX_ORIGIN)
+            marks[store] = LeaderMark(_until_from_wire(z, base), exact, frozenset(origins))
+    if timestamp is None and not floors and not marks:
+        raise bad("an empty part")
+    return timestamp, floors, marks, pos
+
+
+def _get_stores(v: int, pos: int, n: int) -> tuple[list[int], int]:
+    stores, pos = get_ascending(v, pos, n, MAX_STORE)
+    if not all(map(lt, stores, stores[1:])):
+        raise bad("stores out of order")
+    return stores, pos
+
+
+def _until_to_wire(until: int, base: int) -> int:
+    """0 is for ever; even is before `base`, odd is at it or later. Most marks lapse near the token's expiry."""
+    if until >= FOREVER:
+        return 0
+    if until < 0:
+        raise TokenError(f"a leader mark cannot lapse at {until}: Unix seconds are not negative")
+    return 2 * (until - base) + 1 if until >= base else 2 * (base - until)
+
+
+def _until_from_wire(z: int, base: int) -> int:
+    if not z:
+        return FOREVER
+    until = base + (z >> 1) if z & 1 else base - (z >> 1)
+    if not 0 <= until < FOREVER:
+        raise bad("a number out of range")
+    return until
+
+
+def _listed(keys: Mapping[int, int], more: Mapping[int, int]) -> dict[int, set[int]]:
+    by_store: dict[int, set[int]] = {}
+    for key in (*keys, *more):
+        by_store.setdefault(key >> 48, set()).add(key >> 32)
+    return by_store
+
+
+def _pack(own: Mapping[int, int], seen: Frontier, ages: Mapping[int, int], timestamp: int | None, base: int) -> bytes:
+    acc = _put_entries(1, own, seen.entries, ages)
+    if timestamp is not None or seen.floors or seen.marks:
+        listed = _listed(own, seen.entries) if seen.marks else {}
+        acc = _put_extras(acc, timestamp, seen, listed, base)
+    bits = acc.bit_length() - 1
+    pad = -bits % 8
+    acc = (acc ^ 1 << bits) << pad
+    return acc.to_bytes(bits + pad >> 3, "big")
+
+
+def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, int], Timestamp | None]:
+    v = int.from_bytes(packed, "big") << GUARD
+    own, seen, ages, pos = _get_entries(v, 8 * len(packed) + GUARD)
+    timestamp = None
+    floors: dict[int, int] = _NO_AGES
+    marks = _NO_MARKS
+    if pos >= GUARD + 8 or v & (1 << pos) - 1:
+        listed = _listed(own, seen)
+        timestamp, floors, marks, pos = _get_extras(v, pos, listed, base)
+    if not GUARD <= pos < GUARD + 8 or v & (1 << pos) - 1:
+        raise bad("truncated claims" if pos < GUARD else "trailing bits")
+    return (
+        Frontier.of(own) if own else _EMPTY,
+        Frontier.of(seen, floors, marks) if seen or floors or marks else _EMPTY,
+        ages,
+        timestamp,
+    )
+
+
+def encode_frontier(frontier: Frontier) -> bytes:
+    """Return the one compact spelling of a frontier, for engines that store dependencies with versions.
+
+    Raises: TokenError for more than 65,535 positions. Complexity: linear in the packed size, for each position.
+    """
+    if not frontier.floors and not frontier.marks:
+        return _pack(frontier.entries, _EMPTY, _NO_AGES, None, 0)
+    return _pack(frontier.entries, Frontier.of({}, frontier.floors, frontier.marks), _NO_AGES, None, 0)
+
+
+def decode_frontier(packed: bytes) -> Frontier:
+    """Return the frontier that `encode_frontier` packed. Raises: MalformedToken for any other bytes."""
+    own, seen, ages, timestamp = _unpack(packed, 0)
+    if seen.entries or ages or timestamp is not None:
+        raise bad("the claims of a token where a frontier was expected")
+    return Frontier.of(own.entries, seen.floors, seen.marks) if seen else own
+
+
+# --- the payload ----
+
+
+def encode_claims(token: Token) -> bytes:
+    """Return the one spelling of a token's claims: the CBOR array [version, expires_at, packed claims].
+
+    Raises: TokenError for more than 65,535 positions.
+    """
+    expires_at = token.expires_at
+    packed = _pack(token.own.entries, token.seen, token.ages, token.timestamp, expires_at)
+    return _PAYLOAD + head(UINT, expires_at) + bstr(packed)
+
+
+def decode_claims(payload: bytes) -> Token:
+    """Return the claims that `encode_claims` wrote. Raises: MalformedToken for any other bytes."""
+    if payload[:2] != _PAYLOAD:
+        raise bad("unknown version" if payload[:1] == _PAYLOAD[:1] else "unexpected claims")
+    expires_at, at = read_head(payload, 2, UINT)
+    size, at = read_head(payload, at, BSTR)
+    if expires_at > MAX_EXPIRES_AT or at + size != len(payload):
+        raise bad("a number out of range" if expires_at > MAX_EXPIRES_AT else "wrong length")
+    own, seen, ages, timestamp = _unpack(payload[at:], expires_at)
+    return Token.of(own, seen, expires_at, timestamp, ages)
