@@ -72,7 +72,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 unit: setup
 	CAUSAL_INSTALLED=1 $(BIN)/pytest --numprocesses $(WORKERS) $(TESTS)

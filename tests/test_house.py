@@ -23,6 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.hlc",
         "core.frontier",
         "core.token",
+        "core._bits",
+        "core._cose",
         "core.wire",
         "core.keyring",
         "core.policy",
@@ -31,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.gate",
         "core",  # its __init__, after all that it may name
     ),
-    ("ceiling", "clock", "keys", "controls", "kv", "engine", "session", "store"),
+    ("ceiling", "clock", "keys", "controls", "kv", "engine", "session", "request", "store"),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
     ("integrations/*", "caches/*"),
