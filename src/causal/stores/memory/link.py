@@ -298,7 +298,7 @@ class AsyncMemoryLink:
         writing = self._link.writing(endpoint, shard)
         try:
             async with asyncio.timeout(BUSY_S):
-                while not writing.acquire(blocking=False):
+                while not writing.acquire(blocking=False):  # noqa: ASYNC110 (shared with threads: no event of this loop)
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
             raise _busy(endpoint) from error
