@@ -37,6 +37,8 @@ def python(code: str, *argv: str, stdout: int = subprocess.PIPE) -> "subprocess.
         text=True,
         timeout=60,
         check=False,
+        # Buffered, as a shell starts it: what breaks at the last flush must show here too.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
 
 
