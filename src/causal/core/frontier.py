@@ -30,6 +30,8 @@ EVERY_STORE: Final = 2**16 - 1
 """The store number that no store may have: a leader mark under it covers every store, known here or not."""
 FOREVER: Final = 2**63 - 1
 """The `until` of a leader mark that does not lapse."""
+ANY_ORIGIN: Final = -1
+"""Among a leader mark's `origins`: writes of origins too many to list were dropped."""
 
 
 def pack(shard: int, origin: int) -> int:
@@ -85,7 +87,7 @@ class LeaderMark:
     """Shards that are read at a leader only, until `until`: every shard of a store except those in `exact`.
 
     It stands for positions that are no longer listed. `origins` are the origins that the dropped own positions had: a
-    leader at which one of them has ended can no longer tell whether a write was lost, and says so.
+    leader at which one of them has ended can no longer tell whether a write was lost, and says so. ANY_ORIGIN stands for all.
 
     Units: `until` in Unix seconds. Invariant: joins by (max, intersection, union), so a join never weakens.
     Thread-safety: immutable.
@@ -99,7 +101,12 @@ class LeaderMark:
         return LeaderMark(max(self.until, other.until), self.exact & other.exact, self.origins | other.origins)
 
     def __ge__(self, other: LeaderMark) -> bool:
-        return self.until >= other.until and self.exact <= other.exact and self.origins >= other.origins
+        recalls_all = ANY_ORIGIN in self.origins or self.origins >= other.origins
+        return self.until >= other.until and self.exact <= other.exact and recalls_all
+
+    def recalls(self, origin: int) -> bool:
+        """Return whether an own write of this origin may have been dropped."""
+        return origin in self.origins or ANY_ORIGIN in self.origins
 
 
 class Verdict(enum.IntEnum):
@@ -242,7 +249,9 @@ class Frontier:
     def __repr__(self) -> str:
         parts = [", ".join(map(str, self))] if self.entries else []
         parts += [f"floor(store {s})={f}" for s, f in sorted(self.floors.items())]
-        parts += [f"leader(store {s}, until {m.until}, except {sorted(m.exact)})" for s, m in sorted(self.marks.items())]
+        parts += [
+            f"leader(store {s}, until {m.until}, except {sorted(m.exact)})" for s, m in sorted(self.marks.items())
+        ]
         return f"Frontier({'; '.join(parts)})"
 
     # --- parts -------------------------------------------------------------------------------------------------
@@ -324,7 +333,12 @@ class Frontier:
     # --- compaction (DESIGN: the ladder's last rung; core/token.py climbs the whole ladder) ----------------------
 
     def compact(
-        self, max_entries: int = 6, *, until: int = FOREVER, keep: Frontier | None = None, stores: Iterable[int] | None = None
+        self,
+        max_entries: int = 6,
+        *,
+        until: int = FOREVER,
+        keep: Frontier | None = None,
+        stores: Iterable[int] | None = None,
     ) -> Frontier:
         """Return a frontier of at most `max_entries` entries that admits nothing this one does not (I3).
 
@@ -355,7 +369,9 @@ class Frontier:
             if foreign or len(entries) + len(keys) <= max_entries:
                 entries.update((k, self.entries[k]) for k in keys)
             else:
-                dropped.setdefault(store_of(shard), set()).update(k & 0xFFFFFFFF for k in keys if keep is None or k in keep.entries)
+                dropped.setdefault(store_of(shard), set()).update(
+                    k & 0xFFFFFFFF for k in keys if keep is None or k in keep.entries
+                )
         listed = {k >> 32 for k in entries}
         marks = {
             store: LeaderMark(until, frozenset(s for s in listed if store_of(s) == store), frozenset(origins))
@@ -419,7 +435,8 @@ class Watermark:
 
         Complexity: linear in the frontier's entries.
         """
-        worst, bad = Verdict.APPLIED, []
+        worst = Verdict.APPLIED
+        bad: list[Position] = []
         foreign: list[Position] = []
         known = None if known_stores is None else set(known_stores)
         for key, offset in frontier.entries.items():
@@ -436,7 +453,8 @@ class Watermark:
         floor = frontier.floors.get(self.shard >> 16)
         if floor is not None and worst < Verdict.BEHIND and not self.above(floor):
             worst = Verdict.BEHIND
-            bad = [Position(self.shard, o, floor) for o, (applied, end) in self.origins.items() if end is None and applied < floor]
+            upto = {o: floor if end is None else min(floor, end) for o, (_, end) in self.origins.items()}
+            bad = [Position(self.shard, o, f) for o, f in upto.items() if self.origins[o][0] < f]
         marked = frontier.marked(self.shard)
         if (marked or self.diverged) and worst < Verdict.UNKNOWN:
             worst, bad = Verdict.UNKNOWN, []
@@ -455,8 +473,8 @@ class Watermark:
         return Verdict.APPLIED if offset <= applied else Verdict.BEHIND
 
     def above(self, floor: int) -> bool:
-        """Return whether every live origin is applied up to `floor`; an ended origin has left the floor by a recorded decision."""
-        return all(applied >= floor for applied, end in self.origins.values() if end is None)
+        """Return whether every origin is applied up to `floor`, an ended one at most to its end (nothing after that survives)."""
+        return all(applied >= (floor if end is None else min(floor, end)) for applied, end in self.origins.values())
 
     @property
     def diverged(self) -> bool:
@@ -467,6 +485,7 @@ class Watermark:
     def frontier(self) -> Frontier:
         """Everything applied here, as a frontier (clipped to each origin's end)."""
         entries = {
-            pack(self.shard, o): applied if end is None else min(applied, end) for o, (applied, end) in self.origins.items()
+            pack(self.shard, o): applied if end is None else min(applied, end)
+            for o, (applied, end) in self.origins.items()
         }
         return Frontier.of(entries)

@@ -29,6 +29,8 @@ from causal.errors import BadSignature, ConfigError, ExpiredToken, MalformedToke
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from causal.core.frontier import Frontier
+
 Profile: TypeAlias = Literal["signed", "encrypted"]
 
 SECRET_BYTES: Final = 32
@@ -249,6 +251,23 @@ class Keyring:
         """Return how many characters `seal` would make of a token: the size that `Token.fit` asks for."""
         payload = len(encode_claims(token))
         return _cose.size_encrypt0(payload) if self.profile == "encrypted" else _cose.size_mac0(self._alg, payload)
+
+    def seal_within(
+        self,
+        token: Token,
+        limit: int,
+        *,
+        subject: str | None,
+        audience: str,
+        until: int,
+        now: float,
+        floor: Mapping[int, int] | None = None,
+        replicated: Frontier | None = None,
+        stores: Iterable[int] | None = None,
+    ) -> str:
+        """Return the text of a token whose claims are made to fit `limit` characters: `Token.fit`, then `seal`."""
+        fitted = token.fit(self.size, limit, until=until, now=now, floor=floor, replicated=replicated, stores=stores)
+        return self.seal(fitted, subject=subject, audience=audience)
 
     def open(self, text: str, *, subject: str | None, audience: str, now: float) -> Token:
         """Return the claims of a text that a key of this keyring sealed for this subject and audience.

@@ -6,20 +6,23 @@ the size of a token, the time and the bounds are arguments.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from causal.core.frontier import Frontier
+from causal.core.frontier import ANY_ORIGIN, Frontier, LeaderMark
 from causal.core.hlc import Timestamp
 from causal.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
 MAX_EXPIRES_AT: Final = 2**35 - 1
 MAX_AGE_H: Final = 2**15 - 1
 HOUR_S: Final = 3600
 
 _EMPTY: Final = Frontier()
+_ANY: Final = frozenset({ANY_ORIGIN})
 _NO_AGES: Final[dict[int, int]] = {}
 
 
@@ -95,6 +98,49 @@ class Token:
         """Return when the entry of a packed key expires. Units: Unix seconds."""
         return self.expires_at - self.ages.get(key, 0) * HOUR_S
 
+    # --- the ladder (I3) -----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        size: Callable[[Token], int],
+        limit: int,
+        *,
+        until: int,
+        now: float,
+        floor: Mapping[int, int] | None = None,
+        replicated: Frontier | None = None,
+        stores: Iterable[int] | None = None,
+    ) -> Token:
+        """Return claims of at most `limit` by `size` that admit nothing these do not (I3): the first rung that fits.
+
+        1. Exact: these claims.
+        2. Aged: entries past their own expiry fall away; if that is not enough, the ages do, which makes entries younger.
+        3. Floor: for the stores in `floor`, `seen` entries at or below it fold into one floor, the highest of them.
+        4. Leader mark: whole shards are dropped, to be read at a leader until `until`. Shards that were only read go first, then
+           those whose writes are in `replicated` (applied at another endpoint), last those with a write that may yet be lost: the
+           mark records the origins of such writes, or, if even these are too many, ANY_ORIGIN.
+
+        Only claims on `stores` (default: all) change. Where the others alone exceed `limit` they are carried all the same, and
+        `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is sealed, never dropped.
+
+        Units: `until` and `now` in Unix seconds; `until` is at least max_staleness + max_clock_skew ahead.
+        HAZARD: `floor` is sound only for offsets that are hybrid timestamps, where a watermark that has applied T of every origin
+        it lists also lists every origin that numbered something up to T, and only for a reader that demands min(floor, end) of
+        an origin that has ended. Complexity: O(log n) calls of `size`.
+        """
+        if size(self) <= limit:
+            return self
+        every = {key >> 48 for part in (self.own, self.seen) for key in part.entries} | self.seen.marks.keys()
+        known = every if stores is None else every.intersection(stores)
+        token = _aged(self, known, now)
+        if size(token) > limit:
+            token = _ageless(token, known)
+        if size(token) > limit and floor:
+            token = _floored(token, {s: f for s, f in floor.items() if s in known})
+        if size(token) > limit:
+            token = _Marking(token, known, until, replicated or _EMPTY).fit(size, limit)
+        return token
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a token is immutable: cannot set {name!r}")
 
@@ -142,3 +188,106 @@ def _normal_ages(ages: Mapping[int, int], own: Frontier, seen: Frontier) -> Mapp
         if age_h and (key in own.entries or key in seen.entries):
             normal[key] = min(int(age_h), MAX_AGE_H)
     return normal
+
+
+def _aged(token: Token, known: AbstractSet[int], now: float) -> Token:
+    """Rung 2: without the entries that are past their own expiry (I5 covers them)."""
+    gone = {key for key in token.ages if key >> 48 in known and token.expiry(key) <= now}
+    ages = {key: age_h for key, age_h in token.ages.items() if key not in gone}
+    return Token.of(token.own.without(gone), token.seen.without(gone), token.expires_at, token.timestamp, ages)
+
+
+def _ageless(token: Token, known: AbstractSet[int]) -> Token:
+    """Rung 2, further: without ages, so that each entry lives as long as the token."""
+    ages = {key: age_h for key, age_h in token.ages.items() if key >> 48 not in known}
+    return Token.of(token.own, token.seen, token.expires_at, token.timestamp, ages)
+
+
+def _floored(token: Token, floor: Mapping[int, int]) -> Token:
+    """Rung 3: old `seen` entries become one floor a store. Own writes are never folded: a floor cannot say that one is lost."""
+    floors: dict[int, int] = {}
+    folded = {key: offset for key, offset in token.seen.entries.items() if offset <= floor.get(key >> 48, -1)}
+    for key, offset in folded.items():
+        floors[key >> 48] = max(floors.get(key >> 48, 0), offset)
+    seen = token.seen.without(folded) | Frontier.of({}, floors)
+    return Token.of(token.own, seen, token.expires_at, token.timestamp, token.ages)
+
+
+class _Marking:
+    """Rung 4: the first shards, in order of worth, stay exact; a leader mark covers the rest of their stores."""
+
+    def __init__(self, token: Token, known: AbstractSet[int], until: int, replicated: Frontier) -> None:
+        own, seen = token.own.entries, token.seen.entries
+        self.token, self.known, self.until = token, known, until
+        self.foreign = [key for key in own.keys() | seen.keys() if key >> 48 not in known]
+        self.keys: dict[int, list[int]] = {}
+        for key in own.keys() | seen.keys():
+            if key >> 48 in known:
+                self.keys.setdefault(key >> 32, []).append(key)
+        at_risk = [key for key, offset in own.items() if offset > replicated.entries.get(key, -1)]
+        risky, written = {key >> 32 for key in at_risk}, token.own.shards
+        self.shards = sorted(self.keys, key=lambda s: (s not in risky, s not in written, len(self.keys[s]), s))
+        # The last place in this order of each store, and of each origin of a write at risk: dropped while `count` is not past it.
+        place = {shard: nth for nth, shard in enumerate(self.shards)}
+        self.last_of_store = {shard >> 16: place[shard] for shard in self.shards}
+        self.last_of_origin: dict[tuple[int, int], int] = {}
+        for key in sorted(at_risk, key=lambda key: place.get(key >> 32, -1)):
+            if key >> 48 in known:
+                self.last_of_origin[key >> 48, key & 0xFFFFFFFF] = place[key >> 32]
+
+    def fit(self, size: Callable[[Token], int], limit: int) -> Token:
+        """Return the claims with the most shards kept exact that fit."""
+
+        def without_foreign(token: Token) -> int:
+            own, seen = (part.without(self.foreign) for part in (token.own, token.seen))
+            marks = {store: mark for store, mark in seen.marks.items() if store in self.known}
+            seen = Frontier.of(seen.entries, seen.floors, marks)
+            ages = {key: age_h for key, age_h in token.ages.items() if key >> 48 in self.known}
+            return size(Token.of(own, seen, token.expires_at, token.timestamp, ages))
+
+        tries = [(measure, any_origin) for measure in (size, without_foreign) for any_origin in (False, True)]
+        for measure, any_origin in tries:
+            fits = partial(self.fits, measure, limit, any_origin)
+            if fits(0):
+                return self.keep(_most(fits, len(self.shards)), any_origin=any_origin)
+        return self.keep(0, any_origin=True)
+
+    def fits(self, size: Callable[[Token], int], limit: int, any_origin: bool, count: int) -> bool:
+        return size(self.keep(count, any_origin=any_origin)) <= limit
+
+    def keep(self, count: int, *, any_origin: bool) -> Token:
+        """Return the claims with the first `count` shards exact."""
+        token, kept = self.token, frozenset(self.shards[:count])
+        marks = dict(token.seen.marks)
+        for store in self.known & (marks.keys() | self.last_of_store.keys()):
+            if self.last_of_store.get(store, -1) >= count:
+                lost = frozenset(
+                    origin for (s, origin), last in self.last_of_origin.items() if s == store and last >= count
+                )
+                mark = LeaderMark(self.until, frozenset(s for s in kept if s >> 16 == store), lost)
+                marks[store] = marks[store] | mark if store in marks else mark
+            if store in marks:  # a smaller `exact` covers more, and is implied by the entries that are listed
+                mark = marks[store]
+                marks[store] = LeaderMark(
+                    mark.until, mark.exact & kept, _ANY if any_origin and mark.origins else mark.origins
+                )
+        keys = [key for shard in kept for key in self.keys[shard]] + self.foreign
+        own = {key: token.own.entries[key] for key in keys if key in token.own.entries}
+        seen = {key: token.seen.entries[key] for key in keys if key in token.seen.entries}
+        ages = {key: age_h for key, age_h in token.ages.items() if key in own or key in seen}
+        return Token.of(
+            Frontier.of(own), Frontier.of(seen, token.seen.floors, marks), token.expires_at, token.timestamp, ages
+        )
+
+
+def _most(fits: Callable[[int], bool], n: int) -> int:
+    """Return a number of at most n that fits, the most if fewer always fit too; 0 is known to. Doubles, then halves."""
+    most, step = 0, 1
+    while most + step <= n and fits(most + step):
+        most += step
+        step *= 2
+    while step > 1:
+        step //= 2
+        if most + step <= n and fits(most + step):
+            most += step
+    return most

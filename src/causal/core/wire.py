@@ -25,7 +25,7 @@ from causal.core._bits import (
     shape,
 )
 from causal.core._cose import BSTR, UINT, bstr, head, read_head
-from causal.core.frontier import FOREVER, MAX_OFFSET, MAX_ORIGIN, MAX_SHARD, MAX_STORE, Frontier, LeaderMark
+from causal.core.frontier import ANY_ORIGIN, FOREVER, MAX_OFFSET, MAX_ORIGIN, MAX_SHARD, MAX_STORE, Frontier, LeaderMark
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
 from causal.core.token import MAX_AGE_H, MAX_EXPIRES_AT, Token
 from causal.errors import TokenError
@@ -182,7 +182,7 @@ def _put_extras(acc: int, timestamp: int | None, seen: Frontier, listed: Mapping
         acc = acc << 1 | implied
         if not implied:
             acc = put_set(acc, mark.exact)
-        acc = put_set(acc, mark.origins)
+        acc = put_set(acc, frozenset(origin - ANY_ORIGIN for origin in mark.origins))
     return acc
 
 
@@ -215,8 +215,10 @@ def _get_extras(
                 if exact == set(spelled):
                     raise bad("a list that is not in its shortest form")
                 exact = frozenset(spelled)
-            origins, pos = get_set(v, pos, MAX_ORIGIN)
-            marks[store] = LeaderMark(_until_from_wire(z, base), exact, frozenset(origins))
+            origins, pos = get_set(v, pos, MAX_ORIGIN - ANY_ORIGIN)
+            marks[store] = LeaderMark(
+                _until_from_wire(z, base), exact, frozenset(origin + ANY_ORIGIN for origin in origins)
+            )
     if timestamp is None and not floors and not marks:
         raise bad("an empty part")
     return timestamp, floors, marks, pos
