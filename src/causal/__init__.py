@@ -1,3 +1,76 @@
 """Read your own writes on an eventually consistent system: the public names."""
 
+from causal.async_store import AsyncCausalStore, AsyncSession
+from causal.clock import HybridLogicalClock
+from causal.controls import Controls, Lag
+from causal.core.frontier import Frontier, Judgement, LeaderMark, Loss, Position, Verdict, Watermark
+from causal.core.hlc import Timestamp
+from causal.core.keyring import Key, Keyring
+from causal.core.policy import Guarantee, Limits, ReadPolicy
+from causal.core.token import Token
+from causal.errors import (
+    BadSignature,
+    CausalError,
+    ClockDrift,
+    ClockError,
+    CommitUnknown,
+    ConfigError,
+    ExpiredToken,
+    GateError,
+    GateTimeout,
+    MalformedToken,
+    NoEndpoint,
+    Overloaded,
+    StoreError,
+    TokenError,
+    UnknownKey,
+    Unreachable,
+    WriteLost,
+)
+from causal.session import Receipt, Written
+from causal.store import CausalStore, Session
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncCausalStore",
+    "AsyncSession",
+    "BadSignature",
+    "CausalError",
+    "CausalStore",
+    "ClockDrift",
+    "ClockError",
+    "CommitUnknown",
+    "ConfigError",
+    "Controls",
+    "ExpiredToken",
+    "Frontier",
+    "GateError",
+    "GateTimeout",
+    "Guarantee",
+    "HybridLogicalClock",
+    "Judgement",
+    "Key",
+    "Keyring",
+    "Lag",
+    "LeaderMark",
+    "Limits",
+    "Loss",
+    "MalformedToken",
+    "NoEndpoint",
+    "Overloaded",
+    "Position",
+    "ReadPolicy",
+    "Receipt",
+    "Session",
+    "StoreError",
+    "Timestamp",
+    "Token",
+    "TokenError",
+    "UnknownKey",
+    "Unreachable",
+    "Verdict",
+    "Watermark",
+    "WriteLost",
+    "Written",
+]

@@ -66,11 +66,13 @@ class Capabilities:
 class Commit:
     """What a commit acknowledges: the position of the write (None if nothing was written) and the dependencies stored with it.
 
-    Thread-safety: immutable.
+    `captured=False` says that the write is committed but its position could not be learned: the session then reads at the leader for a
+    while, and nothing is raised. Thread-safety: immutable.
     """
 
     position: Position | None
     deps: Frontier = Frontier()
+    captured: bool = True
 
 
 class ReadHandle(Protocol[R_co]):

@@ -96,7 +96,9 @@ class UnknownKey(TokenError):
 
     def __init__(self, key_id: int) -> None:
         self.key_id = key_id
-        super().__init__(f"the token is sealed with key {key_id}, which this keyring does not hold (never added, or dropped)")
+        super().__init__(
+            f"the token is sealed with key {key_id}, which this keyring does not hold (never added, or dropped)"
+        )
 
 
 class ExpiredToken(TokenError):
@@ -149,9 +151,14 @@ class CommitUnknown(GateError):
     """A commit was sent and no answer came: the write may or may not exist.
 
     The session demands leader-only reads for a while, so that it cannot be served a state that forgets the write.
+    `lost` holds what `session.forget` accepts, where the doubt is about folded earlier writes.
     """
 
     http_status = 500
+
+    def __init__(self, message: str, lost: Sequence[Any] = ()) -> None:
+        self.lost = tuple(lost)
+        super().__init__(message)
 
 
 class Overloaded(GateError):

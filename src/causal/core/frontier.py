@@ -31,7 +31,9 @@ EVERY_STORE: Final = 2**16 - 1
 FOREVER: Final = 2**63 - 1
 """The `until` of a leader mark that does not lapse."""
 ANY_ORIGIN: Final = -1
-"""Among a leader mark's `origins`: writes of origins too many to list were dropped."""
+"""Among a leader mark's `origins`: writes of origins too many to list were dropped. It then stands alone, so that equal
+marks are written alike."""
+_ANY: Final = frozenset((ANY_ORIGIN,))
 
 
 def pack(shard: int, origin: int) -> int:
@@ -82,6 +84,10 @@ class Loss:
         return f"{self.position} (that history ends at {self.end})"
 
 
+def _origins(origins: frozenset[int]) -> frozenset[int]:
+    return _ANY if ANY_ORIGIN in origins else origins
+
+
 @attrs.frozen
 class LeaderMark:
     """Shards that are read at a leader only, until `until`: every shard of a store except those in `exact`.
@@ -95,13 +101,13 @@ class LeaderMark:
 
     until: int
     exact: frozenset[int] = frozenset()
-    origins: frozenset[int] = frozenset()
+    origins: frozenset[int] = attrs.field(default=frozenset(), converter=_origins)
 
     def __or__(self, other: LeaderMark) -> LeaderMark:
         return LeaderMark(max(self.until, other.until), self.exact & other.exact, self.origins | other.origins)
 
     def __ge__(self, other: LeaderMark) -> bool:
-        recalls_all = ANY_ORIGIN in self.origins or self.origins >= other.origins
+        recalls_all = self.origins == _ANY or self.origins >= other.origins
         return self.until >= other.until and self.exact <= other.exact and recalls_all
 
     def recalls(self, origin: int) -> bool:

@@ -32,7 +32,7 @@ class Demand:
 
     `own` and `seen` are joined in `need` (packed keys). `shards` are those that the block reads. `leader_shards` are covered by a leader
     mark; `origins` are what that mark remembers of dropped own writes. `at` restricts serving to one endpoint: a write's leader.
-    `arrived` is the local time of the request, `wrote_ago_s` the age of the session's last write.
+    `arrived` is the request's number (see `EndpointView.asked`), `wrote_ago_s` the age of the session's last write.
 
     Thread-safety: immutable by convention.
     """
@@ -49,7 +49,7 @@ class Demand:
         mark: LeaderMark | None = None,
         floor: int | None = None,
         at: str | None = None,
-        arrived: float = 0.0,
+        arrived: int = 0,
         wrote_ago_s: float = float("inf"),
     ) -> None:
         need = dict(own)
@@ -67,7 +67,9 @@ class Demand:
         self.wrote_ago_s = wrote_ago_s
 
     @classmethod
-    def of(cls, frontier: Frontier, *, own: Frontier | None = None, shards: Iterable[int] = (), arrived: float = 0.0) -> Demand:
+    def of(
+        cls, frontier: Frontier, *, own: Frontier | None = None, shards: Iterable[int] = (), arrived: int = 0
+    ) -> Demand:
         """Return the demand of a bare frontier: for one's own store, and for tests."""
         mine = frontier if own is None else own
         every = frozenset(shards) or frontier.shards
@@ -81,7 +83,7 @@ class Demand:
             arrived=arrived,
         )
 
-    def again(self, arrived: float, wrote_ago_s: float = float("inf"), at: str | None = None) -> Demand:
+    def again(self, arrived: int, wrote_ago_s: float = float("inf"), at: str | None = None) -> Demand:
         """Return the same demand for a new request."""
         twin = object.__new__(Demand)
         twin.need, twin.own, twin.shards = self.need, self.own, self.shards
@@ -131,25 +133,39 @@ class Refuse:
 Decision = Serve | Probe | Wait | Refuse
 
 
-def decide(demand: Demand, view: View, policy: ReadPolicy, elapsed_s: float, *, now: float, max_staleness_s: float) -> Decision:
-    """Decide how a request goes on, `elapsed_s` after it began to wait.
+def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_staleness_s: float) -> Serve | None:
+    """Return the nearest endpoint that is known to cover the whole demand, if the case is the common one: the hot path of `decide`."""
+    if (
+        policy.strategy is not Strategy.SESSION
+        or demand.leader_shards
+        or demand.floor is not None
+        or demand.at is not None
+    ):
+        return None
+    limit = NEVER if policy.unproven == "serve" else now - max_staleness_s
+    need = demand.need
+    for endpoint in view.endpoints:
+        if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
+            applied = endpoint.applied
+            for key in need:
+                if applied.get(key, -1) < need[key]:
+                    break
+            else:
+                return Serve(endpoint.name, "covered", need)
+    return None
+
+
+def decide(
+    demand: Demand, view: View, policy: ReadPolicy, elapsed_s: float, *, now: float, max_staleness_s: float
+) -> Decision:
+    """Decide how a request goes on, `elapsed_s` after it arrived.
 
     Invariant: Serve for the session strategy names an endpoint that is known to cover the whole demand, or (fallback) the one endpoint
     that numbers all of it; in both cases `Serve.need` is what its snapshot must cover (I4).
     Units: seconds of the clock behind `view`. Complexity: linear in endpoints x demanded positions; the common case stops at the first.
     """
-    if policy.strategy is Strategy.SESSION and not demand.leader_shards and demand.floor is None and demand.at is None:
-        limit = NEVER if policy.unproven == "serve" else now - max_staleness_s
-        need = demand.need.items()
-        for endpoint in view.endpoints:
-            if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
-                applied = endpoint.applied
-                for key, offset in need:
-                    if applied.get(key, -1) < offset:
-                        break
-                else:
-                    return Serve(endpoint.name, "covered", demand.need)
-    return _Case(demand, view, policy, elapsed_s, now, max_staleness_s).decide()
+    serve = covered(demand, view, policy, now, max_staleness_s)
+    return serve if serve is not None else _Case(demand, view, policy, elapsed_s, now, max_staleness_s).decide()
 
 
 @attrs.define
@@ -167,7 +183,7 @@ class _Case:
         decision = self.choose()
         if isinstance(decision, Refuse) and decision.why in ("timeout", "no endpoint"):
             # What failed before this request may be back: ask once before refusing.
-            untried = tuple(e.name for e in self.view.endpoints if e.down is not None and e.tried_at < self.demand.arrived)
+            untried = tuple(e.name for e in self.view.endpoints if e.down is not None and e.tried < self.demand.arrived)
             if untried:
                 return Probe(untried, "before refusing, try what failed earlier")
         return decision
@@ -214,8 +230,14 @@ class _Case:
         if lost:
             return {}, Refuse("lost", "acknowledged writes are past the end of their history", lost), ()
         mark = self.demand.mark
-        if mark is not None and any(k >> 32 in self.demand.leader_shards and k & 0xFFFFFFFF in mark.origins for k in self.view.ends):
-            return {}, Refuse("doubt", "a history that held folded own writes has ended: some may be lost", doubt=mark), ()
+        if mark is not None and any(
+            k >> 32 in self.demand.leader_shards and mark.recalls(k & 0xFFFFFFFF) for k in self.view.ends
+        ):
+            return (
+                {},
+                Refuse("doubt", "a history that held folded own writes has ended: some may be lost", doubt=mark),
+                (),
+            )
         clipped = tuple(_loss(k, v, ends[k]) for k, v in self.demand.need.items() if k in ends and v > ends[k])
         if not clipped:
             return self.demand.need, None, ()
@@ -237,10 +259,16 @@ class _Case:
         keys = [k for k in self.live_keys() | self.view.leaders.keys() if k >> 32 in shards]
         names = {self.view.leaders.get(k) for k in keys}
         only = self.leader_of(keys[0]) if len(names) == 1 else None
-        if only is not None and self.demand.at in (None, only.name) and not only.asked_since(shards, self.demand.arrived):
+        if (
+            only is not None
+            and self.demand.at in (None, only.name)
+            and not only.asked_since(shards, self.demand.arrived)
+        ):
             return only
         ask = names if names and None not in names else {e.name for e in self.view.endpoints}
-        unasked = tuple(e.name for e in self.usable() if e.name in ask and not e.asked_since(shards, self.demand.arrived))
+        unasked = tuple(
+            e.name for e in self.usable() if e.name in ask and not e.asked_since(shards, self.demand.arrived)
+        )
         if unasked:
             return Probe(unasked, "a leader read asks every origin's head after the request")
         heads: dict[int, int] = {}
@@ -249,7 +277,9 @@ class _Case:
             if leader is not None and leader.asked_since((key >> 32,), self.demand.arrived):
                 heads[key] = leader.applied.get(key, -1)
             elif self.policy.unproven == "refuse":
-                return Refuse("no endpoint", f"origin {key & 0xFFFFFFFF} of shard {key >> 32} has no leader that can be asked")
+                return Refuse(
+                    "no endpoint", f"origin {key & 0xFFFFFFFF} of shard {key >> 32} has no leader that can be asked"
+                )
         if not keys and not self.usable():
             return Refuse("no endpoint", "no endpoint can be asked")
         return heads
@@ -257,7 +287,10 @@ class _Case:
     def quorum(self) -> dict[int, int] | Probe | Refuse:
         nearest = self.usable()[: self.policy.replicas]
         if len(nearest) < self.policy.replicas:
-            return Refuse("no endpoint", f"a quorum of {self.policy.replicas} needs more endpoints than the {len(nearest)} that answer")
+            return Refuse(
+                "no endpoint",
+                f"a quorum of {self.policy.replicas} needs more endpoints than the {len(nearest)} that answer",
+            )
         unasked = tuple(e.name for e in nearest if not e.asked_since(self.demand.shards, self.demand.arrived))
         if unasked:
             return Probe(unasked, "a quorum asks its endpoints after the request")
@@ -267,9 +300,10 @@ class _Case:
         return need
 
     def floored(self, floor: int) -> dict[int, int]:
-        """Return the floor as positions: every live origin of the store. An ended origin has left it by a recorded decision."""
-        stores = {s >> 16 for s in self.demand.shards}
-        return {k: floor for k in self.live_keys() if k >> 48 in stores}
+        """Return the floor as positions: every origin of the store, an ended one up to its end (what is past it exists no more)."""
+        stores, ends = {s >> 16 for s in self.demand.shards}, self.view.ends
+        keys = {k for e in self.view.endpoints for k in e.applied if k >> 48 in stores}
+        return {k: min(floor, ends.get(k, floor)) for k in keys}
 
     def live_keys(self) -> set[int]:
         return {k for e in self.view.endpoints for k in e.applied if k not in self.view.ends}
@@ -304,9 +338,15 @@ class _Case:
                 return Probe((endpoint.name,), f"what is known of {endpoint.name} is older than the request")
             lacking = self.evidence(endpoint, need)
             if lacking is None:
-                leaders = [e.name for e in self.usable() if e.leads and not e.asked_since(self.demand.shards, self.demand.arrived)]
+                leaders = [
+                    e.name
+                    for e in self.usable()
+                    if e.leads and not e.asked_since(self.demand.shards, self.demand.arrived)
+                ]
                 if leaders:
-                    return Probe(tuple(leaders), f"{endpoint.name} is not shown to be less than {self.max_staleness_s:g} s stale")
+                    return Probe(
+                        tuple(leaders), f"{endpoint.name} is not shown to be less than {self.max_staleness_s:g} s stale"
+                    )
                 continue
             eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
             if eta_s is None or eta_s <= left_s:
@@ -371,7 +411,11 @@ class _Case:
 
     def usable(self) -> list[EndpointView]:
         """The endpoints worth asking: those that answer, and those whose failure is old enough to ask again."""
-        return [e for e in self.view.endpoints if e.down is None or e.tried_at < min(self.demand.arrived, self.now - RETRY_S)]
+        return [
+            e
+            for e in self.view.endpoints
+            if e.down is None or (e.tried < self.demand.arrived and e.tried_at < self.now - RETRY_S)
+        ]
 
     def servable(self) -> list[EndpointView]:
         at = self.demand.at
@@ -384,7 +428,9 @@ class _Case:
         return endpoint.fresh_at >= self.now - self.max_staleness_s
 
     def refused(self, reason: str) -> Refuse:
-        return Refuse("timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason)
+        return Refuse(
+            "timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason
+        )
 
 
 def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -> tuple[tuple[str, str], ...]:

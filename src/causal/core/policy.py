@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from causal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Guarantee(enum.Flag):
@@ -49,16 +52,16 @@ Unproven = Literal["refuse", "serve"]
 BadToken = Literal["leader", "ignore", "raise"]
 
 
-def _one_of(*choices: str) -> object:
-    def check(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+def _one_of(*choices: str) -> Callable[[object, Any, str], None]:
+    def check(_: object, attribute: Any, value: str) -> None:
         if value not in choices:
             raise ConfigError(f"{attribute.name} is one of {', '.join(map(repr, choices))}, not {value!r}")
 
     return check
 
 
-def _duration(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not (isinstance(value, int | float) and value >= 0 and math.isfinite(value)):
+def _duration(_: object, attribute: Any, value: float) -> None:
+    if not (value >= 0 and math.isfinite(value)):
         raise ConfigError(f"{attribute.name} is a finite number of seconds >= 0, not {value!r}")
 
 
@@ -75,9 +78,9 @@ class ReadPolicy:
     """
 
     wait_s: float = attrs.field(default=0.1, validator=_duration)
-    then: Then = attrs.field(default="leader", validator=_one_of("leader", "error", "stale"))  # type: ignore[arg-type]
-    unproven: Unproven = attrs.field(default="refuse", validator=_one_of("refuse", "serve"))  # type: ignore[arg-type]
-    bad_token: BadToken = attrs.field(default="leader", validator=_one_of("leader", "ignore", "raise"))  # type: ignore[arg-type]
+    then: Then = attrs.field(default="leader", validator=_one_of("leader", "error", "stale"))
+    unproven: Unproven = attrs.field(default="refuse", validator=_one_of("refuse", "serve"))
+    bad_token: BadToken = attrs.field(default="leader", validator=_one_of("leader", "ignore", "raise"))
     strategy: Strategy = attrs.field(default=Strategy.SESSION, kw_only=True)
     window_s: float = attrs.field(default=0.0, validator=_duration, kw_only=True)
     bound_s: float = attrs.field(default=0.0, validator=_duration, kw_only=True)
@@ -103,7 +106,7 @@ class ReadPolicy:
 
     @classmethod
     def bounded(cls, seconds: float, *, wait_s: float = 0.1) -> ReadPolicy:
-        """Read an endpoint shown to be at most `seconds` stale, whatever the session did. HAZARD: own writes younger than that may be missing."""
+        """Read an endpoint shown to be at most `seconds` stale. HAZARD: own writes younger than that may be missing."""
         return cls(wait_s, strategy=Strategy.BOUNDED, bound_s=seconds)
 
     @classmethod
@@ -121,8 +124,8 @@ class ReadPolicy:
                 return f"quorum {self.replicas}{' + token' if self.token else ''}"
             case Strategy.BOUNDED:
                 return f"bounded {self.bound_s:g} s"
-            case other:
-                return other.value
+            case _:
+                return str(self.strategy.value)
 
 
 @attrs.frozen

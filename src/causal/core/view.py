@@ -29,9 +29,11 @@ _SAMPLES: Final = 24
 class EndpointView:
     """What is known of one endpoint.
 
-    `applied`, `ends` and `leads` use packed (shard, origin) keys. `asked` maps a shard to the local time at which the newest question
-    about it was *sent*. `fresh_at`: everything acknowledged before this local time is here. `down`: why it cannot be used, or None, found
-    out at `tried_at`.
+    `applied` and `leads` use packed (shard, origin) keys. `asked` maps a shard to the number of the newest question about it:
+    numbers that the caller draws from one counter, when it *sends* a question and when a request arrives, so that "asked after
+    the request" never hangs on a clock's resolution. `fresh_at`: everything acknowledged before this local time is here.
+    `down`: why it cannot be used, or None, found out by question `tried`, at `tried_at`.
+
     Units: seconds of the caller's clock. Thread-safety: immutable.
     """
 
@@ -40,9 +42,11 @@ class EndpointView:
     applied: Mapping[int, int] = attrs.field(factory=dict)
     leads: frozenset[int] = frozenset()
     incarnations: Mapping[int, Hashable] = attrs.field(factory=dict)
-    asked: Mapping[int, float] = attrs.field(factory=dict)
+    asked: Mapping[int, int] = attrs.field(factory=dict)
+    asked_at: float = NEVER
     fresh_at: float = NEVER
     down: str | None = None
+    tried: int = -1
     tried_at: float = NEVER
     rates: Mapping[int, float] = attrs.field(factory=dict)
     stalled_at: float | None = None
@@ -55,10 +59,10 @@ class EndpointView:
                 return False
         return True
 
-    def asked_since(self, shards: Iterable[int], since: float) -> bool:
-        """Return whether every shard was asked about at or after a local time."""
+    def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
+        """Return whether every shard was asked about by a question numbered after `arrived`."""
         get = self.asked.get
-        return all(get(shard, NEVER) >= since for shard in shards)
+        return all(get(shard, -1) > arrived for shard in shards)
 
     def eta_s(self, need: Mapping[int, int], now: float, patience_s: float) -> float | None:
         """Return how long until `need` is covered at the observed rates; None if there is no evidence; inf if it has stopped moving."""
@@ -101,11 +105,14 @@ class View:
             return self
         return attrs.evolve(self, endpoints=_nearest_first(kept))
 
-    def failed(self, name: str, reason: str, *, tried_at: float) -> View:
+    def failed(self, name: str, reason: str, *, asked: int, now: float) -> View:
         """Return this view with one endpoint marked unusable until it is observed again."""
         return attrs.evolve(
             self,
-            endpoints=tuple(attrs.evolve(e, down=reason, tried_at=tried_at) if e.name == name else e for e in self.endpoints),
+            endpoints=tuple(
+                attrs.evolve(e, down=reason, tried=max(asked, e.tried), tried_at=now) if e.name == name else e
+                for e in self.endpoints
+            ),
         )
 
     def advanced(self, name: str, key: int, offset: int) -> View:
@@ -120,22 +127,26 @@ class View:
             ),
         )
 
-    def observe(self, name: str, watermarks: Mapping[int, Watermark], *, asked_at: float, now: float) -> View:
-        """Return this view after an endpoint answered a question that was sent at `asked_at`.
+    def observe(
+        self, name: str, watermarks: Mapping[int, Watermark], *, asked: int, asked_at: float, now: float
+    ) -> View:
+        """Return this view after an endpoint answered question number `asked`, which was sent at `asked_at`.
 
         A new incarnation of any shard forgets everything that was known under the old one.
         """
         before = self.of(name) or EndpointView(name)
         changed = {
-            before.incarnations[s] for s, w in watermarks.items() if before.incarnations.get(s, w.incarnation) != w.incarnation
+            before.incarnations[s]
+            for s, w in watermarks.items()
+            if before.incarnations.get(s, w.incarnation) != w.incarnation
         }
         stale = {s for s, i in before.incarnations.items() if i in changed}
         applied = {k: v for k, v in before.applied.items() if k >> 32 not in stale}
         leads = {k for k in before.leads if k >> 32 not in watermarks and k >> 32 not in stale}
-        asked = {s: t for s, t in before.asked.items() if s not in stale}
+        questions = {s: n for s, n in before.asked.items() if s not in stale}
         ends, heads, leaders = dict(self.ends), dict(self.heads), dict(self.leaders)
         for shard, mark in watermarks.items():
-            asked[shard] = max(asked.get(shard, NEVER), asked_at)
+            questions[shard] = max(questions.get(shard, -1), asked)
             for origin, (offset, end) in mark.origins.items():
                 key = pack(shard, origin)
                 applied[key] = max(offset, applied.get(key, -1))
@@ -151,19 +162,23 @@ class View:
         moved = [k for k in behind if applied.get(k, -1) > before.applied[k]]
         rates = {k: r for k, r in before.rates.items() if k in applied}
         for key in moved:
-            since = now - before.asked.get(key >> 32, now)
-            if since > 0:
-                rate = (applied[key] - before.applied[key]) / since
+            if asked_at > before.asked_at:
+                rate = (applied[key] - before.applied[key]) / (asked_at - before.asked_at)
                 rates[key] = rate if key not in rates else (rates[key] + rate) / 2
         after = EndpointView(
             name,
             before.latency_s,
             applied,
             frozenset(leads),
-            {**{s: i for s, i in before.incarnations.items() if s not in stale}, **{s: w.incarnation for s, w in watermarks.items()}},
-            asked,
+            {
+                **{s: i for s, i in before.incarnations.items() if s not in stale},
+                **{s: w.incarnation for s, w in watermarks.items()},
+            },
+            questions,
+            max(asked_at, before.asked_at),
             NEVER,
             None,
+            asked,
             asked_at,
             rates,
             None if moved or not behind else before.stalled_at if before.stalled_at is not None else now,
@@ -203,7 +218,7 @@ def _judged(
         here = endpoint.applied.get(key, -1)
         fresh_at = min(fresh_at, max((t for t, head in heads.get(key, ()) if head <= here or head == 0), default=NEVER))
     if fresh_at == math.inf and not endpoint.leads:
-        fresh_at = min(endpoint.asked.values(), default=NEVER)
+        fresh_at = endpoint.asked_at
     if fresh_at == endpoint.fresh_at and down == endpoint.down:
         return endpoint
     return attrs.evolve(endpoint, fresh_at=fresh_at, down=down)

@@ -80,6 +80,15 @@ class WaitQueue(Generic[T]):
                 ready.append(waiter)
         return ready
 
+    def first(self) -> Waiter[T] | None:
+        """Return some waiter, in constant time but for the discarded ones it passes."""
+        for heap in self._heaps.values():
+            while heap and not heap[0][2].waiting:
+                heappop(heap)
+            if heap:
+                return heap[0][2]
+        return None
+
     def drain(self) -> list[Waiter[T]]:
         """Remove and return every waiter: the endpoint has failed, each must decide anew."""
         left = {id(w): w for heap in self._heaps.values() for _, _, w in heap if w.waiting}

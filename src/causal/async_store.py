@@ -1,0 +1,280 @@
+"""AsyncCausalStore and its sessions: the asynchronous loop that carries the gate's decisions out.
+
+Owns the loop and the waiting tasks. The rules are those of `store.py`: the same gate, requests, claims and blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+
+from causal.blocks import AsyncRead, AsyncWrite
+from causal.claims import Claims, StoreBase
+from causal.core.frontier import Frontier
+from causal.core.gate import Probe, Serve, Wait
+from causal.core.waiting import WaitQueue
+from causal.errors import CausalError, GateError, Unreachable
+from causal.request import Request
+from causal.session import Receipt, SessionState, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from causal.claims import Settings
+    from causal.core.policy import ReadPolicy
+    from causal.core.view import View
+    from causal.engine import AsyncLink, AsyncReadHandle, AsyncWriteHandle, Engine
+
+R = TypeVar("R")
+W = TypeVar("W")
+R2 = TypeVar("R2")
+W2 = TypeVar("W2")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+POLL_S: Final = 0.001
+POLL_MAX_S: Final = 0.005
+PROBE_TIMEOUT_S: Final = 1.0
+
+
+class _Line:
+    """The reads that wait at one endpoint, and the one task that polls it for them."""
+
+    __slots__ = ("poller", "queue")
+
+    def __init__(self) -> None:
+        self.queue: WaitQueue[asyncio.Future[None]] = WaitQueue()
+        self.poller: asyncio.Task[None] | None = None
+
+
+class AsyncCausalStore(StoreBase[R, W]):
+    """The asynchronous twin of `CausalStore`: the same names, awaited.
+
+    Units: seconds. Raises: ConfigError. Thread-safety: one event loop; make another store for another loop.
+    """
+
+    def __init__(
+        self,
+        engine: Engine[R, W],
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(engine, **settings)
+        self._sleep = sleep
+        self._opening = asyncio.Lock()
+        self._live: AsyncLink[R, W] | None = None
+        self._lines: dict[str, _Line] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._link()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections and end the polling. Idempotent; a later use opens them again."""
+        link, self._live = self._live, None
+        for line in self._lines.values():
+            if line.poller is not None:
+                line.poller.cancel()
+        if link is not None:
+            await link.close()
+
+    async def _link(self) -> AsyncLink[R, W]:
+        link = self._live
+        if link is not None:
+            return link
+        async with self._opening:
+            if self._live is None:
+                link = await self._state.engine.aopen(self._state.number)
+                self._state.known(link.endpoints)
+                await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
+                self._live = link
+            return self._live
+
+    def session(self, *texts: str | None, subject: str | None = None) -> AsyncSession[R, W]:
+        """Return a session that demands everything the presented tokens say, joined: as `CausalStore.session`."""
+        return AsyncSession(self, subject, texts)
+
+    async def position(self, connection: Any) -> Written:
+        """Return a frontier that covers what was written and committed through a connection of one's own: for `session.join`."""
+        link = await self._link()
+        return Written.of((await link.position(connection)).entries)
+
+    async def head(self) -> Frontier:
+        """Ask every endpoint, and return everything that exists. Raises: NoEndpoint if a known live origin's leader cannot be asked."""
+        link, arrived = await self._link(), self._state.number_now()
+        await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
+        return self._state.head(arrived)
+
+    async def _leader(self, shard: int) -> str:
+        return (await self._link()).leader(shard)
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    async def _admit(self, request: Request) -> AsyncReadHandle[R] | AsyncWriteHandle[W] | None:
+        """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
+        try:
+            link = await self._link()
+            while True:
+                decision = request.decide()
+                if isinstance(decision, Serve):
+                    if request.kind == "route":
+                        return None
+                    handle = await self._open(link, decision.endpoint, request)
+                    if handle is not None:
+                        return handle
+                elif isinstance(decision, Probe):
+                    request.probes += len(decision.endpoints)
+                    await asyncio.gather(*(self._probe(link, name) for name in decision.endpoints))
+                    self._state.known(link.endpoints)
+                elif isinstance(decision, Wait):
+                    await self._wait(link, decision, request)
+                else:
+                    raise request.error(decision)
+        except BaseException as error:
+            if isinstance(error, GateError) and error.receipt is None:
+                request.failed(error)
+            request.finish()
+            raise
+
+    async def _open(
+        self, link: AsyncLink[R, W], name: str, request: Request
+    ) -> AsyncReadHandle[R] | AsyncWriteHandle[W] | None:
+        """Open the snapshot that was decided on; None if its own watermark does not bear the decision out."""
+        try:
+            if request.kind == "write":
+                writing = await link.write(name, request.shard, request.session.joined.exact)
+                if request.accepts(writing.watermarks):
+                    return writing
+                await writing.rollback()
+                return None
+            reading = await link.read(name, (request.shard,))
+            if request.accepts(reading.watermarks):
+                return reading
+            await reading.close()
+        except Unreachable as error:
+            self._state.failed(name, error, request.asked)
+        return None
+
+    async def _probe(self, link: AsyncLink[R, W], name: str) -> View:
+        state = self._state
+        asked, asked_at = state.number_now(), state.monotonic()
+        try:
+            watermarks = await link.probe(name, PROBE_TIMEOUT_S)
+        except Unreachable as error:
+            return state.failed(name, error, asked)
+        return state.observe(name, watermarks, asked, asked_at)
+
+    async def _wait(self, link: AsyncLink[R, W], wait: Wait, request: Request) -> None:
+        """Wait in the endpoint's line until its poller finds the need covered, or the time is up."""
+        state, began = self._state, self._state.monotonic()
+        line = self._lines.setdefault(wait.endpoint, _Line())
+        state.enter_wait(wait.endpoint, len(line.queue), request.session.subject)
+        waiter = None
+        try:
+            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            known = state.view.of(wait.endpoint)
+            waiter = line.queue.add(wait.need, known.applied if known is not None else {}, woken)
+            if waiter is None:
+                return
+            if line.poller is None or line.poller.done():
+                line.poller = asyncio.create_task(
+                    self._poll(link, wait.endpoint, line), name=f"causal poll {wait.endpoint}"
+                )
+            await asyncio.wait((woken,), timeout=wait.for_s)
+        finally:
+            if waiter is not None:
+                line.queue.discard(waiter)
+            if not line.queue and line.poller is not None:
+                line.poller.cancel()
+                line.poller = None
+            state.leave_wait(wait.endpoint, request.session.subject)
+            request.waited_s += state.monotonic() - began
+
+    async def _poll(self, link: AsyncLink[R, W], name: str, line: _Line) -> None:
+        pause_s = POLL_S
+        while line.queue:
+            await self._sleep(pause_s * self._state.random.uniform(0.8, 1.0))
+            pause_s = min(pause_s * 1.5, POLL_MAX_S)
+            known = (await self._probe(link, name)).of(name)
+            down = known is None or known.down is not None
+            for waiter in line.queue.drain() if known is None or down else line.queue.advance(known.applied):
+                if not waiter.handle.done():
+                    waiter.handle.set_result(None)
+
+
+class AsyncSession(Claims, Generic[R, W]):
+    """The asynchronous twin of `Session`: the same names; blocks are entered with `async with`.
+
+    Thread-safety: one event loop; blocks of one session may run in parallel tasks.
+    """
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: AsyncCausalStore[R, W], subject: str | None, texts: Iterable[str | None]) -> None:
+        super().__init__(store._state, SessionState(subject), texts)
+        self._store = store
+
+    @overload
+    def read(self, /, *, shard: str | None = None, policy: ReadPolicy | None = None) -> AsyncRead[R]: ...
+    @overload
+    def read(
+        self, store: AsyncCausalStore[R2, W2], /, *, shard: str | None = None, policy: ReadPolicy | None = None
+    ) -> AsyncRead[R2]: ...
+    def read(
+        self,
+        store: AsyncCausalStore[Any, Any] | None = None,
+        /,
+        *,
+        shard: str | None = None,
+        policy: ReadPolicy | None = None,
+    ) -> AsyncRead[Any]:
+        """Return a block that reads one shard at one endpoint, in one snapshot, when that is right: as `Session.read`."""
+        return AsyncRead(store if store is not None else self._store, self._state, shard, policy)
+
+    @overload
+    def write(self, /, *, shard: str | None = None, wait_s: float | None = None) -> AsyncWrite[W]: ...
+    @overload
+    def write(
+        self, store: AsyncCausalStore[R2, W2], /, *, shard: str | None = None, wait_s: float | None = None
+    ) -> AsyncWrite[W2]: ...
+    def write(
+        self,
+        store: AsyncCausalStore[Any, Any] | None = None,
+        /,
+        *,
+        shard: str | None = None,
+        wait_s: float | None = None,
+    ) -> AsyncWrite[Any]:
+        """Return a block that is one write transaction on one shard: as `Session.write`."""
+        return AsyncWrite(store if store is not None else self._store, self._state, shard, wait_s)
+
+    async def run_read(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable."""
+        for left in (2, 1, 0):
+            try:
+                async with self.read() as connection:
+                    return await fn(connection, *args, **kwargs)
+            except CausalError as error:
+                if not left or not error.retryable:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def route(
+        self,
+        store: AsyncCausalStore[Any, Any] | None = None,
+        /,
+        *,
+        shard: str | None = None,
+        policy: ReadPolicy | None = None,
+    ) -> Receipt:
+        """Only decide and wait: as `Session.route`."""
+        target = store if store is not None else self._store
+        state = target._state
+        request = Request(state, self._state, state.shard(shard), policy or state.policy, kind="route")
+        await target._admit(request)
+        request.finish()
+        return request.receipt()

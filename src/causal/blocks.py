@@ -1,0 +1,320 @@
+"""The blocks that users write: `with session.read() as db`, `async with session.write() as tx`.
+
+Owns what happens when a block begins and ends, and which reads belong to which write block. The loops that admit a block are in
+`store.py` and `async_store.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from causal.core.policy import ReadPolicy
+from causal.errors import CommitUnknown, ConfigError
+from causal.request import Request
+
+if TYPE_CHECKING:
+    from causal.core.frontier import Frontier
+    from causal.engine import AsyncReadHandle, AsyncWriteHandle, ReadHandle, WriteHandle
+    from causal.session import Receipt, SessionState
+    from causal.state import StoreState
+
+R = TypeVar("R")
+W = TypeVar("W")
+
+
+class Admitting(Protocol):
+    """What a block asks of its store."""
+
+    _state: StoreState
+
+    def _leader(self, shard: int) -> str: ...
+    def _admit(self, request: Request) -> Any: ...
+
+
+class AsyncAdmitting(Protocol):
+    """What an asynchronous block asks of its store."""
+
+    _state: StoreState
+
+    async def _leader(self, shard: int) -> str: ...
+    async def _admit(self, request: Request) -> Any: ...
+
+
+def _here() -> object:
+    """Return who runs: the task inside an event loop, else the thread.
+
+    Contexts are copied into threads and child tasks: that must not make a block theirs.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident() if task is None else task
+
+
+class _Block:
+    """What all four blocks share."""
+
+    __slots__ = ("_request", "_session", "_shard", "_store")
+
+    _request: Request | None
+
+    def __init__(self, store: Any, session: SessionState, shard: str | None) -> None:
+        self._store = store
+        self._session = session
+        self._shard = shard
+        self._request = None
+
+    @property
+    def receipt(self) -> Receipt:
+        """The account of this block. Raises: ConfigError before the block was entered."""
+        if self._request is None:
+            raise ConfigError("a receipt exists once the block was entered")
+        return self._request.receipt()
+
+    def _saw(self, seen: Frontier) -> None:
+        if seen:
+            self._session.join(seen, own=False, now=self._store._state.wall())
+
+
+class _Reading(_Block):
+    __slots__ = ("_handle", "_policy")
+
+    _handle: Any
+
+    def __init__(self, store: Any, session: SessionState, shard: str | None, policy: ReadPolicy | None) -> None:
+        super().__init__(store, session, shard)
+        self._policy = policy
+        self._handle = None
+
+    def _begin(self) -> Any:
+        """Return the connection of the write block that this read is inside of, or None after making the request."""
+        state: StoreState = self._store._state
+        shard = state.shard(self._shard)
+        blocks = _blocks.get()
+        if blocks:
+            for block in blocks:
+                if block.concerns(state, self._session, shard):
+                    self._request = inner = Request(
+                        state, self._session, shard, self._policy or state.policy, kind="read"
+                    )
+                    inner.transaction = block.endpoint
+                    return block.connection
+        self._request = Request(state, self._session, shard, self._policy or state.policy, kind="read")
+        return None
+
+
+class Read(_Reading, Generic[R]):
+    """One read block. Thread-safety: one thread; enter it once."""
+
+    __slots__ = ()
+
+    _store: Admitting
+    _handle: ReadHandle[R] | None
+
+    def __enter__(self) -> R:
+        inside: R | None = self._begin()
+        if inside is not None:
+            return inside
+        assert self._request is not None
+        self._handle = self._store._admit(self._request)
+        assert self._handle is not None
+        return self._handle.connection
+
+    def __exit__(self, *_: object) -> None:
+        handle, request = self._handle, self._request
+        if handle is None or request is None:
+            return  # inside a write block: the transaction is not ours to end
+        self._handle = None
+        try:
+            self._saw(handle.seen())
+        finally:
+            handle.close()
+            request.finish()
+
+
+class AsyncRead(_Reading, Generic[R]):
+    """One asynchronous read block. Thread-safety: one task; enter it once. A cancelled block leaves nothing behind."""
+
+    __slots__ = ()
+
+    _store: AsyncAdmitting
+    _handle: AsyncReadHandle[R] | None
+
+    async def __aenter__(self) -> R:
+        inside: R | None = self._begin()
+        if inside is not None:
+            return inside
+        assert self._request is not None
+        self._handle = await self._store._admit(self._request)
+        assert self._handle is not None
+        return self._handle.connection
+
+    async def __aexit__(self, *_: object) -> None:
+        handle, request = self._handle, self._request
+        if handle is None or request is None:
+            return
+        self._handle = None
+        try:
+            self._saw(handle.seen())
+        finally:
+            try:
+                await handle.close()
+            finally:
+                request.finish()
+
+
+class _Writing(_Block):
+    __slots__ = ("_before", "_handle", "_owner", "_wait_s")
+
+    _handle: Any
+
+    def __init__(self, store: Any, session: SessionState, shard: str | None, wait_s: float | None) -> None:
+        super().__init__(store, session, shard)
+        self._wait_s = wait_s
+        self._handle = None
+        self._owner: object = None
+        self._before: tuple[_Writing, ...] = ()
+
+    def concerns(self, state: StoreState, session: SessionState, shard: int) -> bool:
+        """Return whether a read of this shard by this session, here and now, belongs to this block's transaction."""
+        request = self._request
+        return (
+            self._handle is not None
+            and request is not None
+            and request.shard == shard
+            and self._session is session
+            and request.store is state
+            and self._owner == _here()
+        )
+
+    @property
+    def connection(self) -> Any:
+        """What the block writes through."""
+        return self._handle.connection
+
+    @property
+    def endpoint(self) -> str:
+        """Where the block writes."""
+        assert self._request is not None
+        return self._request.at or ""
+
+    def _enclosing(self) -> int:
+        """Return the shard's id. Raises: ConfigError inside another write block of the same session and shard."""
+        state: StoreState = self._store._state
+        shard = state.shard(self._shard)
+        self._before = _blocks.get()
+        if any(block.concerns(state, self._session, shard) for block in self._before):
+            raise ConfigError("already inside a write block of this session on this shard")
+        return shard
+
+    def _requested(self, shard: int, leader: str) -> Request:
+        state: StoreState = self._store._state
+        policy = ReadPolicy(state.policy.wait_s if self._wait_s is None else self._wait_s, then="error")
+        self._request = Request(state, self._session, shard, policy, kind="write", at=leader)
+        return self._request
+
+    def _entered(self) -> None:
+        self._owner = _here()
+        _blocks.set((*self._before, self))
+
+    def _left(self) -> None:
+        # Set, not reset: a context variable's token is of no use in another context, and frameworks do leave blocks in another one.
+        _blocks.set(self._before)
+
+    def _doubted(self, doubt: CommitUnknown) -> None:
+        assert self._request is not None
+        self._request.in_doubt()
+        self._request.failed(doubt)
+
+
+class Write(_Writing, Generic[W]):
+    """One write block. Thread-safety: one thread; enter it once."""
+
+    __slots__ = ()
+
+    _store: Admitting
+    _handle: WriteHandle[W] | None
+
+    def __enter__(self) -> W:
+        shard = self._enclosing()
+        handle: WriteHandle[W] = self._store._admit(self._requested(shard, self._store._leader(shard)))
+        self._handle = handle
+        self._entered()
+        return handle.connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        handle, request = self._handle, self._request
+        if handle is None or request is None:
+            return
+        self._handle = None
+        self._left()
+        try:
+            seen = handle.seen()
+            if kind is not None:
+                handle.rollback()
+                self._saw(seen)
+                return
+            commit = handle.commit(request.dependencies(seen))
+            self._saw(seen)
+            self._session.acknowledged(commit, request.store.wall())
+            request.committed(commit)
+        except CommitUnknown as doubt:
+            self._doubted(doubt)
+            raise
+        except BaseException:
+            handle.rollback()
+            raise
+        finally:
+            request.finish()
+
+
+class AsyncWrite(_Writing, Generic[W]):
+    """One asynchronous write block. Thread-safety: one task; enter it once. Cancelled during its commit, it is in doubt."""
+
+    __slots__ = ()
+
+    _store: AsyncAdmitting
+    _handle: AsyncWriteHandle[W] | None
+
+    async def __aenter__(self) -> W:
+        shard = self._enclosing()
+        handle: AsyncWriteHandle[W] = await self._store._admit(self._requested(shard, await self._store._leader(shard)))
+        self._handle = handle
+        self._entered()
+        return handle.connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        handle, request = self._handle, self._request
+        if handle is None or request is None:
+            return
+        self._handle = None
+        self._left()
+        try:
+            seen = handle.seen()
+            if kind is not None:
+                await handle.rollback()
+                self._saw(seen)
+                return
+            try:
+                commit = await handle.commit(request.dependencies(seen))
+            except asyncio.CancelledError:
+                request.in_doubt()  # the commit may have happened: nobody waited for the answer
+                raise
+            self._saw(seen)
+            self._session.acknowledged(commit, request.store.wall())
+            request.committed(commit)
+        except CommitUnknown as doubt:
+            self._doubted(doubt)
+            raise
+        except BaseException:
+            await handle.rollback()
+            raise
+        finally:
+            request.finish()
+
+
+_blocks: Final[ContextVar[tuple[_Writing, ...]]] = ContextVar("causal_write_blocks", default=())

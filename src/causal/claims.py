@@ -1,0 +1,142 @@
+"""What the synchronous and the asynchronous store have in common besides the rules: their settings and a session's claims."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Required, TypedDict, TypeVar, Unpack
+
+from causal.core.frontier import Frontier
+from causal.core.policy import Limits, ReadPolicy
+from causal.session import Written
+from causal.state import StoreState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from causal.core.frontier import LeaderMark, Loss
+    from causal.core.keyring import Keyring
+    from causal.core.policy import Guarantee
+    from causal.core.view import View
+    from causal.engine import Engine
+    from causal.session import Receipt, Rejected, SessionState
+
+R = TypeVar("R")
+W = TypeVar("W")
+
+
+class Settings(TypedDict, total=False):
+    """The settings of a store, all by keyword. Units: seconds; `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`."""
+
+    keyring: Required[Keyring]
+    audience: Required[str]
+    number: int
+    """The store's number, the upper half of its shard ids: stores that meet in one session need different ones."""
+    policy: ReadPolicy
+    guarantees: Guarantee
+    token_ttl_s: float
+    max_staleness_s: float
+    max_clock_skew_s: float
+    max_token_chars: int
+    limits: Limits
+    on_receipt: Callable[[Receipt], object] | None
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+
+class StoreBase(Generic[R, W]):
+    """The settings of a store. Thread-safety: the settings never change."""
+
+    def __init__(self, engine: Engine[R, W], **settings: Unpack[Settings]) -> None:
+        given: dict[str, Any] = {"policy": ReadPolicy(), "limits": Limits(), **settings}
+        self._state = StoreState(engine, **given)
+
+    @property
+    def engine(self) -> Engine[R, W]:
+        """The engine, as it was given."""
+        return self._state.engine
+
+    @property
+    def view(self) -> View:
+        """What this process knows of the endpoints now."""
+        return self._state.view
+
+    @property
+    def shards(self) -> dict[str, int]:
+        """Shard name -> shard id."""
+        return dict(self._state.shards)
+
+
+class Claims:
+    """What a session has to say: tokens in, tokens out, and what they demand.
+
+    Thread-safety: safe from any thread.
+    """
+
+    __slots__ = ("_settings", "_state")
+
+    def __init__(self, settings: StoreState, state: SessionState, texts: Iterable[str | None]) -> None:
+        self._settings = settings
+        self._state = state
+        self._present(texts)
+
+    def join(self, *claims: str | Frontier | None) -> None:
+        """Join replies' tokens, frontiers, and the positions of writes made outside (`store.position`, which count as own).
+
+        Raises: TokenError only with `bad_token="raise"`.
+        """
+        now = self._settings.wall()
+        for claim in claims:
+            if isinstance(claim, Frontier):
+                self._state.join(claim, own=isinstance(claim, Written), now=now)
+        self._present([claim for claim in claims if not isinstance(claim, Frontier)])
+
+    def _present(self, texts: Iterable[str | None]) -> None:
+        """Open tokens and join them; what cannot be opened is the policy's to judge (I12)."""
+        store = self._settings
+        before = len(self._state.rejected)
+        if not self._state.present(texts, store.keyring, store.audience, now=store.wall(), ttl_s=store.token_ttl_s):
+            return
+        match store.policy.bad_token:
+            case "raise":
+                raise self._state.rejected[before].error
+            case "leader":
+                self._state.mark_every_store(store.until())
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """The presented tokens that could not be used, and why."""
+        return self._state.rejected
+
+    @property
+    def subject(self) -> str | None:
+        """Whose session it is."""
+        return self._state.subject
+
+    @property
+    def own(self) -> Frontier:
+        """The session's acknowledged writes."""
+        return self._state.own
+
+    @property
+    def seen(self) -> Frontier:
+        """What the session's reads and dependencies showed."""
+        return self._state.seen
+
+    @property
+    def changed(self) -> bool:
+        """Whether the client must be given a new token."""
+        return self._state.changed
+
+    def token(self, *, subject: str | None = None) -> str | None:
+        """Seal what is demanded, for this session's subject or for another (a job, a service). None while there is nothing to demand.
+
+        Raises: TokenError if other stores' demands alone exceed the hard limit of a token.
+        """
+        return self._state.token(self._settings, subject if subject is not None else self._state.subject)
+
+    def rebind(self, subject: str | None) -> None:
+        """Carry the demand over to another subject: at login and logout."""
+        self._state.rebind(subject)
+
+    def forget(self, lost: Iterable[Loss | LeaderMark]) -> None:
+        """Accept a loss (`error.lost`), exactly that: what else the session wrote or saw still counts."""
+        self._state.forget(lost)

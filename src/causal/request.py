@@ -1,0 +1,247 @@
+"""One gated request from its arrival to its receipt: no loop, no link, no waiting.
+
+Both loops (`store.py`, `async_store.py`) drive it, so that every rule is written once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from causal.core.frontier import Frontier
+from causal.core.gate import UNCHECKED, Refuse, Serve, considered, covered, decide
+from causal.core.policy import Guarantee, ReadPolicy, Strategy
+from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
+from causal.session import Receipt, SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from causal.core.frontier import Watermark
+    from causal.core.gate import Decision
+    from causal.engine import Commit
+    from causal.state import StoreState
+
+MAX_STEPS: Final = 1000
+"""Decisions per request: an endpoint that flaps between decision and snapshot ends in a timeout, not in an endless loop."""
+
+
+class Request:
+    """One read, write or route: its demand, its decisions, its account.
+
+    Thread-safety: one thread (or task) at a time.
+    """
+
+    __slots__ = (
+        "_budget",
+        "arrived",
+        "asked",
+        "asked_at",
+        "at",
+        "attempts",
+        "began_at",
+        "demand",
+        "kind",
+        "policy",
+        "probes",
+        "reasons",
+        "refused",
+        "serve",
+        "session",
+        "shard",
+        "steps",
+        "store",
+        "transaction",
+        "unproven",
+        "view",
+        "waited_s",
+    )
+
+    def __init__(
+        self,
+        store: StoreState,
+        session: SessionState,
+        shard: int,
+        policy: ReadPolicy,
+        *,
+        kind: str,
+        at: str | None = None,
+    ) -> None:
+        self.store = store
+        self.session = session
+        self.shard = shard
+        self.policy = policy
+        self.kind = kind
+        self.steps = self.attempts = self.probes = 0
+        self.waited_s = 0.0
+        self.at = at
+        self.reasons: list[str] = []
+        self.serve: Serve | None = None
+        self.refused: GateError | None = None
+        self.transaction: str | None = None
+        self.unproven = False
+        self._budget: bool | None = None
+        self.began_at = self.asked_at = store.monotonic()
+        self.arrived = self.asked = 0
+        self.view = store.view
+        wanted = store.guarantees
+        write = kind == "write"
+        own = Guarantee.MONOTONIC_WRITES if write else Guarantee.READ_YOUR_WRITES
+        seen = Guarantee.WRITES_FOLLOW_READS if write else Guarantee.MONOTONIC_READS
+        wall = store.wall() if session.seen.marks else 0.0
+        self.demand = session.demand(
+            store.number, frozenset((shard,)), store.every, store.dependencies, own in wanted, seen in wanted, wall
+        )
+
+    def decide(self) -> Decision:
+        """Decide the next step, from the newest view."""
+        store, policy, base = self.store, self.policy, self.demand
+        self.steps += 1
+        self.asked_at = now = store.monotonic()
+        self.view = view = store.view
+        if self.steps == 1:
+            if self.at is None:
+                serve = covered(base, view, policy, now, store.max_staleness_s)
+                if serve is not None:
+                    return self._serves(serve)
+            wrote_at = self.session.wrote_at
+            wrote_ago_s = (
+                store.wall() - wrote_at if wrote_at is not None and policy.strategy is Strategy.WINDOW else math.inf
+            )
+            self.arrived = store.number_now()
+            self.demand = base = base.again(self.arrived, wrote_ago_s, self.at)
+        elif not self.arrived:  # the common case had no need of a number; drawn late, it only asks for newer answers
+            self.arrived = store.number_now()
+            self.demand = base = base.again(self.arrived)
+        self.asked = (
+            store.number_now()
+        )  # the number of the snapshot that a Serve leads to, drawn before it is asked for
+        if self.steps > MAX_STEPS:
+            return Refuse("timeout", f"no snapshot covered the demand in {MAX_STEPS} tries")
+        decision = decide(base, view, policy, now - self.began_at, now=now, max_staleness_s=store.max_staleness_s)
+        if isinstance(decision, Serve):
+            return self._serves(decision)
+        self.reasons.append(decision.reason)
+        return decision
+
+    def _serves(self, serve: Serve) -> Serve:
+        self.serve = serve
+        self.attempts += 1
+        # What the gate itself sends to a leader is limited; who asks for the leader by policy is not.
+        sent = serve.how == "fallback" or (serve.how == "leader" and self.policy.strategy is not Strategy.LEADER)
+        if sent and self._budget is None and self.at is None:
+            authenticated = not self.session.rejected
+            self.store.enter_leader(authenticated=authenticated)
+            self._budget = authenticated
+        return serve
+
+    def accepts(self, watermarks: Mapping[int, Watermark]) -> bool:
+        """Judge the snapshot that `serve` led to: whether its own watermarks cover the need, from the incarnation that was known (I4).
+
+        What it shows is news for the next decision, if it differs from what was known.
+        """
+        serve = self.serve
+        assert serve is not None
+        if serve.how in UNCHECKED:
+            return True
+        endpoint = self.view.of(serve.endpoint)
+        good = endpoint is not None
+        for shard, mark in watermarks.items():
+            if endpoint is None or endpoint.incarnations.get(shard) != mark.incarnation or mark.diverged:
+                good = False
+        for key, offset in serve.need.items():
+            mark_of = watermarks.get(key >> 32)
+            if mark_of is None:
+                if endpoint is None or endpoint.applied.get(key, -1) < offset:
+                    good = False
+                continue
+            place = mark_of.origins.get(key & 0xFFFFFFFF)
+            if place is None or place[0] < offset or (place[1] is not None and offset > place[1]):
+                good = False
+        if good and endpoint is not None and self.demand.at is None:
+            # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
+            bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
+            self.unproven = endpoint.fresh_at < self.store.monotonic() - bound_s
+            good = not self.unproven or self.policy.unproven == "serve"
+        if not good:
+            self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)
+        return good
+
+    # --- a write's end ---------------------------------------------------------------------------------------------
+
+    def dependencies(self, seen: Frontier) -> Frontier:
+        """Return what the write depends on: everything the session knows, with the heads it was gated on if a mark folded positions."""
+        deps = self.session.joined.exact | seen
+        return (
+            deps | Frontier.of(dict(self.serve.need)) if self.serve is not None and self.demand.leader_shards else deps
+        )
+
+    def committed(self, commit: Commit) -> None:
+        """Note an acknowledged write."""
+        if commit.position is not None:
+            self.store.committed(self.serve.endpoint if self.serve else "", commit.position)
+        elif not commit.captured:
+            self.in_doubt()
+
+    def in_doubt(self) -> None:
+        """Demand the leader on this shard until every eligible replica must hold what may have been committed (redteam 19)."""
+        self.session.mark(self.store.number, self.store.until(), exact=self.store.every - {self.shard})
+
+    # --- the account -----------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Give back what the request holds of the limits. Idempotent."""
+        if self._budget is not None:
+            self.store.leave_leader(authenticated=self._budget)
+            self._budget = None
+
+    def error(self, refuse: Refuse) -> GateError:
+        """Return the error that a refusal becomes, with its receipt."""
+        names = considered(self.demand, self.view, self.asked_at, self.store.max_staleness_s)
+        error: GateError
+        if refuse.why == "lost":
+            error = WriteLost(refuse.lost)
+        elif refuse.why == "doubt":
+            error = CommitUnknown(f"{refuse.reason}; session.forget(error.lost) accepts that", lost=(refuse.doubt,))
+        elif refuse.why == "timeout":
+            detail = "; ".join(f"{name}: {reason}" for name, reason in names)
+            error = GateTimeout(f"{refuse.reason} ({detail})")
+        else:
+            error = NoEndpoint(refuse.reason, names)
+        return self.failed(error)
+
+    def failed(self, error: GateError) -> GateError:
+        """Put the account into an error."""
+        self.refused = error
+        error.receipt = self.receipt()
+        return error
+
+    def receipt(self) -> Receipt:
+        """Return the account so far. Complexity: endpoints x demanded positions; made only when asked for."""
+        store, serve = self.store, self.serve
+        how = "transaction" if self.transaction else "refused" if self.refused or serve is None else serve.how
+        return Receipt(
+            endpoint=self.transaction or (serve.endpoint if serve is not None and self.refused is None else None),
+            how=how,
+            waited_s=self.waited_s,
+            held=how not in UNCHECKED
+            and how != "bounded"
+            and self.refused is None
+            and (how != "quorum" or self.policy.token),
+            demand=len(self.demand.need),
+            probes=self.probes,
+            attempts=self.attempts,
+            considered=considered(self.demand, self.view, self.asked_at, store.max_staleness_s),
+            clipped=serve.clipped if serve is not None else (),
+            reasons=tuple(self.reasons),
+            unproven=self.unproven,
+            refused=None if self.refused is None else type(self.refused).__name__,
+            kind=self.kind,
+            policy=str(self.policy),
+        )
+
+    def finish(self) -> None:
+        """End the request and tell whoever listens."""
+        self.end()
+        if self.store.on_receipt is not None:
+            self.store.on_receipt(self.receipt())

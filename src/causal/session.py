@@ -1,0 +1,336 @@
+"""What a session knows, and the account of each gated read: shared by the synchronous and the asynchronous store.
+
+Owns the two frontiers, the tokens they came from, and the receipt. Knows nothing of endpoints; never logs a token or a key.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+
+from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
+from causal.core.gate import Demand
+from causal.core.policy import ReadPolicy, Strategy
+from causal.core.token import Token
+from causal.errors import ExpiredToken, TokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from causal.core.keyring import Keyring
+    from causal.engine import Commit
+
+log: Final = logging.getLogger("causal")
+
+
+class Written(Frontier):
+    """A frontier of writes made outside this library's write blocks: `session.join` counts it as the session's own.
+
+    Thread-safety: immutable.
+    """
+
+    __slots__ = ()
+
+
+@attrs.frozen
+class Rejected:
+    """A presented token that could not be used: which of the arguments it was, and why. Thread-safety: immutable."""
+
+    index: int
+    error: TokenError
+
+
+@attrs.frozen
+class Receipt:
+    """The machine-readable account of one gated read or write.
+
+    `how` is "covered", "leader", "fallback", "quorum", "bounded", or one of the unchecked "window", "eventual", "stale"; "refused" with the
+    error's name in `refused`; "transaction" for a read inside a write block. `held` says whether the session's guarantees held.
+    `considered` lists every endpoint and what spoke against it. `clipped` are positions of others' lost writes that no longer count.
+
+    Units: seconds. Thread-safety: immutable.
+    """
+
+    endpoint: str | None
+    how: str
+    waited_s: float
+    held: bool
+    demand: int
+    probes: int
+    attempts: int
+    considered: tuple[tuple[str, str], ...] = ()
+    clipped: tuple[Loss, ...] = ()
+    reasons: tuple[str, ...] = ()
+    unproven: bool = False
+    refused: str | None = None
+    kind: str = "read"
+    policy: str = ""
+
+    def __str__(self) -> str:
+        where = f" at {self.endpoint}" if self.endpoint else ""
+        text = f"{self.how}: waited {self.waited_s * 1000:.0f} ms{where}" if self.waited_s else f"{self.how}{where}"
+        if self.refused:
+            text = f"refused ({self.refused}) after {self.waited_s * 1000:.0f} ms"
+        if self.unproven:
+            text += ", freshness not shown"
+        return text if self.held else f"{text}, guarantees not held"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, lost positions as text."""
+        return attrs.asdict(self, recurse=False) | {
+            "considered": [list(pair) for pair in self.considered],
+            "clipped": [str(loss) for loss in self.clipped],
+            "reasons": list(self.reasons),
+        }
+
+
+class Sealing(Protocol):
+    """What sealing needs of a store's settings."""
+
+    keyring: Keyring
+    audience: str
+    policy: ReadPolicy
+    number: int
+    token_ttl_s: float
+    max_token_chars: int
+    clock_offsets: bool
+    wall: Callable[[], float]
+
+    def until(self) -> int: ...
+    def floor(self) -> int: ...
+    def replicated(self) -> Frontier: ...
+
+
+class SessionState:
+    """The claims of one session, as they grow.
+
+    Both frontiers are immutable values that are replaced under a lock, so a reader sees a whole one without it.
+    Thread-safety: safe from any thread, free-threaded builds included.
+    """
+
+    __slots__ = (
+        "_born",
+        "_cache",
+        "_lock",
+        "_presented",
+        "_sealed",
+        "changed",
+        "own",
+        "rejected",
+        "seen",
+        "subject",
+        "version",
+        "wrote_at",
+    )
+
+    def __init__(self, subject: str | None) -> None:
+        self._lock = threading.Lock()
+        self._born: dict[int, float] = {}
+        self._cache: dict[object, tuple[int, float, Demand]] = {}
+        self._sealed: tuple[object, str | None] | None = None
+        self._presented: str | None = None
+        self.subject = subject
+        self.own = Frontier()
+        self.seen = Frontier()
+        self.version = 0
+        self.changed = False
+        """Whether the client must be given a new token."""
+        self.rejected: tuple[Rejected, ...] = ()
+        self.wrote_at: float | None = None
+
+    # --- growing -----------------------------------------------------------------------------------------------
+
+    def present(self, texts: Iterable[str | None], keyring: Keyring, audience: str, *, now: float, ttl_s: float) -> int:
+        """Open and join tokens; return how many could not be opened. What failed and why is appended to `rejected`."""
+        failed: list[Rejected] = []
+        opened: list[str] = []
+        expired = False
+        for index, text in enumerate(texts):
+            if text is None:
+                continue
+            try:
+                token = keyring.open(text, subject=self.subject, audience=audience, now=now)
+            except ExpiredToken as error:
+                token, expired = error.token, True  # authentic: it still counts as demand when presented (I5)
+            except TokenError as error:
+                failed.append(Rejected(index, error))
+                continue
+            opened.append(text)
+            self._join_token(token, ttl_s)
+        with self._lock:
+            if len({*opened}) == 1 and not failed and not expired and self._presented is None and not self.changed:
+                self._presented = opened[0]
+            elif opened or failed:
+                self.changed = True
+            self.rejected = (*self.rejected, *failed)
+        for one in failed:
+            log.warning("a presented token could not be opened: %s", type(one.error).__name__)
+        return len(failed)
+
+    def _join_token(self, token: Token, ttl_s: float) -> None:
+        with self._lock:
+            self.own |= token.own
+            self.seen |= token.seen
+            for frontier in (token.own, token.seen):
+                for key in frontier.entries:
+                    self._born[key] = max(self._born.get(key, 0.0), token.expiry(key) - ttl_s)
+            if token.timestamp is not None:
+                self.wrote_at = max(self.wrote_at or 0.0, (token.timestamp >> 16) / 1000)
+            self._moved(changed=self.changed)
+
+    def _moved(self, *, changed: bool = True) -> None:
+        self.version += 1
+        self.changed = changed
+        self._cache.clear()
+
+    def join(self, frontier: Frontier, *, own: bool, now: float) -> None:
+        """Join what was learned; nothing changes if it was known."""
+        if not frontier or (self.own >= frontier or (not own and self.seen >= frontier)):
+            return
+        with self._lock:
+            self._grow(frontier, own, now)
+
+    def acknowledged(self, commit: Commit, now: float) -> None:
+        """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
+        with self._lock:
+            if commit.position is not None:
+                p = commit.position
+                self._grow(Frontier((p,)), True, now)
+                self.wrote_at = now
+            if commit.deps and not self.own >= commit.deps and not self.seen >= commit.deps:
+                self._grow(commit.deps, False, now)
+
+    def _grow(self, frontier: Frontier, own: bool, now: float) -> None:
+        if own:
+            self.own |= frontier
+        else:
+            self.seen |= frontier
+        for key in frontier.entries:
+            self._born[key] = now
+        self._moved()
+
+    def mark(self, store: int, until: int, *, exact: Iterable[int] = ()) -> None:
+        """Demand the leader for every shard of a store (or of every store) that is not in `exact`, until a Unix time."""
+        with self._lock:
+            self.seen = self.seen.mark(store, until, exact=exact)
+            self._moved()
+
+    def mark_every_store(self, until: int) -> None:
+        """Demand the leader everywhere: a token was presented that could have demanded anything (I12)."""
+        self.mark(EVERY_STORE, until)
+
+    def forget(self, lost: Iterable[Loss | LeaderMark]) -> None:
+        """Accept a loss, exactly that: own offsets are clipped to the surviving end; a doubtful mark forgets its origins."""
+        with self._lock:
+            for loss in lost:
+                if isinstance(loss, LeaderMark):
+                    marks = {s: attrs.evolve(m, origins=m.origins - loss.origins) for s, m in self.seen.marks.items()}
+                    self.seen = Frontier.of(self.seen.entries, self.seen.floors, marks)
+                    continue
+                key = loss.position.shard << 32 | loss.position.origin
+                if self.own.entries.get(key, -1) == loss.position.offset:
+                    self.own = self.own.clip({key: loss.end})
+                if self.seen.entries.get(key, -1) <= loss.position.offset:
+                    self.seen = self.seen.clip({key: loss.end})
+            self._moved()
+
+    def rebind(self, subject: str | None) -> None:
+        """Carry the same demand over to another subject, at login and logout."""
+        with self._lock:
+            self.subject = subject
+            self._moved()
+
+    # --- what is demanded ----------------------------------------------------------------------------------------
+
+    def demand(
+        self,
+        store: int,
+        read: frozenset[int],
+        every: frozenset[int],
+        dependencies: bool,
+        own: bool,
+        seen: bool,
+        now: float,
+    ) -> Demand:
+        """Return what a block that reads (or writes) `read` demands of store number `store`.
+
+        Where versions carry dependencies the whole frontier counts, not only the shards of the block (I8). Cached until the session changes.
+        """
+        key = (store, read, own, seen)
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] == self.version and (cached[2].mark is None or now < cached[1]):
+            return cached[2]
+        with self._lock:
+            version, mine, theirs = self.version, self.own, self.seen.lapse(now)
+
+        def relevant(frontier: Frontier) -> Mapping[int, int]:
+            return {k: v for k, v in frontier.entries.items() if k >> 48 == store and (dependencies or k >> 32 in read)}
+
+        marks = [m for s, m in theirs.marks.items() if s in (store, EVERY_STORE)]
+        need_own, need_seen = relevant(mine) if own else {}, relevant(theirs) if seen else {}
+        concerned = every if dependencies else read
+        demand = Demand(
+            need_own,
+            need_seen,
+            shards=read | {k >> 32 for k in (*need_own, *need_seen)},
+            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks))
+            if own or seen
+            else frozenset(),
+            mark=_joined(marks),
+            floor=theirs.floors.get(store) if seen else None,
+        )
+        self._cache[key] = version, min((m.until for m in marks), default=0), demand
+        return demand
+
+    @property
+    def joined(self) -> Frontier:
+        """Everything demanded, of every store."""
+        return self.own | self.seen
+
+    # --- sealing -------------------------------------------------------------------------------------------------
+
+    def token(self, store: Sealing, subject: str | None) -> str | None:
+        """Seal what is demanded, compacted to the store's limit; None while there is nothing to demand.
+
+        Re-sealed only when something changed: the same text is returned otherwise.
+        """
+        now, keyring = store.wall(), store.keyring
+        with self._lock:
+            version, own, seen, born = self.version, self.own, self.seen.lapse(now), self._born.copy()
+            sealed, presented, changed = self._sealed, self._presented, self.changed
+        if not own and not seen:
+            return None
+        if presented is not None and not changed and subject == self.subject:
+            return presented
+        key = (version, subject, store.audience, keyring.primary_id)
+        if sealed is not None and sealed[0] == key:
+            return sealed[1]
+        ages = {k: age for k, b in born.items() if (age := int((now - b) // 3600)) > 0}
+        timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
+        stamp = int((self.wrote_at or 0) * 1000) << 16 if timed else None
+        token = Token(own, seen, expires_at=int(now + store.token_ttl_s) + 1, timestamp=stamp, ages=ages)
+        text = keyring.seal_within(
+            token,
+            store.max_token_chars,
+            subject=subject,
+            audience=store.audience,
+            until=store.until(),
+            now=now,
+            floor={store.number: store.floor()} if store.clock_offsets else None,
+            replicated=store.replicated(),
+            stores=(store.number,),
+        )
+        with self._lock:
+            if subject == self.subject:
+                self._sealed = key, text
+        return text
+
+
+def _joined(marks: list[LeaderMark]) -> LeaderMark | None:
+    joined = None
+    for mark in marks:
+        joined = mark if joined is None else joined | mark
+    return joined

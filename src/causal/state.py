@@ -1,0 +1,205 @@
+"""What a process knows of one store: its settings, the view of its endpoints, and the limits in use.
+
+Owns the evidence and the counters, behind one lock. Carries no decision out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from causal.core.frontier import MAX_STORE, Frontier, pack, shard_id
+from causal.core.policy import Guarantee, Limits, ReadPolicy
+from causal.core.view import View
+from causal.errors import ConfigError, NoEndpoint, Overloaded
+from causal.session import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from causal.core.frontier import Position, Watermark
+    from causal.core.keyring import Keyring
+    from causal.engine import Endpoint, Engine
+    from causal.session import Receipt
+
+
+def suspend_aware_monotonic() -> float:
+    """Return a monotonic time that goes on while the machine sleeps (I5), where the system has one. Units: seconds."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
+
+
+@attrs.define(eq=False)
+class StoreState:
+    """The settings of one store and what this process knows of its endpoints.
+
+    Thread-safety: `view` is an immutable value, replaced under the lock; counters are guarded by the lock.
+    """
+
+    engine: Engine[Any, Any]
+    keyring: Keyring
+    audience: str
+    policy: ReadPolicy
+    limits: Limits
+    number: int = 0
+    guarantees: Guarantee = Guarantee.ALL
+    token_ttl_s: float = 86_400.0
+    max_staleness_s: float = 900.0
+    max_clock_skew_s: float = 60.0
+    max_token_chars: int = 512
+    on_receipt: Callable[[Receipt], object] | None = None
+    monotonic: Callable[[], float] = suspend_aware_monotonic
+    wall: Callable[[], float] = time.time
+    view: View = attrs.field(factory=View)
+    shards: Mapping[str, int] = attrs.field(factory=dict)
+    every: frozenset[int] = frozenset()
+    dependencies: bool = False
+    clock_offsets: bool = False
+    pid: int = 0
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    numbers: int = 0
+    leader_reads: int = 0
+    unauthenticated: int = 0
+    waiting: Counter[tuple[str, str | None]] = attrs.field(factory=Counter)
+    random: random.Random = attrs.field(factory=random.Random)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.audience or not isinstance(self.audience, str):
+            raise ConfigError("audience names who may accept the tokens, for example 'shop': it cannot be empty")
+        if not 0 <= self.number <= MAX_STORE:
+            raise ConfigError(f"a store number is in 0..{MAX_STORE}, not {self.number}")
+        if not self.token_ttl_s > self.max_staleness_s + self.max_clock_skew_s:
+            raise ConfigError(
+                f"token_ttl_s ({self.token_ttl_s:g}) must exceed max_staleness_s + max_clock_skew_s "
+                f"({self.max_staleness_s:g} + {self.max_clock_skew_s:g}): a demand that expires earlier is forgotten before every "
+                "replica that may serve must have caught up"
+            )
+        if self.max_staleness_s <= 0 or self.max_clock_skew_s < 0:
+            raise ConfigError("max_staleness_s is positive and max_clock_skew_s is not negative")
+        self.shards = {name: shard_id(self.number, index) for name, index in self.engine.shards.items()}
+        if not self.shards:
+            raise ConfigError("the engine has no shards")
+        self.every = frozenset(self.shards.values())
+        self.dependencies = self.engine.capabilities.dependencies
+        self.clock_offsets = self.engine.capabilities.clock_offsets
+        self.pid = os.getpid()
+
+    def shard(self, name: str | None) -> int:
+        """Return a shard's id. Raises: ConfigError for an unknown name, or none where there are several."""
+        if name is None:
+            if len(self.shards) == 1:
+                return next(iter(self.shards.values()))
+            raise ConfigError(f"this store has several shards: name one of {', '.join(sorted(self.shards))}")
+        try:
+            return self.shards[name]
+        except KeyError:
+            raise ConfigError(f"no shard {name!r} here: there are {', '.join(sorted(self.shards))}") from None
+
+    def until(self) -> int:
+        """Return when nothing that exists now can be missing from an eligible replica any more. Units: Unix seconds."""
+        return int(self.wall() + self.max_staleness_s + self.max_clock_skew_s) + 1
+
+    def replicated(self) -> Frontier:
+        """Return what is known to be applied somewhere besides the endpoint that numbers it."""
+        frontier = Frontier()
+        for endpoint in self.view.endpoints:
+            frontier |= Frontier.of({k: v for k, v in endpoint.applied.items() if k not in endpoint.leads})
+        return frontier
+
+    def head(self, arrived: int) -> Frontier:
+        """Return every live origin's head, asked after `arrived`. Raises: NoEndpoint where a leader did not answer."""
+        view = self.view
+        head: dict[int, int] = {}
+        for key, name in view.leaders.items():
+            leader = view.of(name)
+            if leader is None or leader.down is not None or not leader.asked_since((key >> 32,), arrived):
+                raise NoEndpoint(f"origin {key & 0xFFFFFFFF} of shard {key >> 32}: its leader {name} cannot be asked")
+            head[key] = leader.applied.get(key, -1)
+        return Frontier.of({k: v for k, v in head.items() if v >= 0})
+
+    def floor(self) -> int:
+        """Return up to which hybrid time old `seen` entries may fold: everything older than the freshness that replicas must show."""
+        return max(0, int((self.wall() - self.max_staleness_s) * 1000)) << 16
+
+    # --- news ----------------------------------------------------------------------------------------------------
+
+    def known(self, endpoints: Iterable[Endpoint]) -> None:
+        """Take over the list of endpoints: sites join and leave."""
+        with self.lock:
+            self.view = self.view.known((e.name, e.latency_s) for e in endpoints)
+
+    def committed(self, name: str, position: Position) -> None:
+        """Note an acknowledged write: what its leader now holds is known without asking."""
+        with self.lock:
+            self.view = self.view.advanced(name, pack(position.shard, position.origin), position.offset)
+
+    def number_now(self) -> int:
+        """Draw the next number, for a question that is about to be sent or a request that has arrived."""
+        with self.lock:
+            self.numbers += 1
+            return self.numbers
+
+    def observe(self, name: str, watermarks: Mapping[int, Watermark], asked: int, asked_at: float) -> View:
+        """Take in an endpoint's answer to question `asked`, sent at `asked_at`."""
+        now = self.monotonic()
+        with self.lock:
+            self.view = self.view.observe(name, watermarks, asked=asked, asked_at=asked_at, now=now)
+            return self.view
+
+    def failed(self, name: str, error: Exception, asked: int) -> View:
+        """Note that an endpoint did not answer."""
+        log.info("endpoint %s cannot be used: %s", name, error)
+        now = self.monotonic()
+        with self.lock:
+            self.view = self.view.failed(name, str(error) or type(error).__name__, asked=asked, now=now)
+            return self.view
+
+    # --- admission -----------------------------------------------------------------------------------------------
+
+    def enter_wait(self, endpoint: str, waiters: int, subject: str | None) -> None:
+        """Count a waiter. Raises: Overloaded, at once, beyond a limit."""
+        if waiters >= self.limits.waiters_per_endpoint:
+            raise Overloaded(
+                f"{waiters} reads wait at {endpoint} already; the limit is {self.limits.waiters_per_endpoint}"
+            )
+        with self.lock:
+            if self.waiting[endpoint, subject] >= self.limits.waiters_per_subject:
+                raise Overloaded(
+                    f"this subject has {self.limits.waiters_per_subject} reads waiting at {endpoint} already"
+                )
+            self.waiting[endpoint, subject] += 1
+
+    def leave_wait(self, endpoint: str, subject: str | None) -> None:
+        """Undo `enter_wait`."""
+        with self.lock:
+            self.waiting[endpoint, subject] -= 1
+            if not self.waiting[endpoint, subject]:
+                del self.waiting[endpoint, subject]
+
+    def enter_leader(self, *, authenticated: bool) -> None:
+        """Count a read that the gate sends to a leader. Raises: Overloaded, at once, beyond a limit."""
+        with self.lock:
+            if not authenticated:
+                if self.unauthenticated >= self.limits.unauthenticated:
+                    raise Overloaded("too many leader reads for sessions whose token could not be opened")
+                self.unauthenticated += 1
+            else:
+                if self.leader_reads >= self.limits.leader_reads:
+                    raise Overloaded(f"{self.leader_reads} reads have fallen back to a leader already")
+                self.leader_reads += 1
+
+    def leave_leader(self, *, authenticated: bool) -> None:
+        """Undo `enter_leader`."""
+        with self.lock:
+            if authenticated:
+                self.leader_reads -= 1
+            else:
+                self.unauthenticated -= 1

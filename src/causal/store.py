@@ -1,0 +1,327 @@
+"""CausalStore and its sessions: the synchronous loop that carries the gate's decisions out.
+
+Owns the loop, the waiting threads and the blocks that users write. Every rule is elsewhere: `core/gate.py` decides, `request.py`
+accounts, `session.py` remembers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+
+from causal.blocks import Read, Write
+from causal.claims import Claims, StoreBase
+from causal.core.frontier import Frontier
+from causal.core.gate import Probe, Serve, Wait
+from causal.core.waiting import WaitQueue
+from causal.errors import CausalError, GateError, Unreachable
+from causal.request import Request
+from causal.session import Receipt, SessionState, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from causal.claims import Settings
+    from causal.core.policy import ReadPolicy
+    from causal.core.view import View
+    from causal.engine import Engine, Link, ReadHandle, WriteHandle
+
+R = TypeVar("R")
+W = TypeVar("W")
+R2 = TypeVar("R2")
+W2 = TypeVar("W2")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+POLL_S: Final = 0.001
+"""The first pause between two questions to an endpoint that is waited on; pauses grow to POLL_MAX_S."""
+POLL_MAX_S: Final = 0.005
+PROBE_TIMEOUT_S: Final = 1.0
+
+
+class _Sleeper:
+    """One waiting thread: woken by its event; `leads` says that it polls for all."""
+
+    __slots__ = ("event", "leads")
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.leads = False
+
+
+class _Line:
+    """The reads that wait at one endpoint, and whether one of them polls it."""
+
+    __slots__ = ("lock", "polling", "queue")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.queue: WaitQueue[_Sleeper] = WaitQueue()
+        self.polling = False
+
+
+class CausalStore(StoreBase[R, W]):
+    """A store whose reads are held back until they are right.
+
+    `R` and `W` are the engine's own connection types. Opens at the first use, or as a context manager (then what the replicas hold is
+    asked at once, which is also what later shows them to be fresh).
+
+    Units: seconds. `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`. Raises: ConfigError.
+    Thread-safety: safe from any thread; after a fork, the child opens its own connections.
+    """
+
+    def __init__(
+        self, engine: Engine[R, W], *, sleep: Callable[[float], object] = time.sleep, **settings: Unpack[Settings]
+    ) -> None:
+        super().__init__(engine, **settings)
+        self._sleep = sleep
+        # A sleep that the caller gave may be virtual time: then no thread may block on anything else.
+        self._real = sleep is time.sleep
+        self._opening = threading.Lock()
+        self._live: Link[R, W] | None = None
+        self._lines: dict[str, _Line] = {}
+
+    def __enter__(self) -> Self:
+        self._link()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this process's connections. Idempotent; a later use opens them again."""
+        with self._opening:
+            link, self._live = self._live, None
+        if link is not None and self._state.pid == os.getpid():
+            link.close()
+
+    def _link(self) -> Link[R, W]:
+        link = self._live
+        if link is not None and self._state.pid == os.getpid():
+            return link
+        if self._state.pid != os.getpid():
+            # A forked child: the parent's threads are gone, and its locks may be held for ever.
+            self._opening, self._lines, self._state.lock = threading.Lock(), {}, threading.Lock()
+            self._state.pid, self._live = os.getpid(), None
+        with self._opening:
+            if self._live is None:
+                link = self._state.engine.open(self._state.number)
+                self._state.known(link.endpoints)
+                for endpoint in link.endpoints:
+                    self._probe(link, endpoint.name)
+                self._live = link
+            return self._live
+
+    def session(self, *texts: str | None, subject: str | None = None) -> Session[R, W]:
+        """Return a session that demands everything the presented tokens say, joined.
+
+        A token that cannot be opened is listed in `session.rejected`; what that means is the policy's choice (`bad_token`).
+        Raises: TokenError only with `bad_token="raise"`.
+        """
+        return Session(self, subject, texts)
+
+    def position(self, connection: Any) -> Written:
+        """Return a frontier that covers what was written and committed through a connection of one's own: for `session.join`."""
+        return Written.of(self._link().position(connection).entries)
+
+    def head(self) -> Frontier:
+        """Ask every endpoint, and return everything that exists: for `session.join`, after a write by someone else.
+
+        Raises: NoEndpoint if the leader of a known live origin cannot be asked.
+        """
+        link, arrived = self._link(), self._state.number_now()
+        for endpoint in link.endpoints:
+            self._probe(link, endpoint.name)
+        return self._state.head(arrived)
+
+    def _leader(self, shard: int) -> str:
+        return self._link().leader(shard)
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def _admit(self, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
+        """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
+        try:
+            link = self._link()
+            while True:
+                decision = request.decide()
+                if isinstance(decision, Serve):
+                    if request.kind == "route":
+                        return None
+                    handle = self._open(link, decision.endpoint, request)
+                    if handle is not None:
+                        return handle
+                elif isinstance(decision, Probe):
+                    for name in decision.endpoints:
+                        request.probes += 1
+                        self._probe(link, name)
+                    self._state.known(link.endpoints)
+                elif isinstance(decision, Wait):
+                    self._wait(link, decision, request)
+                else:
+                    raise request.error(decision)
+        except BaseException as error:
+            if isinstance(error, GateError) and error.receipt is None:
+                request.failed(error)
+            request.finish()
+            raise
+
+    def _open(self, link: Link[R, W], name: str, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
+        """Open the snapshot that was decided on; None if its own watermark does not bear the decision out."""
+        try:
+            if request.kind == "write":
+                writing = link.write(name, request.shard, request.session.joined.exact)
+                if request.accepts(writing.watermarks):
+                    return writing
+                writing.rollback()
+                return None
+            reading = link.read(name, (request.shard,))
+            if request.accepts(reading.watermarks):
+                return reading
+            reading.close()
+        except Unreachable as error:
+            self._state.failed(name, error, request.asked)
+        return None
+
+    def _probe(self, link: Link[R, W], name: str) -> View:
+        state = self._state
+        asked, asked_at = state.number_now(), state.monotonic()
+        try:
+            watermarks = link.probe(name, PROBE_TIMEOUT_S)
+        except Unreachable as error:
+            return state.failed(name, error, asked)
+        return state.observe(name, watermarks, asked, asked_at)
+
+    def _wait(self, link: Link[R, W], wait: Wait, request: Request) -> None:
+        """Wait in the endpoint's line: one thread of the line polls for all, the others sleep until they are covered."""
+        state, began = self._state, self._state.monotonic()
+        line = self._lines.setdefault(wait.endpoint, _Line())
+        state.enter_wait(wait.endpoint, len(line.queue), request.session.subject)
+        sleeper, deadline, pause_s = _Sleeper(), began + wait.for_s, POLL_S
+        waiter = None
+        try:
+            with line.lock:
+                known = state.view.of(wait.endpoint)
+                waiter = line.queue.add(wait.need, known.applied if known is not None else {}, sleeper)
+                if waiter is None:
+                    return
+                if not line.polling:
+                    line.polling = sleeper.leads = True
+            while waiter.waiting and (left_s := deadline - state.monotonic()) > 0:
+                if sleeper.leads:
+                    self._sleep(min(pause_s * state.random.uniform(0.8, 1.0), left_s))
+                    pause_s = min(pause_s * 1.5, POLL_MAX_S)
+                    self._poll(link, wait.endpoint, line)
+                elif self._real:
+                    sleeper.event.wait(left_s)
+                    sleeper.event.clear()
+                else:
+                    self._sleep(min(POLL_MAX_S, left_s))
+        finally:
+            with line.lock:
+                if waiter is not None:
+                    line.queue.discard(waiter)
+                if sleeper.leads:
+                    following = line.queue.first()
+                    line.polling = following is not None
+                    if following is not None:
+                        following.handle.leads = True
+                        following.handle.event.set()
+            state.leave_wait(wait.endpoint, request.session.subject)
+            request.waited_s += state.monotonic() - began
+
+    def _poll(self, link: Link[R, W], name: str, line: _Line) -> None:
+        known = self._probe(link, name).of(name)
+        with line.lock:
+            if known is None or known.down is not None:
+                ready = line.queue.drain()
+            else:
+                ready = line.queue.advance(known.applied)
+        for waiter in ready:
+            waiter.handle.event.set()
+
+
+class Session(Claims, Generic[R, W]):
+    """One identity that carries the guarantees: no context manager, holds no connection.
+
+    Thread-safety: safe from any thread; blocks of one session may run in parallel.
+    """
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: CausalStore[R, W], subject: str | None, texts: Iterable[str | None]) -> None:
+        super().__init__(store._state, SessionState(subject), texts)
+        self._store = store
+
+    # --- blocks ----------------------------------------------------------------------------------------------------
+
+    @overload
+    def read(self, /, *, shard: str | None = None, policy: ReadPolicy | None = None) -> Read[R]: ...
+    @overload
+    def read(
+        self, store: CausalStore[R2, W2], /, *, shard: str | None = None, policy: ReadPolicy | None = None
+    ) -> Read[R2]: ...
+    def read(
+        self,
+        store: CausalStore[Any, Any] | None = None,
+        /,
+        *,
+        shard: str | None = None,
+        policy: ReadPolicy | None = None,
+    ) -> Read[Any]:
+        """Return a block that reads one shard at one endpoint, in one snapshot, when that is right. `store` defaults to the session's own.
+
+        Inside a write block of this session on the same shard (same thread and context), the block reads through that transaction.
+        Entering raises: GateTimeout, WriteLost, CommitUnknown, Overloaded, NoEndpoint, ConfigError, StoreError.
+        """
+        return Read(store if store is not None else self._store, self._state, shard, policy)
+
+    @overload
+    def write(self, /, *, shard: str | None = None, wait_s: float | None = None) -> Write[W]: ...
+    @overload
+    def write(
+        self, store: CausalStore[R2, W2], /, *, shard: str | None = None, wait_s: float | None = None
+    ) -> Write[W2]: ...
+    def write(
+        self, store: CausalStore[Any, Any] | None = None, /, *, shard: str | None = None, wait_s: float | None = None
+    ) -> Write[Any]:
+        """Return a block that is one write transaction on one shard, at a leader that covers what the session demands (I9).
+
+        Commits when the block ends, rolls back if it raises. Entering raises as `read`; leaving raises CommitUnknown or StoreError.
+        """
+        return Write(store if store is not None else self._store, self._state, shard, wait_s)
+
+    def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
+
+        For another shard or policy: `with session.read(...)`. Raises: as `read`, after three tries.
+        """
+        for left in (2, 1, 0):
+            try:
+                with self.read() as connection:
+                    return fn(connection, *args, **kwargs)
+            except CausalError as error:
+                if not left or not error.retryable:
+                    raise
+        raise AssertionError("unreachable")
+
+    def route(
+        self,
+        store: CausalStore[Any, Any] | None = None,
+        /,
+        *,
+        shard: str | None = None,
+        policy: ReadPolicy | None = None,
+    ) -> Receipt:
+        """Only decide and wait: return the receipt, whose `endpoint` may be read through a connection of one's own.
+
+        HAZARD: the snapshot is then not judged: a server that restarts behind its watermark in between is not noticed. Raises: as `read`.
+        """
+        target = store if store is not None else self._store
+        state = target._state
+        request = Request(state, self._state, state.shard(shard), policy or state.policy, kind="route")
+        target._admit(request)
+        request.finish()
+        return request.receipt()
