@@ -37,8 +37,8 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Needs Python 3.11 or newer, with venv and sqlite3 (Debian: the package python3-venv). \
 	make PYTHON=/path/to/python chooses one." >&2; exit 1; }
 	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version), once."
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python $(PIP) install --constraint constraints.txt --upgrade pip
+	@test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python $(PIP) install --constraint constraints.txt pip
 	@$(BIN)/python $(PIP) install --constraint constraints.txt --group build
 	@touch $@
 
@@ -48,8 +48,8 @@ $(VENV)/.tools: $(VENV)/.base
 	@touch $@
 
 $(VENV_COSE)/.tools: constraints-cose.txt
-	@test -x $(VENV_COSE)/bin/python || "$(PYTHON)" -m venv $(VENV_COSE)
-	@$(VENV_COSE)/bin/python $(PIP) install --constraint constraints-cose.txt --upgrade pip
+	@test -x $(VENV_COSE)/bin/pip || "$(PYTHON)" -m venv --clear $(VENV_COSE)
+	@$(VENV_COSE)/bin/python $(PIP) install --constraint constraints-cose.txt pip
 	@$(VENV_COSE)/bin/python $(PIP) install --constraint constraints-cose.txt pycose
 	@touch $@
 
