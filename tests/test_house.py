@@ -33,7 +33,21 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.gate",
         "core",  # its __init__, after all that it may name
     ),
-    ("ceiling", "clock", "keys", "controls", "kv", "engine", "session", "request", "store"),
+    (
+        "ceiling",
+        "clock",
+        "keys",
+        "controls",
+        "kv",
+        "engine",
+        "session",
+        "state",
+        "request",
+        "claims",
+        "blocks",
+        "store",
+        "async_store",
+    ),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
     ("integrations/*", "caches/*"),
