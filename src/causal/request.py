@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from causal.core.frontier import Frontier
 from causal.core.gate import UNCHECKED, Refuse, Serve, considered, covered, decide
-from causal.core.policy import Guarantee, ReadPolicy, Strategy
+from causal.core.policy import ReadPolicy, Strategy
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
 from causal.session import Receipt, SessionState
 
@@ -84,14 +84,9 @@ class Request:
         self.began_at = self.asked_at = store.monotonic()
         self.arrived = self.asked = 0
         self.view = store.view
-        wanted = store.guarantees
-        write = kind == "write"
-        own = Guarantee.MONOTONIC_WRITES if write else Guarantee.READ_YOUR_WRITES
-        seen = Guarantee.WRITES_FOLLOW_READS if write else Guarantee.MONOTONIC_READS
+        own, seen = store.writing if kind == "write" else store.reading
         wall = store.wall() if session.seen.marks else 0.0
-        self.demand = session.demand(
-            store.number, frozenset((shard,)), store.every, store.dependencies, own in wanted, seen in wanted, wall
-        )
+        self.demand = session.demand(store.number, store.each[shard], store.every, store.dependencies, own, seen, wall)
 
     def decide(self) -> Decision:
         """Decide the next step, from the newest view."""
@@ -144,24 +139,24 @@ class Request:
         assert serve is not None
         if serve.how in UNCHECKED:
             return True
-        endpoint = self.view.of(serve.endpoint)
-        good = endpoint is not None
+        known = serve.known
+        incarnations = known.incarnations
+        good = True
         for shard, mark in watermarks.items():
-            if endpoint is None or endpoint.incarnations.get(shard) != mark.incarnation or mark.diverged:
+            if incarnations.get(shard) != mark.incarnation or mark.diverged:
                 good = False
         for key, offset in serve.need.items():
             mark_of = watermarks.get(key >> 32)
             if mark_of is None:
-                if endpoint is None or endpoint.applied.get(key, -1) < offset:
-                    good = False
+                good = good and known.applied.get(key, -1) >= offset
                 continue
-            place = mark_of.origins.get(key & 0xFFFFFFFF)
-            if place is None or place[0] < offset or (place[1] is not None and offset > place[1]):
+            applied, end = mark_of.origins.get(key & 0xFFFFFFFF, (-1, None))
+            if applied < offset or (end is not None and offset > end):
                 good = False
-        if good and endpoint is not None and self.demand.at is None:
+        if good and self.at is None:
             # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
-            self.unproven = endpoint.fresh_at < self.store.monotonic() - bound_s
+            self.unproven = known.fresh_at < self.store.monotonic() - bound_s
             good = not self.unproven or self.policy.unproven == "serve"
         if not good:
             self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)

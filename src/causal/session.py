@@ -99,9 +99,14 @@ class Sealing(Protocol):
     clock_offsets: bool
     wall: Callable[[], float]
 
-    def until(self) -> int: ...
-    def floor(self) -> int: ...
-    def replicated(self) -> Frontier: ...
+    def until(self) -> int:
+        """Return when nothing that exists now can be missing from an eligible replica any more. Units: Unix seconds."""
+
+    def floor(self) -> int:
+        """Return up to which hybrid time old `seen` entries may fold."""
+
+    def replicated(self) -> Frontier:
+        """Return what is known to be applied besides where it is numbered."""
 
 
 class SessionState:
@@ -257,7 +262,8 @@ class SessionState:
     ) -> Demand:
         """Return what a block that reads (or writes) `read` demands of store number `store`.
 
-        Where versions carry dependencies the whole frontier counts, not only the shards of the block (I8). Cached until the session changes.
+        Where versions carry dependencies the whole frontier counts, not only the shards of the block (I8).
+        Cached until the session changes.
         """
         key = (store, read, own, seen)
         cached = self._cache.get(key)

@@ -61,6 +61,10 @@ class StoreState:
     view: View = attrs.field(factory=View)
     shards: Mapping[str, int] = attrs.field(factory=dict)
     every: frozenset[int] = frozenset()
+    only: int | None = None
+    each: Mapping[int, frozenset[int]] = attrs.field(factory=dict)
+    reading: tuple[bool, bool] = (True, True)
+    writing: tuple[bool, bool] = (True, True)
     dependencies: bool = False
     clock_offsets: bool = False
     pid: int = 0
@@ -88,6 +92,12 @@ class StoreState:
         if not self.shards:
             raise ConfigError("the engine has no shards")
         self.every = frozenset(self.shards.values())
+        self.only = next(iter(self.every)) if len(self.every) == 1 else None
+        self.each = {shard: frozenset((shard,)) for shard in self.every}
+        # Whether own writes and what was seen count: spelled out here because testing a flag is slow, and reads are not.
+        wanted = self.guarantees
+        self.reading = Guarantee.READ_YOUR_WRITES in wanted, Guarantee.MONOTONIC_READS in wanted
+        self.writing = Guarantee.MONOTONIC_WRITES in wanted, Guarantee.WRITES_FOLLOW_READS in wanted
         self.dependencies = self.engine.capabilities.dependencies
         self.clock_offsets = self.engine.capabilities.clock_offsets
         self.pid = os.getpid()
@@ -95,8 +105,8 @@ class StoreState:
     def shard(self, name: str | None) -> int:
         """Return a shard's id. Raises: ConfigError for an unknown name, or none where there are several."""
         if name is None:
-            if len(self.shards) == 1:
-                return next(iter(self.shards.values()))
+            if self.only is not None:
+                return self.only
             raise ConfigError(f"this store has several shards: name one of {', '.join(sorted(self.shards))}")
         try:
             return self.shards[name]

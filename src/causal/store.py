@@ -235,10 +235,8 @@ class CausalStore(StoreBase[R, W]):
     def _poll(self, link: Link[R, W], name: str, line: _Line) -> None:
         known = self._probe(link, name).of(name)
         with line.lock:
-            if known is None or known.down is not None:
-                ready = line.queue.drain()
-            else:
-                ready = line.queue.advance(known.applied)
+            down = known is None or known.down is not None
+            ready = line.queue.drain() if known is None or down else line.queue.advance(known.applied)
         for waiter in ready:
             waiter.handle.event.set()
 

@@ -485,7 +485,10 @@ class Watermark:
     @property
     def diverged(self) -> bool:
         """Whether this server holds writes past an origin's end: it shows a history that was lost, so it is never served."""
-        return any(end is not None and applied > end for applied, end in self.origins.values())
+        for applied, end in self.origins.values():
+            if end is not None and applied > end:
+                return True
+        return False
 
     @property
     def frontier(self) -> Frontier:

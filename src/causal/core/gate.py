@@ -94,11 +94,15 @@ class Demand:
 
 @attrs.frozen
 class Serve:
-    """Read at this endpoint; the snapshot must cover `need`. `clipped` are seen positions that were lost and no longer count."""
+    """Read at this endpoint; the snapshot must cover `need`.
+
+    `known` is what the decision believed of the endpoint. `clipped` are seen positions that were lost and no longer count.
+    """
 
     endpoint: str
     how: How
     need: Mapping[int, int]
+    known: EndpointView = attrs.field(eq=False, repr=False)
     clipped: tuple[Loss, ...] = ()
 
 
@@ -151,7 +155,7 @@ def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_stal
                 if applied.get(key, -1) < need[key]:
                     break
             else:
-                return Serve(endpoint.name, "covered", need)
+                return Serve(endpoint.name, "covered", need, endpoint)
     return None
 
 
@@ -208,7 +212,7 @@ class _Case:
         if self.policy.strategy is Strategy.LEADER or self.demand.leader_shards:
             how, heads = "leader", self.heads()
             if isinstance(heads, EndpointView):
-                return Serve(heads.name, how, need, clipped)
+                return Serve(heads.name, how, need, heads, clipped)
             if not isinstance(heads, dict):
                 return heads
             need = _join(need, heads)
@@ -319,7 +323,7 @@ class _Case:
             candidates = [e for e in candidates if self.proven(e)]
         for endpoint in candidates:
             if endpoint.covers(need):
-                return Serve(endpoint.name, how, need, clipped)
+                return Serve(endpoint.name, how, need, endpoint, clipped)
         left_s = self.policy.wait_s - self.elapsed_s
         if left_s > 0:
             step = self.probe_or_wait(need, left_s)
@@ -375,7 +379,7 @@ class _Case:
         unasked = [e for e in some if not e.asked_since(self.demand.shards, self.demand.arrived)]
         for endpoint in unasked:
             if endpoint.down is None and endpoint.leads >= wanted and self.proven(endpoint):
-                return Serve(endpoint.name, "fallback", need, clipped)
+                return Serve(endpoint.name, "fallback", need, endpoint, clipped)
         if unasked:
             return Probe(tuple(e.name for e in unasked), "no endpoint numbers every demanded origin")
         return self.refused(f"not covered after {self.elapsed_s * 1000:.0f} ms, and no leader covers it")
@@ -385,14 +389,14 @@ class _Case:
     def nearest(self, how: How) -> Decision:
         for endpoint in self.usable():
             if endpoint.down is None:
-                return Serve(endpoint.name, how, {})
+                return Serve(endpoint.name, how, {}, endpoint)
         return Refuse("no endpoint", "no endpoint can be reached")
 
     def window(self) -> Decision:
         if self.demand.wrote_ago_s < self.policy.window_s:
             for endpoint in self.usable():
                 if endpoint.leads & self.demand.own.keys():
-                    return Serve(endpoint.name, "window", {})
+                    return Serve(endpoint.name, "window", {}, endpoint)
         return self.nearest("window")
 
     def bounded(self) -> Decision:
@@ -400,7 +404,7 @@ class _Case:
         oldest = self.now - self.policy.bound_s
         for endpoint in self.usable():
             if endpoint.down is None and endpoint.fresh_at >= oldest:
-                return Serve(endpoint.name, "bounded", {})
+                return Serve(endpoint.name, "bounded", {}, endpoint)
         ask = tuple(e.name for e in self.usable() if not e.asked_since(self.demand.shards, self.demand.arrived))
         if ask:
             return Probe(ask, f"nobody is shown to be at most {self.policy.bound_s:g} s stale")
