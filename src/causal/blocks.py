@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from causal.core.policy import ReadPolicy
-from causal.errors import CommitUnknown, ConfigError
+from causal.errors import CommitUnknown, ConfigError, StoreError
 from causal.request import Request
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class _Reading(_Block):
         self._policy = policy
         self._handle = None
 
+    def _lost(self, error: BaseException | None) -> None:
+        """Note an endpoint that failed underway, so that the next try goes round it."""
+        request = self._request
+        if isinstance(error, StoreError) and request is not None and request.serve is not None:
+            request.store.failed(request.serve.endpoint, error, request.store.number_now())
+
     def _begin(self) -> Any:
         """Return the connection of the write block that this read is inside of, or None after making the request."""
         state: StoreState = self._store._state
@@ -124,11 +130,13 @@ class Read(_Reading, Generic[R]):
         assert self._handle is not None
         return self._handle.connection
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         handle, request = self._handle, self._request
         if handle is None or request is None:
             return  # inside a write block: the transaction is not ours to end
         self._handle = None
+        if error is not None:
+            self._lost(error)
         try:
             self._saw(handle.seen())
         finally:
@@ -153,11 +161,13 @@ class AsyncRead(_Reading, Generic[R]):
         assert self._handle is not None
         return self._handle.connection
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> None:
         handle, request = self._handle, self._request
         if handle is None or request is None:
             return
         self._handle = None
+        if error is not None:
+            self._lost(error)
         try:
             self._saw(handle.seen())
         finally:

@@ -128,6 +128,7 @@ class GateTimeout(GateError, TimeoutError):
     """The wait budget is spent and the policy allows neither the leader nor a stale read."""
 
     retryable = True
+    retry_after_s = 1.0
 
 
 class WriteLost(GateError):
@@ -165,12 +166,14 @@ class Overloaded(GateError):
     """A limit on waiters or on concurrent leader fallbacks is reached; raised at once, never queued."""
 
     retryable = True
+    retry_after_s = 1.0
 
 
 class NoEndpoint(GateError):
     """No endpoint can serve this soundly now; `considered` lists each one and why not."""
 
     retryable = True
+    retry_after_s = 1.0
 
     def __init__(self, message: str, considered: Sequence[tuple[str, str]] = ()) -> None:
         self.considered = tuple(considered)

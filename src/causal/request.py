@@ -12,7 +12,7 @@ from causal.core.frontier import Frontier
 from causal.core.gate import UNCHECKED, Refuse, Serve, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
-from causal.session import Receipt, SessionState
+from causal.session import Receipt, SessionState, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +125,7 @@ class Request:
         # What the gate itself sends to a leader is limited; who asks for the leader by policy is not.
         sent = serve.how == "fallback" or (serve.how == "leader" and self.policy.strategy is not Strategy.LEADER)
         if sent and self._budget is None and self.at is None:
-            authenticated = not self.session.rejected
+            authenticated = self.session.authenticated
             self.store.enter_leader(authenticated=authenticated)
             self._budget = authenticated
         return serve
@@ -153,7 +153,9 @@ class Request:
             applied, end = mark_of.origins.get(key & 0xFFFFFFFF, (-1, None))
             if applied < offset or (end is not None and offset > end):
                 good = False
-        if good and self.at is None:
+        if (
+            good and self.at is None and serve.how != "leader"
+        ):  # the heads asked for a leader read show more than freshness
             # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
             self.unproven = known.fresh_at < self.store.monotonic() - bound_s
@@ -207,6 +209,7 @@ class Request:
 
     def failed(self, error: GateError) -> GateError:
         """Put the account into an error."""
+        log.info("%s refused: %s", self.kind, type(error).__name__)
         self.refused = error
         error.receipt = self.receipt()
         return error

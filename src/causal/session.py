@@ -227,6 +227,11 @@ class SessionState:
         """Demand the leader everywhere: a token was presented that could have demanded anything (I12)."""
         self.mark(EVERY_STORE, until)
 
+    @property
+    def authenticated(self) -> bool:
+        """Whether every token could be opened, now and while the mark that an unopenable one left behind still holds (I12)."""
+        return not self.rejected and EVERY_STORE not in self.seen.marks
+
     def forget(self, lost: Iterable[Loss | LeaderMark]) -> None:
         """Accept a loss, exactly that: own offsets are clipped to the surviving end; a doubtful mark forgets its origins."""
         with self._lock:

@@ -175,13 +175,13 @@ class StoreState:
     # --- admission -----------------------------------------------------------------------------------------------
 
     def enter_wait(self, endpoint: str, waiters: int, subject: str | None) -> None:
-        """Count a waiter. Raises: Overloaded, at once, beyond a limit."""
+        """Count a waiter; anonymous ones are not one subject. Raises: Overloaded, at once, beyond a limit."""
         if waiters >= self.limits.waiters_per_endpoint:
             raise Overloaded(
                 f"{waiters} reads wait at {endpoint} already; the limit is {self.limits.waiters_per_endpoint}"
             )
         with self.lock:
-            if self.waiting[endpoint, subject] >= self.limits.waiters_per_subject:
+            if subject is not None and self.waiting[endpoint, subject] >= self.limits.waiters_per_subject:
                 raise Overloaded(
                     f"this subject has {self.limits.waiters_per_subject} reads waiting at {endpoint} already"
                 )

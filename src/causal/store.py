@@ -16,7 +16,7 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
-from causal.errors import CausalError, GateError, Unreachable
+from causal.errors import CausalError, GateError, StoreError, Unreachable
 from causal.request import Request
 from causal.session import Receipt, SessionState, Written
 
@@ -181,7 +181,9 @@ class CausalStore(StoreBase[R, W]):
             if request.accepts(reading.watermarks):
                 return reading
             reading.close()
-        except Unreachable as error:
+        except StoreError as error:
+            if request.kind == "write" and not isinstance(error, Unreachable):
+                raise
             self._state.failed(name, error, request.asked)
         return None
 
@@ -190,7 +192,7 @@ class CausalStore(StoreBase[R, W]):
         asked, asked_at = state.number_now(), state.monotonic()
         try:
             watermarks = link.probe(name, PROBE_TIMEOUT_S)
-        except Unreachable as error:
+        except StoreError as error:  # a damaged endpoint is gone round like one that does not answer
             return state.failed(name, error, asked)
         return state.observe(name, watermarks, asked, asked_at)
 
