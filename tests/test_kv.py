@@ -96,7 +96,6 @@ def test_each_read_gives_a_new_object() -> None:
         cbor2.CBORTag(35, "("),  # encodes, and could never be decoded
         cbor2.CBORTag(0, "not a time"),
     ],
-    ids=repr,
 )
 def test_what_cbor_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError):
