@@ -243,6 +243,7 @@ def test_without_drops_exactly_these(f: Frontier, g: Frontier) -> None:
 
 
 @given(EXACT, st.dictionaries(st.builds(pack, SHARDS, ORIGINS), st.integers(0, 6), max_size=4))
+@example(Frontier([Position(0, 1, 5), Position(0, 2, 1)]), {pack(0, 1): 3, pack(0, 2): 3})
 def test_clip_lowers_what_is_past_an_end_and_nothing_else(f: Frontier, ends: dict[int, int]) -> None:
     clipped = f.clip(ends)
     assert f >= clipped
