@@ -122,7 +122,7 @@ class Link(Protocol[R_co, W_co]):
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        """The endpoints known now; may change as sites join and leave."""
+        """The endpoints known now; may change as sites join and leave. At equal latency, the first is preferred."""
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         """Ask one endpoint for its watermarks now, by shard id. Raises: Unreachable."""

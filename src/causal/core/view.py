@@ -183,8 +183,10 @@ class View:
             rates,
             None if moved or not behind else before.stalled_at if before.stalled_at is not None else now,
         )
-        others = [e for e in self.endpoints if e.name != name]
-        judged = [_judged(e, ends, heads) for e in [*others, after]]
+        placed = [
+            after if e.name == name else e for e in self.endpoints
+        ]  # in place: at equal latency the link's order counts
+        judged = [_judged(e, ends, heads) for e in (placed if before in self.endpoints else [*placed, after])]
         return View(_nearest_first(judged), ends, heads, leaders)
 
 
