@@ -32,7 +32,7 @@ class EndpointView:
     `applied` and `leads` use packed (shard, origin) keys. `asked` maps a shard to the number of the newest question about it:
     numbers that the caller draws from one counter, when it *sends* a question and when a request arrives, so that "asked after
     the request" never hangs on a clock's resolution. `fresh_at`: everything acknowledged before this local time is here.
-    `down`: why it cannot be used, or None, found out by question `tried`, at `tried_at`.
+    `down`: why it cannot be used, or None, found out by question `tried`, at `tried_at`. `rank`: its place in the link's list.
 
     Units: seconds of the caller's clock. Thread-safety: immutable.
     """
@@ -50,6 +50,7 @@ class EndpointView:
     tried_at: float = NEVER
     rates: Mapping[int, float] = attrs.field(factory=dict)
     stalled_at: float | None = None
+    rank: int = 0
 
     def covers(self, need: Mapping[int, int]) -> bool:
         """Return whether everything in `need` (packed keys) is applied here. Complexity: linear in `need`."""
@@ -100,8 +101,9 @@ class View:
     def known(self, endpoints: Iterable[tuple[str, float]]) -> View:
         """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave."""
         old = {e.name: e for e in self.endpoints}
-        kept = [attrs.evolve(old[n], latency_s=s) if n in old else EndpointView(n, s) for n, s in endpoints]
-        if [(e.name, e.latency_s) for e in kept] == [(e.name, e.latency_s) for e in self.endpoints]:
+        listed = enumerate(endpoints)
+        kept = [attrs.evolve(old.get(n) or EndpointView(n), latency_s=s, rank=i) for i, (n, s) in listed]
+        if {(e.name, e.latency_s, e.rank) for e in kept} == {(e.name, e.latency_s, e.rank) for e in self.endpoints}:
             return self
         return attrs.evolve(self, endpoints=_nearest_first(kept))
 
@@ -182,17 +184,16 @@ class View:
             asked_at,
             rates,
             None if moved or not behind else before.stalled_at if before.stalled_at is not None else now,
+            before.rank,
         )
-        placed = [
-            after if e.name == name else e for e in self.endpoints
-        ]  # in place: at equal latency the link's order counts
-        judged = [_judged(e, ends, heads) for e in (placed if before in self.endpoints else [*placed, after])]
+        others = [e for e in self.endpoints if e.name != name]
+        judged = [_judged(e, ends, heads) for e in [*others, after]]
         return View(_nearest_first(judged), ends, heads, leaders)
 
 
 def _nearest_first(endpoints: Iterable[EndpointView]) -> tuple[EndpointView, ...]:
-    """Order by latency; at equal latency a replica comes before a leader, to keep reads off it."""
-    return tuple(sorted(endpoints, key=lambda e: (e.latency_s, bool(e.leads))))
+    """Order by latency; at equal latency a replica comes before a leader, to keep reads off it; then as the link lists them."""
+    return tuple(sorted(endpoints, key=lambda e: (e.latency_s, bool(e.leads), e.rank)))
 
 
 def _sampled(samples: tuple[tuple[float, int], ...], asked_at: float, head: int) -> tuple[tuple[float, int], ...]:
