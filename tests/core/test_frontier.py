@@ -358,6 +358,8 @@ def test_a_floor_binds_every_origin_of_its_store() -> None:
     judgement = Watermark(0, {1: (6, None), 2: (5, None), 3: (4, 4), 4: (3, 9)}).judge(floor)
     # Origin 3 ended below the floor and is here whole; origin 4 ended above it and is not.
     assert (judgement.verdict, judgement.positions) == (Verdict.BEHIND, (Position(0, 2, 6), Position(0, 4, 6)))
+    assert Watermark(0, {3: (4, 4), 4: (3, 9)}).judge(floor).verdict is Verdict.BEHIND
+    assert Watermark(0, {3: (4, 4), 4: (6, 9)}).judge(floor).verdict is Verdict.APPLIED
     assert Watermark(1 << 16, {1: (0, None)}).judge(floor).verdict is Verdict.APPLIED
 
 
