@@ -145,6 +145,11 @@ class Request:
         for shard, mark in watermarks.items():
             if incarnations.get(shard) != mark.incarnation or mark.diverged:
                 good = False
+            if serve.how == "leader" and any(
+                end is None and shard << 32 | origin not in self.view.leaders
+                for origin, (_, end) in mark.origins.items()
+            ):
+                good = False  # an origin that nobody was asked about: its head belongs to the demand
         for key, offset in serve.need.items():
             mark_of = watermarks.get(key >> 32)
             if mark_of is None:
