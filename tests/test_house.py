@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
         "core.hlc",
+        "core.position",
         "core.frontier",
         "core.token",
         "core._bits",
@@ -30,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.policy",
         "core.view",
         "core.waiting",
+        "core.demand",
         "core.gate",
         "core",  # its __init__, after all that it may name
     ),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
+from causal.core.demand import Demand
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
-from causal.core.gate import Demand
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.token import Token
 from causal.errors import ExpiredToken, TokenError

@@ -1,0 +1,75 @@
+"""What one read or write demands of an endpoint. A value; the gate judges endpoints by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from causal.core.frontier import Frontier, LeaderMark
+
+
+class Demand:
+    """What one read or write demands of an endpoint: a session's frontier, narrowed to one store and to what the block concerns.
+
+    `own` and `seen` are joined in `need` (packed keys). `shards` are those that the block reads. `leader_shards` are covered by a leader
+    mark; `origins` are what that mark remembers of dropped own writes. `at` restricts serving to one endpoint: a write's leader.
+    `arrived` is the request's number (see `EndpointView.asked`), `wrote_ago_s` the age of the session's last write.
+
+    Thread-safety: immutable by convention.
+    """
+
+    __slots__ = ("arrived", "at", "floor", "leader_shards", "mark", "need", "own", "shards", "wrote_ago_s")
+
+    def __init__(
+        self,
+        own: Mapping[int, int],
+        seen: Mapping[int, int],
+        *,
+        shards: frozenset[int] = frozenset(),
+        leader_shards: frozenset[int] = frozenset(),
+        mark: LeaderMark | None = None,
+        floor: int | None = None,
+        at: str | None = None,
+        arrived: int = 0,
+        wrote_ago_s: float = float("inf"),
+    ) -> None:
+        need = dict(own)
+        for key, offset in seen.items():
+            if offset > need.get(key, -1):
+                need[key] = offset
+        self.need = need
+        self.own = own
+        self.shards = shards
+        self.leader_shards = leader_shards
+        self.mark = mark
+        self.floor = floor
+        self.at = at
+        self.arrived = arrived
+        self.wrote_ago_s = wrote_ago_s
+
+    @classmethod
+    def of(
+        cls, frontier: Frontier, *, own: Frontier | None = None, shards: Iterable[int] = (), arrived: int = 0
+    ) -> Demand:
+        """Return the demand of a bare frontier: for one's own store, and for tests."""
+        mine = frontier if own is None else own
+        every = frozenset(shards) or frontier.shards
+        return cls(
+            mine.entries,
+            frontier.entries,
+            shards=every,
+            leader_shards=frozenset(s for s in every if frontier.marked(s)),
+            mark=next(iter(frontier.marks.values()), None),
+            floor=max(frontier.floors.values(), default=None),
+            arrived=arrived,
+        )
+
+    def again(self, arrived: int, wrote_ago_s: float = float("inf"), at: str | None = None) -> Demand:
+        """Return the same demand for a new request."""
+        twin = object.__new__(Demand)
+        twin.need, twin.own, twin.shards = self.need, self.own, self.shards
+        twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
+        twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
+        return twin
