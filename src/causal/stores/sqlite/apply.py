@@ -1,0 +1,185 @@
+"""Replication of one shard between two files: whole transactions, in order, each after what it depends on.
+
+Owns the step from one file's log to another's. Knows nothing of which sites there are or when to try.
+
+What makes it safe to run from any number of threads and processes at once: the place in the log is read again inside the
+target's write lock, and an entry is applied only if it is the very next one of its origin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from causal.core.frontier import pack, store_of
+from causal.kv import decode_changes
+from causal.stores.sqlite.reading import decoded_deps
+from causal.stores.sqlite.shard import REBUILDING, WATERMARK
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+
+    from causal.core.frontier import Frontier
+    from causal.stores.sqlite.shard import Rows, ShardFile
+
+_BATCH: Final = 256
+_FETCH: Final = (
+    "SELECT offset, stamp, committed_ns, deps, changes FROM log WHERE origin = ? AND offset > ? ORDER BY offset LIMIT ?"
+)
+_LOG: Final = "INSERT INTO log (origin, offset, stamp, committed_ns, deps, changes) VALUES (?, ?, ?, ?, ?, ?)"
+_ADVANCE: Final = "UPDATE watermark SET applied = ?, stamp = ?, deps = ? WHERE origin = ?"
+WINNER: Final = (
+    "INSERT INTO data (key, value, stamp, origin, offset, deps) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+    "value = excluded.value, stamp = excluded.stamp, origin = excluded.origin, offset = excluded.offset, deps = excluded.deps "
+    "WHERE (excluded.stamp, excluded.origin) > (data.stamp, data.origin)"
+)
+"""Stores one version if it wins against the one that is there: the larger stamp, then the larger origin."""
+
+Entry = tuple[int, int, int, bytes, bytes]
+"""A row of a log: offset, stamp, committed_ns, deps, changes."""
+
+
+@attrs.define
+class Coverage:
+    """What one site has applied, over all its shards: what dependencies are judged by. Grows only.
+
+    Thread-safety: one thread at a time.
+    """
+
+    store: int
+    applied: dict[int, int] = attrs.field(factory=dict)
+    ends: dict[int, int] = attrs.field(factory=dict)
+
+    def learn(self, shard: int, rows: Rows) -> None:
+        """Take in a watermark of the site."""
+        for origin, applied, end, _, _ in rows:
+            if origin != REBUILDING:
+                key = pack(shard, origin)
+                self.applied[key] = max(applied, self.applied.get(key, 0))
+                if end is not None:
+                    self.ends[key] = end
+
+    def covers(self, deps: Frontier) -> bool:
+        """Return whether the dependencies of this store are applied; an ended origin counts up to its end, an unknown one never."""
+        for key, offset in deps.entries.items():
+            if store_of(key >> 32) == self.store and self.applied.get(key, -1) < min(
+                offset, self.ends.get(key, offset)
+            ):
+                return False
+        return True
+
+
+@attrs.define
+class Pulled:
+    """What an attempt to replicate came to.
+
+    `due_ns` says when the next entry is due, `gaps` and `offered` (packed keys) which origins' next entries the sources do not keep
+    any more, and do. Thread-safety: one thread at a time.
+    """
+
+    applied: int = 0
+    due_ns: int | None = None
+    gaps: set[int] = attrs.field(factory=set)
+    offered: set[int] = attrs.field(factory=set)
+
+    def add(self, other: Pulled) -> None:
+        """Count another attempt in."""
+        self.applied += other.applied
+        self.gaps |= other.gaps
+        self.offered |= other.offered
+        if other.due_ns is not None:
+            self.due_ns = other.due_ns if self.due_ns is None else min(self.due_ns, other.due_ns)
+
+
+def pull(
+    target: ShardFile, source: ShardFile, coverage: Coverage, due_ns: Callable[[int, int, int], int] | None, now_ns: int
+) -> Pulled:
+    """Apply at `target` what `source` has more of, as far as it is due and covered: at most one batch for each origin.
+
+    `due_ns(origin, offset, committed_ns)` says when an entry may be applied; None: at once.
+    """
+    result = Pulled()
+    rows = target.rows()
+    coverage.learn(target.shard, rows)
+    have = {origin: (applied, end) for origin, applied, end, _, _ in rows}
+    ready: list[tuple[int, list[Entry]]] = []
+    with source.snapshot() as db:
+        for origin, theirs, _, _, _ in db.execute(WATERMARK).fetchall():
+            applied, end = have.get(origin, (theirs, None))  # an origin that is unknown here is announced first
+            last = theirs if end is None else min(theirs, end)
+            if applied >= last or origin == REBUILDING:
+                continue
+            entries = db.execute(_FETCH, (origin, applied, min(_BATCH, last - applied))).fetchall()
+            key = pack(target.shard, origin)
+            if not entries or entries[0][0] != applied + 1:
+                # Others may have applied it here since, and the source then removed it: only a place that stands still lacks it.
+                if any(row[:2] == (origin, applied) for row in target.rows()):
+                    result.gaps.add(key)
+                continue
+            result.offered.add(key)
+            mine = _ready(entries, target.shard, origin, coverage, due_ns, now_ns, result)
+            if mine:
+                ready.append((origin, mine))
+    for origin, entries in ready:
+        count, place = _apply(target, origin, entries)
+        result.applied += count
+        key = pack(target.shard, origin)
+        coverage.applied[key] = max(coverage.applied.get(key, 0), place)
+    return result
+
+
+def _ready(
+    entries: list[Entry],
+    shard: int,
+    origin: int,
+    coverage: Coverage,
+    due_ns: Callable[[int, int, int], int] | None,
+    now_ns: int,
+    result: Pulled,
+) -> list[Entry]:
+    """Return the entries from the front that are consecutive, due and covered."""
+    ready: list[Entry] = []
+    for offset, entry in enumerate(entries, start=entries[0][0]):
+        if entry[0] != offset:
+            break
+        if due_ns is not None:
+            due = due_ns(origin, offset, entry[2])
+            if due > now_ns >= entry[2]:  # committed in the future: a fast clock must not hold its log back
+                result.due_ns = due if result.due_ns is None else min(result.due_ns, due)
+                break
+        if entry[3] and not coverage.covers(decoded_deps(entry[3])):
+            break
+        ready.append(entry)
+    return ready
+
+
+def _apply(target: ShardFile, origin: int, entries: Iterable[Entry]) -> tuple[int, int]:
+    """Apply consecutive entries of one origin in one transaction, except those that others have applied meanwhile.
+
+    Returns how many that were, and the place now reached.
+    """
+    count = 0
+    with target.writing() as db:
+        row = db.execute('SELECT applied, "end" FROM watermark WHERE origin = ?', (origin,)).fetchone()
+        if row is None:
+            return 0, 0
+        place, end = row
+        last: Entry | None = None
+        for entry in entries:
+            if entry[0] != place + 1 or (end is not None and entry[0] > end):
+                continue
+            _store(db, origin, entry)
+            place, last, count = entry[0], entry, count + 1
+        if last is not None:
+            db.execute(_ADVANCE, (last[0], last[1], last[3], origin))
+    return count, place
+
+
+def _store(db: sqlite3.Connection, origin: int, entry: Entry) -> None:
+    offset, stamp, _, deps, changes = entry
+    db.executemany(
+        WINNER, [(key, value, stamp, origin, offset, deps) for key, value in decode_changes(changes).items()]
+    )
+    db.execute(_LOG, (origin, *entry))

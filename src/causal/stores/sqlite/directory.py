@@ -1,0 +1,257 @@
+"""A directory of sites, as this process has it open: its files, its locks, and who can reach whom.
+
+Owns what all links of one process share: the registry, one `ShardFile` for each file, the flags that simulate pauses and
+partitions, and two kinds of advisory locks that die with their process: `admin`, held while membership changes, and one for each
+site that says "somebody has it open". Knows nothing of how sites join or replicate.
+
+HAZARD: SQLite must not be used across a fork. A directory that was open in the parent is refused in the child.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from causal.core.frontier import shard_id
+from causal.errors import ConfigError, StoreError, Unreachable
+from causal.stores.sqlite.registry import LEFT, LIVE, Members, Registry
+from causal.stores.sqlite.shard import ShardFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from causal.stores.sqlite.schema import Durability
+
+_log = logging.getLogger("causal")
+
+PAUSED: Final = "paused"
+CUT: Final = "cut-off"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a site or a shard if it can be part of a file's name. Raises: ConfigError."""
+    if not _NAME.fullmatch(name) or name == "cluster":
+        raise ConfigError(
+            f"a {what} is named by 1 to 63 ASCII letters, digits, - and _ (and not 'cluster'), not {name!r}"
+        )
+    return name
+
+
+class Directory:
+    """What the links of one process to one directory share; made by `share`, given back by `release`.
+
+    Thread-safety: safe.
+    """
+
+    _open: ClassVar[dict[str, Directory]] = {}
+    _open_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: Path, first_origin: int | None) -> None:
+        self.path = path
+        self.pid = os.getpid()
+        self.wakes: set[threading.Event] = set()
+        self._lock = threading.RLock()
+        self._admin_depth = 0
+        self._admin_fd = -1
+        self._files: dict[tuple[str, int], ShardFile] = {}
+        self._attached: dict[str, int] = {}
+        self._complained: set[str] = set()
+        self._links = 0
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with self.admin():
+                self.registry = Registry(self.path / "cluster.sqlite", first_origin)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be used: {error.strerror}; it must be a directory that can be written"
+            ) from error
+
+    @classmethod
+    def share(cls, path: Path, first_origin: int | None = None) -> Directory:
+        """Return this process's one view of a directory. Raises: ConfigError after a fork, StoreError."""
+        key = os.path.realpath(path)
+        with cls._open_lock:
+            directory = cls._open.get(key)
+            if directory is not None and directory.pid != os.getpid():
+                raise ConfigError(f"{path} was open when this process was forked: open it after the fork instead")
+            if directory is None:
+                directory = cls._open[key] = cls(path, first_origin)
+            directory._links += 1
+            return directory
+
+    def release(self, last: Callable[[Directory], None]) -> None:
+        """Give back what `share` returned. After the last use in this process, call `last` and close everything."""
+        with self._open_lock:
+            self._links -= 1
+            if self._links:
+                return
+            del self._open[os.path.realpath(self.path)]
+            last(self)
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self.registry.close()
+            for fd in self._attached.values():
+                os.close(fd)
+            self._attached.clear()
+
+    # --- locks -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def admin(self) -> Iterator[None]:
+        """Hold the one lock under which membership changes, across processes. Reentrant."""
+        with self._lock:
+            if self._admin_depth == 0:
+                self._admin_fd = os.open(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                fcntl.flock(self._admin_fd, fcntl.LOCK_EX)
+            self._admin_depth += 1
+            try:
+                yield
+            finally:
+                self._admin_depth -= 1
+                if self._admin_depth == 0:
+                    os.close(self._admin_fd)
+
+    def attach(self, site: str) -> bool:
+        """Say that this process has a site open; return whether nobody had. Under `admin`. Undone by `detach`."""
+        if site in self._attached:
+            return False
+        fd = os.open(self.path / f"{site}.open", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            first = _try_flock(fd)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._attached[site] = fd
+        return first
+
+    def detach(self, site: str) -> None:
+        """Undo `attach`: for a site that could not be opened after all."""
+        fd = self._attached.pop(site, None)
+        if fd is not None:
+            os.close(fd)
+
+    @property
+    def attached(self) -> tuple[str, ...]:
+        """The sites that this process has open."""
+        return tuple(self._attached)
+
+    def alone_with(self, site: str) -> bool:
+        """Return whether no other process has a site open that this one has. Under `admin`."""
+        fd = self._attached[site]
+        alone = _try_flock(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        return alone
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def members(self) -> Members:
+        """Return the registry as it is now."""
+        return self.registry.members()
+
+    def file_path(self, site: str, name: str) -> Path:
+        """Return where a site keeps a shard: the default shard has no name of its own there."""
+        return self.path / (f"{site}.sqlite" if name == "main" else f"{site}.{name}.sqlite")
+
+    def file(self, site: str, index: int) -> ShardFile:
+        """Return a site's file of a shard, opened once for this process. Raises: ConfigError for an unknown shard, StoreError."""
+        known = self._files.get((site, index))
+        if known is not None:
+            return known
+        with self._lock:
+            if (site, index) not in self._files:
+                members = self.members()
+                name = next((name for name, number in members.shards.items() if number == index), None)
+                if name is None:
+                    raise ConfigError(f"no shard {index} in {self.path}")
+                shard = shard_id(members.store or 0, index)
+                self._files[site, index] = ShardFile(self.file_path(site, name), site, index, shard, members.cluster)
+            return self._files[site, index]
+
+    def files(self, site: str) -> list[ShardFile]:
+        """Return a site's files, of every shard. Raises: StoreError."""
+        return [self.file(site, index) for index in self.members().shards.values()]
+
+    # --- flags: pauses and partitions ----------------------------------------------------------------------------
+
+    def flag(self, site: str, flag: str, *, up: bool) -> None:
+        """Raise or lower a flag, for every process. Raises: ConfigError for a site that is not there, StoreError."""
+        if self.members().sites.get(site, LEFT) == LEFT:
+            raise ConfigError(
+                f"no site {site!r} in {self.path}; there are {', '.join(self.members().in_state(LIVE)) or 'none'}"
+            )
+        path = self.path / f"{site}.{flag}"
+        try:
+            if up:
+                path.touch()
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be changed: {error.strerror}") from error
+        self.wake()
+
+    def is_up(self, site: str, flag: str) -> bool:
+        """Return whether a flag is raised."""
+        return os.path.exists(f"{self.path}/{site}.{flag}")
+
+    def reachable(self, here: str, there: str) -> bool:
+        """Return whether one site can reach another."""
+        return here == there or not (self.is_up(here, CUT) or self.is_up(there, CUT))
+
+    def peers(self, site: str) -> list[str]:
+        """Return the other live sites that a site can reach and whose files can be opened."""
+        return [
+            name
+            for name in self.members().in_state(LIVE)
+            if name != site and self.reachable(site, name) and self._usable(name)
+        ]
+
+    def _usable(self, site: str) -> bool:
+        try:
+            self.files(site)
+        except StoreError as error:
+            if site not in self._complained:
+                self._complained.add(site)
+                _log.warning("%s counts as unreachable: %s", site, error)
+            return False
+        self._complained.discard(site)
+        return True
+
+    def wake(self) -> None:
+        """Let this process's replicators look at once."""
+        for event in tuple(self.wakes):
+            event.set()
+
+    # --- lives -------------------------------------------------------------------------------------------------
+
+    def used_relaxed(self, site: str, durability: Durability) -> None:
+        """Record, before anything is written, that a power loss may take acknowledged writes of a site."""
+        if durability == "relaxed":
+            for index in self.members().shards.values():
+                record = self.registry.file(site, index)
+                if record is not None and not record.relaxed:
+                    self.registry.set_file(site, index, type(record)(record.inode, record.life, relaxed=True))
+
+
+def check_reachable(directory: Directory, here: str, there: str) -> None:
+    """Raise Unreachable if one site is separated from another."""
+    if not directory.reachable(here, there):
+        raise Unreachable(f"{there} cannot be reached from {here}: one of them is cut off")
+
+
+def _try_flock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""A process's live connection to a directory: the links of the contract, synchronous and asynchronous.
+
+Owns the routing of each call to a file, the simulated network, and what runs in the background. Decides nothing of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from causal.core.frontier import Frontier, Position, shard_id
+from causal.engine import Endpoint
+from causal.errors import ConfigError, Unreachable
+from causal.stores.sqlite.apply import Pulled
+from causal.stores.sqlite.directory import PAUSED, check_reachable
+from causal.stores.sqlite.members import announce, attach_site, decide_ends, fence, mark_closed
+from causal.stores.sqlite.reading import Reader, ReadTransaction
+from causal.stores.sqlite.rebuild import restart
+from causal.stores.sqlite.registry import LEFT, LIVE, Members
+from causal.stores.sqlite.replicate import Replicator, replicate
+from causal.stores.sqlite.writing import Writer, WriteTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from causal.clock import HybridLogicalClock
+    from causal.controls import Lag
+    from causal.core.frontier import Watermark
+    from causal.stores.sqlite.directory import Directory
+    from causal.stores.sqlite.schema import Durability
+    from causal.stores.sqlite.shard import ShardFile
+
+_LOOK_S: Final = 0.05
+"""How old the list of sites may be."""
+_TELL_S: Final = 0.5
+
+
+@attrs.frozen
+class Settings:
+    """What a link takes from its engine. Thread-safety: immutable."""
+
+    site: str
+    lag: Lag
+    rtt_s: Callable[[str], float]
+    durability: Durability
+    clock: HybridLogicalClock
+    wall: Callable[[], int]
+    sleep: Callable[[float], None]
+
+
+class SQLiteLink:
+    """A process's live connection to every site of a directory, from one of them.
+
+    Raises: Unreachable for a site that is cut off, joining or locked; StoreError for what is wrong with a file.
+    Thread-safety: safe; handles belong to one thread at a time. HAZARD: not to be used across a fork.
+    """
+
+    def __init__(self, directory: Directory, settings: Settings, *, replicating: bool) -> None:
+        self.directory = directory
+        self._settings = settings
+        self._site = settings.site
+        self._members: Members | None = None
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self._look_at = 0.0
+        self._told: Members | None = None
+        self._tell_at = 0.0
+        self._closed = False
+        self._eager = not replicating
+        self._replicator = Replicator(directory, settings.site, self.step, settings.wall) if replicating else None
+
+    # --- endpoints ---------------------------------------------------------------------------------------------
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """The sites that are live, this one first."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            members = self.directory.members()
+            if members is not self._members:
+                names = sorted(members.in_state(LIVE), key=lambda name: (name != self._site, name))
+                self._endpoints = tuple(Endpoint(name, name, self._rtt_s(name)) for name in names)
+                self._members = members
+            self._look_at = now + _LOOK_S
+        return self._endpoints
+
+    def refresh(self) -> None:
+        """Look at the list of sites again at the next use."""
+        self._look_at = 0.0
+
+    def _rtt_s(self, endpoint: str) -> float:
+        return 0.0 if endpoint == self._site else self._settings.rtt_s(endpoint)
+
+    def _enter(self, endpoint: str, timeout_s: float | None = None) -> None:
+        """Go to an endpoint: pay the round trip, see whether it is there."""
+        if self._closed:
+            raise ConfigError("this link is closed")
+        if endpoint == self._site:
+            return
+        rtt_s = self._settings.rtt_s(endpoint)
+        if timeout_s is not None and rtt_s > timeout_s:
+            self._settings.sleep(timeout_s)
+            raise Unreachable(f"{endpoint} did not answer in {timeout_s:g} s")
+        if rtt_s:
+            self._settings.sleep(rtt_s)
+        check_reachable(self.directory, self._site, endpoint)
+        if endpoint not in self.directory.attached:
+            if self.directory.members().sites.get(endpoint) != LIVE:
+                raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
+            attach_site(self.directory, endpoint)
+
+    def _index(self, shard: int) -> int:
+        members = self.directory.members()
+        index = shard & 0xFFFF
+        if shard != shard_id(members.store or 0, index) or index not in members.shards.values():
+            raise ConfigError(f"no shard {shard} in {self.directory.path}")
+        return index
+
+    def _file(self, endpoint: str, shard: int) -> ShardFile:
+        file = self.directory.file(endpoint, shard & 0xFFFF)
+        if file.shard != shard:
+            raise ConfigError(f"no shard {shard} in {self.directory.path}")
+        return file
+
+    # --- the contract ------------------------------------------------------------------------------------------
+
+    def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
+        """Return the watermarks of an endpoint now, of every shard."""
+        self._enter(endpoint, timeout_s)
+        return self._watermarks(endpoint)
+
+    def _watermarks(self, endpoint: str, *, without: int = -1) -> dict[int, Watermark]:
+        found: dict[int, Watermark] = {}
+        for file in self.directory.files(endpoint):
+            if file.shard != without:
+                found.update(file.watermarks(file.rows()))
+        return found
+
+    def read(self, endpoint: str, shards: Sequence[int]) -> ReadTransaction:
+        """Open one snapshot of a site's shards."""
+        if endpoint != self._site or self._closed:
+            self._enter(endpoint)
+        (shard,) = shards
+        return ReadTransaction(self._file(endpoint, shard))
+
+    def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
+        """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
+        self._enter(endpoint)
+        settings = self._settings
+        self.directory.used_relaxed(endpoint, settings.durability)
+        return WriteTransaction(
+            self._file(endpoint, shard),
+            durability=settings.durability,
+            clock=settings.clock,
+            wall=settings.wall,
+            others=lambda: self._watermarks(endpoint, without=shard),
+            committed=self.directory.wake,
+        )
+
+    def leader(self, shard: int) -> str:
+        """Return this process's own site: every site takes writes."""
+        return self._site
+
+    def position(self, connection: Any) -> Frontier:
+        """Return what covers a connection's committed writes: for a writer of this store its own, else this site's heads."""
+        if isinstance(connection, Writer):
+            return connection.committed
+        if not isinstance(connection, Reader) and connection is not None:
+            raise ConfigError(f"not a connection of this store: {type(connection).__name__}")
+        heads = self._watermarks(self._site)
+        return Frontier(Position(s, o, w.origins[o][0]) for s, w in heads.items() for o in w.leads)
+
+    def close(self) -> None:
+        """End replication and close every connection of this link. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._replicator is not None:
+            self._replicator.stop()
+        self.directory.release(mark_closed)
+
+    # --- background ----------------------------------------------------------------------------------------------
+
+    def step(self) -> Pulled:
+        """Do one round of replication at this link's site: what is due now, unless it is paused."""
+        directory, site, now = self.directory, self._site, time.monotonic()
+        members = directory.members()
+        if members.sites.get(site) == LEFT:
+            fence(directory, site)
+            return Pulled()
+        if self._eager or members is not self._told or now >= self._tell_at:
+            announce(directory, site)
+            decide_ends(directory, site)
+            self._told, self._tell_at = directory.members(), now + _TELL_S
+        if directory.is_up(site, PAUSED):
+            return Pulled()
+        done = replicate(directory, site, lag=self._settings.lag, now_ns=self._settings.wall())
+        if done.gaps:
+            restart(directory, site)
+        return done
+
+    def catch_up(self, endpoint: str) -> None:
+        """Apply at an endpoint, now, everything it can reach, whatever the lag or pause."""
+        if self.directory.members().sites.get(endpoint) != LIVE:
+            raise ConfigError(f"no live site {endpoint!r} in {self.directory.path}")
+        if endpoint not in self.directory.attached:
+            attach_site(self.directory, endpoint)
+        announce(self.directory, endpoint)
+        decide_ends(self.directory, endpoint)
+        if replicate(self.directory, endpoint).gaps:
+            restart(self.directory, endpoint)

@@ -1,0 +1,175 @@
+"""A read: one SQLite snapshot that holds the data and the watermark, and what it showed.
+
+Owns `Reader`, what a user reads through, and `ReadTransaction`, the handle around it. Because data and watermark are read in
+one transaction, the watermark is that of the very state that is shown (I4, I7 exactly).
+
+A tombstone is shown, too: that a key is gone is news, and depends on the delete.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from causal.core.frontier import Frontier
+from causal.core.wire import decode_frontier
+from causal.errors import StoreError, TokenError
+from causal.kv import check_key, check_prefix, decode_value
+from causal.stores.sqlite.schema import translated
+from causal.stores.sqlite.shard import WATERMARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from causal.core.frontier import Watermark
+    from causal.stores.sqlite.shard import ShardFile
+
+_GET: Final = "SELECT value, origin, offset, deps FROM data WHERE key = ?"
+_SCAN: Final = "SELECT key, value, origin, offset, deps FROM data WHERE key >= ? ORDER BY key"
+_CHUNK: Final = 256
+
+
+@lru_cache(maxsize=4096)
+def decoded_deps(packed: bytes) -> Frontier:
+    """Return stored dependencies; most versions share theirs with others. Raises: StoreError for damaged bytes."""
+    try:
+        return decode_frontier(packed)
+    except TokenError as error:
+        raise StoreError(f"stored dependencies are damaged: {error}") from error
+
+
+def _ended(*_: object) -> NoReturn:
+    raise StoreError("this block has ended: its connection cannot be used any more")
+
+
+class Reader:
+    """What a read block reads through: one shard of one site in one snapshot.
+
+    Thread-safety: one thread at a time.
+    """
+
+    __slots__ = ("_cursor", "_deps", "_execute", "_file", "_offsets", "_scans")
+
+    def __init__(self, cursor: sqlite3.Cursor, file: ShardFile) -> None:
+        self._cursor = cursor
+        self._execute: Any = cursor.execute
+        self._file = file
+        self._offsets: dict[int, int] = {}
+        self._deps: set[bytes] = set()
+        self._scans: list[sqlite3.Cursor] | None = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or `default` where there is none. Raises: ConfigError, StoreError."""
+        try:
+            row = self._execute(_GET, (check_key(key),)).fetchone()
+        except sqlite3.Error as error:
+            raise translated(error, self._file.path) from error
+        if row is None:
+            return default
+        value, origin, offset, deps = row
+        if offset > self._offsets.get(origin, 0):
+            self._offsets[origin] = offset
+        self._deps.add(deps)
+        return default if value is None else decode_value(value)
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Iterate over keys that start with `prefix`, with their values, in the order of the keys. Raises: ConfigError, StoreError."""
+        return ((key, decode_value(value)) for key, value in self._stored(check_prefix(prefix)))
+
+    def _stored(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Return the live keys and their encoded values; all rows that are passed count as shown."""
+        self._check_open()
+        cursor = self._cursor.connection.cursor()
+        if self._scans is None:
+            self._scans = []
+        self._scans.append(cursor)
+        return self._rows(cursor, prefix)
+
+    def _rows(self, cursor: sqlite3.Cursor, prefix: str) -> Iterator[tuple[str, bytes]]:
+        sql: str | None = _SCAN
+        while True:
+            self._check_open()
+            try:
+                if sql:
+                    cursor.execute(sql, (prefix,))
+                    sql = None
+                rows = cursor.fetchmany(_CHUNK)
+            except sqlite3.Error as error:
+                raise translated(error, self._file.path) from error
+            for key, value, origin, offset, deps in rows:
+                if not key.startswith(prefix):
+                    return
+                if offset > self._offsets.get(origin, 0):
+                    self._offsets[origin] = offset
+                self._deps.add(deps)
+                if value is not None:
+                    yield key, value
+            if len(rows) < _CHUNK:
+                return
+
+    def _check_open(self) -> None:
+        if self._execute is _ended:
+            _ended()
+
+    def _seen(self) -> Frontier:
+        if not self._offsets:
+            return _NOTHING
+        shard = self._file.shard << 32
+        seen = Frontier.of({shard | origin: offset for origin, offset in self._offsets.items()})
+        for packed in self._deps:
+            if packed:
+                seen |= decoded_deps(packed)
+        return seen
+
+    def _end(self) -> None:
+        self._execute = _ended
+        if self._scans:
+            for cursor in self._scans:
+                cursor.close()  # an open statement would keep the snapshot open, and the next block would read the old one
+
+
+_NOTHING: Final = Frontier()
+
+
+class ReadTransaction:
+    """One snapshot of one shard: the read handle of the contract.
+
+    `watermarks` is of this very snapshot. Thread-safety: one thread at a time.
+    """
+
+    __slots__ = ("_cursor", "_file", "connection", "watermarks")
+
+    connection: Reader
+    watermarks: Mapping[int, Watermark]
+
+    def __init__(self, file: ShardFile) -> None:
+        cursor = file.borrow()
+        try:
+            cursor.execute("BEGIN")
+            self.watermarks = file.watermarks(cursor.execute(WATERMARK).fetchall())
+        except BaseException as error:
+            cursor.connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, file.path) from error
+            raise
+        self._file = file
+        self._cursor: sqlite3.Cursor | None = cursor
+        self.connection = Reader(cursor, file)
+
+    def seen(self) -> Frontier:
+        """Return the positions and stored dependencies of every version shown so far, tombstones included."""
+        return self.connection._seen()
+
+    def close(self) -> None:
+        """End the snapshot. Idempotent; never raises."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is None:
+            return
+        self.connection._end()
+        try:
+            cursor.execute("COMMIT")
+        except sqlite3.Error:
+            cursor.connection.close()
+        else:
+            self._file.give_back(cursor)

@@ -1,0 +1,204 @@
+"""The registry of a directory: its sites, its shards, and every origin that ever was.
+
+Owns `cluster.sqlite`: who is a member, which number a shard has, who numbers or numbered which origin and where it ended.
+Numbers are given out once. Knows nothing of what the members' files hold.
+
+Assumption: the registry is as old as the newest thing it has given out.
+HAZARD: a registry restored from a copy would give out an origin number twice. It records its own inode, so that a copy is
+noticed; from then on origins start at a new random number, as they do in a new directory, because a token of a directory
+that was removed may come back. Copied over the old file in place, it is not noticed: restore a directory as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from causal.errors import ConfigError
+from causal.stores.sqlite.schema import errors_of, open_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+LIVE: Final = "live"
+JOINING: Final = "joining"
+LEFT: Final = "left"
+
+
+@attrs.frozen
+class Origin:
+    """One unbroken history of one shard: who numbers it, whether still, and where it ended. Thread-safety: immutable."""
+
+    site: str
+    live: bool
+    end: int | None
+
+
+@attrs.frozen
+class FileRecord:
+    """What the registry remembers of a file, so that a copy of it is noticed. Thread-safety: immutable."""
+
+    inode: int
+    life: int
+    relaxed: bool
+
+
+@attrs.frozen
+class Members:
+    """The registry at one moment. `origins` is by (shard index, origin). Thread-safety: immutable."""
+
+    cluster: str
+    store: int | None
+    sites: Mapping[str, str]
+    shards: Mapping[str, int]
+    origins: Mapping[tuple[int, int], Origin]
+
+    def in_state(self, *states: str) -> tuple[str, ...]:
+        """Return the sites in one of these states, by name."""
+        return tuple(sorted(name for name, state in self.sites.items() if state in states))
+
+    def own(self, site: str, index: int) -> int | None:
+        """Return the origin that a site numbers now, of one shard."""
+        return next((o for (i, o), it in self.origins.items() if i == index and it.site == site and it.live), None)
+
+
+class Registry:
+    """The connection to `cluster.sqlite`. Mutations want the directory's `admin` lock.
+
+    Raises: StoreError. Thread-safety: safe.
+    """
+
+    def __init__(self, path: Path, first_origin: int | None = None) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._db = open_registry(path)
+        self._members: Members | None = None
+        self._seen_version = -1
+        with errors_of(path):
+            self._identify(first_origin)
+
+    def _identify(self, first_origin: int | None) -> None:
+        inode = os.stat(self._path).st_ino
+        base = secrets.randbelow(2**31) + 1 if first_origin is None else first_origin
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            meta = dict(self._db.execute("SELECT name, value FROM meta"))
+            if "cluster" not in meta:
+                self._put_meta(cluster=secrets.token_hex(8), inode=inode, base=base)
+            elif meta["inode"] != inode:
+                self._put_meta(inode=inode, base=secrets.randbelow(2**31) + 1)
+        finally:
+            self._db.execute("COMMIT")
+
+    def _put_meta(self, **values: Any) -> None:
+        self._db.executemany("REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def members(self) -> Members:
+        """Return the registry as it is now. Cheap when nothing changed."""
+        with self._lock, errors_of(self._path):
+            version = self._db.execute("PRAGMA data_version").fetchone()[0]
+            if self._members is None or version != self._seen_version:
+                self._members, self._seen_version = self._read(), version
+            return self._members
+
+    def _read(self) -> Members:
+        self._db.execute("BEGIN")
+        try:
+            meta = dict(self._db.execute("SELECT name, value FROM meta"))
+            return Members(
+                meta["cluster"],
+                meta.get("store"),
+                dict(self._db.execute("SELECT name, state FROM site")),
+                dict(self._db.execute("SELECT name, number FROM shard ORDER BY number")),
+                {
+                    (shard, origin): Origin(site, bool(live), end)
+                    for shard, origin, site, live, end in self._db.execute(
+                        'SELECT shard, origin, site, live, "end" FROM origin'
+                    )
+                },
+            )
+        finally:
+            self._db.execute("COMMIT")
+
+    def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        with self._lock, errors_of(self._path):
+            self._members = None
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for statement, values in statements:
+                    self._db.execute(statement, values)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def bind_store(self, store: int) -> None:
+        """Record the store's number at its first use. Raises: ConfigError if it has another."""
+        known = self.members().store
+        if known is None:
+            self._write(("REPLACE INTO meta VALUES ('store', ?)", (store,)))
+        elif known != store:
+            raise ConfigError(f"{self._path.parent} was made as store {known}, and is opened as store {store}")
+
+    def add_shard(self, name: str) -> int:
+        """Number a shard. Numbers are never reused, so names added later shift nothing. Raises: ConfigError."""
+        index = len(self.members().shards)
+        if index > 0xFFFF:
+            raise ConfigError("a store has at most 65,536 shards")
+        self._write(("INSERT INTO shard VALUES (?, ?)", (name, index)))
+        return index
+
+    def set_state(self, site: str, state: str) -> None:
+        """Make a site joining, live or left; its origins are live no more when it has left."""
+        retire = ("UPDATE origin SET live = 0 WHERE site = ?", (site,))
+        forget = ("DELETE FROM file WHERE site = ?", (site,))
+        self._write(("REPLACE INTO site VALUES (?, ?)", (site, state)), *((retire, forget) if state == LEFT else ()))
+
+    def new_origin(self, site: str, index: int) -> int:
+        """Number a new origin for a site, in place of the one it had, and return it."""
+        with self._lock, errors_of(self._path):
+            base = self._db.execute("SELECT value FROM meta WHERE name = 'base'").fetchone()[0]
+            last = self._db.execute(
+                "SELECT max(origin) FROM origin WHERE shard = ? AND origin BETWEEN ? AND ?", (index, base, base + 2**20)
+            ).fetchone()[0]
+        origin = base if last is None else last + 1
+        self._write(
+            ("UPDATE origin SET live = 0 WHERE site = ? AND shard = ?", (site, index)),
+            ("INSERT INTO origin VALUES (?, ?, ?, 1, NULL)", (index, origin, site)),
+        )
+        return int(origin)
+
+    def add_lost_origin(self, index: int, origin: int) -> None:
+        """Record an origin that a file knows and the registry does not: it was restored. Nobody numbers it any more."""
+        self._write(("INSERT OR IGNORE INTO origin VALUES (?, ?, '', 0, NULL)", (index, origin)))
+
+    def set_end(self, index: int, origin: int, end: int) -> None:
+        """Record where an origin's surviving history stops: once, for ever."""
+        self._write(
+            ('UPDATE origin SET "end" = ? WHERE shard = ? AND origin = ? AND "end" IS NULL', (end, index, origin))
+        )
+
+    def file(self, site: str, index: int) -> FileRecord | None:
+        """Return what is remembered of a site's file of a shard."""
+        with self._lock, errors_of(self._path):
+            row = self._db.execute(
+                "SELECT inode, life, relaxed FROM file WHERE site = ? AND shard = ?", (site, index)
+            ).fetchone()
+        return None if row is None else FileRecord(row[0], row[1], bool(row[2]))
+
+    def set_file(self, site: str, index: int, record: FileRecord) -> None:
+        """Remember a site's file of a shard."""
+        self._write(
+            ("REPLACE INTO file VALUES (?, ?, ?, ?, ?)", (site, index, record.inode, record.life, record.relaxed))
+        )
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        with self._lock:
+            self._db.close()

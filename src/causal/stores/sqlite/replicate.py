@@ -1,0 +1,119 @@
+"""Replication of a site: everything it can reach, over all its shards, until nothing moves.
+
+Owns one round of replication and the thread that repeats it. Of all processes that have a site open, one at a time replicates it:
+who holds a lock that dies with its process. Correctness does not rest on that (`apply.py`), only thrift.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from causal.errors import CausalError, StoreError
+from causal.stores.sqlite.apply import Coverage, Pulled, pull
+from causal.stores.sqlite.directory import CUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from causal.controls import Lag
+    from causal.stores.sqlite.directory import Directory
+
+_log = logging.getLogger("causal")
+
+_POLL_MIN_S: Final = 0.002
+_POLL_MAX_S: Final = 0.05
+_TAKE_OVER_S: Final = 0.1
+
+
+def replicate(directory: Directory, site: str, *, lag: Lag | None = None, now_ns: int = 0) -> Pulled:
+    """Apply at a site all that its peers have, in order and after its causes; what is due at `now_ns` if there is a `lag`.
+
+    Raises: StoreError for the site's own files; what is wrong with a peer's is logged.
+    """
+    total = Pulled()
+    if directory.is_up(site, CUT):
+        return total
+    files = directory.files(site)
+    coverage = Coverage(directory.members().store or 0)
+    for file in files:
+        coverage.learn(file.shard, file.rows())
+    while True:
+        last = Pulled()
+        for peer in directory.peers(site):
+            for file in files:
+                due_ns = None if lag is None or lag.median_s == 0 else _due(lag, site, file.shard)
+                try:
+                    last.add(pull(file, directory.file(peer, file.index), coverage, due_ns, now_ns))
+                except StoreError as error:
+                    _log.warning("replication from %s to %s goes on without %s: %s", peer, site, file.path.name, error)
+        total.applied += last.applied
+        if not last.applied:
+            total.due_ns, total.gaps = last.due_ns, last.gaps - last.offered
+            return total
+
+
+def _due(lag: Lag, site: str, shard: int) -> Callable[[int, int, int], int]:
+    if lag.sigma == 0:
+        delay_ns = int(lag.median_s * 1e9)
+        return lambda _origin, _offset, committed_ns: committed_ns + delay_ns
+    return lambda origin, offset, committed_ns: committed_ns + int(lag.delay_s(site, shard, origin, offset) * 1e9)
+
+
+class Replicator:
+    """The thread that keeps a site up to date while its link is open.
+
+    `step()` does one round and returns when the next entry is due, in nanoseconds, or None. Thread-safety: safe.
+    """
+
+    def __init__(self, directory: Directory, site: str, step: Callable[[], Pulled], wall: Callable[[], int]) -> None:
+        self._directory, self._site, self._step, self._wall = directory, site, step, wall
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=f"causal-replicator-{site}", daemon=True)
+        directory.wakes.add(self._wake)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended. Idempotent."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._directory.wakes.discard(self._wake)
+
+    def _run(self) -> None:
+        fd = os.open(self._directory.path / f"{self._site}.replicator", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            while not self._stopped:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._wake.wait(_TAKE_OVER_S)
+                    self._wake.clear()
+                    continue
+                self._replicate()
+                return
+        finally:
+            os.close(fd)
+
+    def _replicate(self) -> None:
+        pause_s = _POLL_MIN_S
+        while not self._stopped:
+            self._wake.clear()
+            try:
+                done = self._step()
+            except CausalError as error:
+                _log.warning("replication at %s failed and goes on: %s", self._site, error)
+                done = Pulled()
+            except Exception:  # noqa: BLE001 - a thread that dies unseen would stop replication for good
+                _log.exception("replication at %s met a bug and goes on", self._site)
+                done = Pulled()
+            pause_s = _POLL_MIN_S if done.applied else min(pause_s * 1.5, _POLL_MAX_S)
+            wait_s = pause_s
+            if done.due_ns is not None:
+                wait_s = min(wait_s, max((done.due_ns - self._wall()) / 1e9, 0.0002))
+            self._wake.wait(wait_s)

@@ -1,0 +1,186 @@
+"""One site's file of one shard, as this process has it open: its connections, its watermark, its write lock.
+
+Owns the pools and the meaning of the `watermark` table. Knows nothing of other sites.
+
+HAZARD: a file that is swapped for another while processes have it open would take writes that nobody finds again. Every
+write looks at the file's inode first and refuses; reads go on from the file that was opened, whose watermark is its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from causal.core.frontier import Watermark
+from causal.errors import StoreError, Unreachable
+from causal.stores.sqlite.schema import BUSY_S, Durability, connect, errors_of, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+WATERMARK: Final = 'SELECT origin, applied, "end", mine, stamp FROM watermark'
+REBUILDING: Final = -1
+"""The origin whose row stands in `watermark` while the file is being rebuilt from another's."""
+
+_IDLE: Final = 16
+
+Rows = list[tuple[int, int, int | None, int, int]]
+"""The rows of `watermark`: origin, applied, end, mine, stamp."""
+
+
+class ShardFile:
+    """One site's file of one shard. `shard` is its id, `identity` what its incarnations are named after.
+
+    Raises: StoreError for what SQLite reports, Unreachable for a lock that another process keeps.
+    Thread-safety: safe; a borrowed connection belongs to one thread at a time.
+    """
+
+    __slots__ = ("_idle", "_known", "_writers", "_writing", "identity", "index", "inode", "path", "shard", "site")
+
+    def __init__(self, path: Path, site: str, index: int, shard: int, cluster: str) -> None:
+        self.path, self.site, self.index, self.shard = path, site, index, shard
+        self.identity = (cluster, site, index)
+        with errors_of(path):
+            try:
+                self.inode = os.stat(path).st_ino
+            except OSError as error:
+                raise StoreError(f"{path} is gone: open its site again, and it is copied from another") from error
+            first = connect(path)
+        self._idle: deque[sqlite3.Cursor] = deque([first.cursor()])
+        self._writers: dict[Durability, deque[sqlite3.Connection]] = {"full": deque(), "relaxed": deque()}
+        self._writing = threading.Lock()
+        self._known: tuple[Rows, Mapping[int, Watermark]] = ([], {})
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def borrow(self) -> sqlite3.Cursor:
+        """Take a cursor on a connection of its own, outside any transaction."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with errors_of(self.path):
+                return connect(self.path).cursor()
+
+    def give_back(self, cursor: sqlite3.Cursor) -> None:
+        """Return a borrowed cursor, outside any transaction."""
+        if len(self._idle) < _IDLE:
+            self._idle.append(cursor)
+        else:
+            cursor.connection.close()
+
+    def rows(self) -> Rows:
+        """Return the watermark as it is stored now."""
+        cursor = self.borrow()
+        with errors_of(self.path):
+            try:
+                rows: Rows = cursor.execute(WATERMARK).fetchall()
+            except BaseException:
+                cursor.connection.close()
+                raise
+        self.give_back(cursor)
+        return rows
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Hold one read transaction of the file, for replication."""
+        cursor = self.borrow()
+        with errors_of(self.path):
+            try:
+                cursor.execute("BEGIN")
+                yield cursor.connection
+                cursor.execute("ROLLBACK")
+            except BaseException:
+                cursor.connection.close()
+                raise
+        self.give_back(cursor)
+
+    def watermarks(self, rows: Rows) -> Mapping[int, Watermark]:
+        """Return what rows of one snapshot promise, by shard id. Raises: Unreachable while the file is being rebuilt."""
+        known, marks = self._known  # one value: rows and marks of two threads must never be mixed
+        if rows != known:
+            marks = {self.shard: self._watermark(rows)}
+            self._known = rows, marks
+        return marks
+
+    def _watermark(self, rows: Rows) -> Watermark:
+        if any(row[0] == REBUILDING for row in rows):
+            raise Unreachable(f"{self.site} is being rebuilt from another site's copy")
+        origins = {origin: (applied, end) for origin, applied, end, _, _ in rows}
+        mine = [(origin, end) for origin, _, end, mine, _ in rows if mine]
+        leads = frozenset(origin for origin, end in mine if end is None)
+        return Watermark(self.shard, origins, (*self.identity, *(origin for origin, _ in mine)), leads)
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def begin_write(self, durability: Durability = "full") -> sqlite3.Connection:
+        """Take the write lock, in this process and in the file, and begin a transaction. Undone by `end_write`."""
+        if not self._writing.acquire(timeout=BUSY_S):
+            raise Unreachable(f"another write block has held {self.path} for more than {BUSY_S:g} s")
+        connection = None
+        try:
+            if os.stat(self.path).st_ino != self.inode:
+                raise StoreError(
+                    f"{self.path} was replaced while it was open: close every process that has it open first"
+                )
+            try:
+                connection = self._writers[durability].pop()
+            except IndexError:
+                connection = connect(self.path, durability)
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            self._writing.release()
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, self.path) from error
+            if isinstance(error, FileNotFoundError):
+                raise StoreError(
+                    f"{self.path} is gone: close every process that has it open, and open it again"
+                ) from error
+            raise
+        return connection
+
+    def end_write(self, connection: sqlite3.Connection, durability: Durability = "full") -> None:
+        """Release the write lock, undoing what was not committed. Never raises."""
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._writers[durability].append(connection)
+        except sqlite3.Error:
+            connection.close()
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold one durable write transaction, committed at the end of the block."""
+        connection = self.begin_write()
+        with errors_of(self.path):
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                self.end_write(connection)
+
+    def flush(self) -> bool:
+        """Make everything durable that was committed with relaxed durability; return whether that was possible now."""
+        with errors_of(self.path):
+            connection = connect(self.path)
+            try:
+                busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                connection.close()
+        return not busy
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            self._idle.pop().connection.close()
+        for idle in self._writers.values():
+            while idle:
+                idle.pop().close()

@@ -1,0 +1,229 @@
+"""A write: one transaction under the write lock, from the offset to the acknowledgement.
+
+Owns `Writer`, what a user writes through, and `WriteTransaction`, the handle around it: the offset, the conflict stamp, the
+accumulated dependencies and the log entry of a commit. Offset and stamp are taken inside the write lock of the file, which all
+processes share (redteam 11), the stamp above every stamp that is applied here (redteam 10).
+
+HAZARD: a site whose clock is far ahead makes others' stamps run ahead with it. That alarms in the log and blocks nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from heapq import merge
+from typing import TYPE_CHECKING, Any, Final
+
+from causal.core.frontier import Frontier, Position, pack
+from causal.core.wire import encode_frontier
+from causal.engine import Commit
+from causal.errors import CommitUnknown, StoreError, Unreachable
+from causal.kv import check_key, check_prefix, decode_value, encode_changes, encode_value, next_stamp, stored_deps
+from causal.stores.sqlite.reading import Reader, decoded_deps
+from causal.stores.sqlite.schema import primary_code, translated
+from causal.stores.sqlite.shard import WATERMARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from causal.clock import HybridLogicalClock
+    from causal.core.frontier import Watermark
+    from causal.stores.sqlite.schema import Durability
+    from causal.stores.sqlite.shard import ShardFile
+
+_log = logging.getLogger("causal")
+
+_PUT: Final = "REPLACE INTO data (key, value, stamp, origin, offset, deps) VALUES (?, ?, ?, ?, ?, ?)"
+_LOG: Final = "INSERT INTO log (origin, offset, stamp, committed_ns, deps, changes) VALUES (?, ?, ?, ?, ?, ?)"
+_ADVANCE: Final = "UPDATE watermark SET applied = ?, stamp = ?, deps = ? WHERE origin = ?"
+_ALARM_MS: Final = 500
+_ALARM_EVERY_S: Final = 60.0
+
+
+class Writer(Reader):
+    """What a write block reads and writes through; its reads show its own writes.
+
+    Thread-safety: one thread at a time.
+    """
+
+    __slots__ = ("_changes", "committed")
+
+    committed: Frontier
+    """The position and dependencies of what was committed; empty before."""
+
+    def __init__(self, cursor: sqlite3.Cursor, file: ShardFile) -> None:
+        super().__init__(cursor, file)
+        self._changes: dict[str, bytes | None] = {}
+        self.committed = Frontier()
+
+    def put(self, key: str, value: Any) -> None:
+        """Set a key to anything CBOR can hold. Raises: ConfigError for a bad key or value."""
+        self._check_open()
+        self._changes[check_key(key)] = encode_value(value)
+
+    def delete(self, key: str) -> None:
+        """Remove a key, whether or not it is there. Raises: ConfigError for a bad key."""
+        self._check_open()
+        self._changes[check_key(key)] = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key as this block has left it, or `default`. Raises: ConfigError, StoreError."""
+        if check_key(key) not in self._changes:
+            return super().get(key, default)
+        self._check_open()
+        value = self._changes[key]
+        return default if value is None else decode_value(value)
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Iterate over keys that start with `prefix`, as this block had left them when the scan began. Raises: ConfigError, StoreError."""
+        check_prefix(prefix)
+        mine = {k: v for k, v in self._changes.items() if k.startswith(prefix)}
+        stored = ((key, value) for key, value in self._stored(prefix) if key not in mine)
+        written = ((key, value) for key, value in sorted(mine.items()) if value is not None)
+        return ((key, decode_value(value)) for key, value in merge(stored, written))
+
+
+class WriteTransaction:
+    """One write transaction: the write handle of the contract.
+
+    `watermarks` is taken inside the write lock, and of the site's other shards just after. Thread-safety: one thread at a time.
+    """
+
+    __slots__ = ("_clock", "_committed", "_db", "_durability", "_file", "_rows", "_wall", "connection", "watermarks")
+
+    connection: Writer
+    watermarks: Mapping[int, Watermark]
+
+    def __init__(
+        self,
+        file: ShardFile,
+        *,
+        durability: Durability,
+        clock: HybridLogicalClock,
+        wall: Callable[[], int],
+        others: Callable[[], Mapping[int, Watermark]],
+        committed: Callable[[], None],
+    ) -> None:
+        db = file.begin_write(durability)
+        try:
+            self._rows = db.execute(WATERMARK).fetchall()
+            self.watermarks = {**others(), **file.watermarks(self._rows)}
+            if not self.watermarks[file.shard].leads:
+                raise Unreachable(f"{file.site} takes no writes of {file.path.name}: it has left, and may join again")
+        except BaseException as error:
+            file.end_write(db, durability)
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, file.path) from error
+            raise
+        self._file, self._durability, self._clock, self._wall, self._committed = (
+            file,
+            durability,
+            clock,
+            wall,
+            committed,
+        )
+        self._db: sqlite3.Connection | None = db
+        self.connection = Writer(db.cursor(), file)
+
+    def seen(self) -> Frontier:
+        """Return the positions and stored dependencies of every version that was read inside the block."""
+        return self.connection._seen()
+
+    def commit(self, deps: Frontier) -> Commit:
+        """Number, stamp and store the block's writes with their dependencies, durably.
+
+        Raises: CommitUnknown when the disk failed while it was asked to keep the commit; StoreError when nothing was committed.
+        """
+        changes = self.connection._changes
+        if self._db is None or not changes:
+            self.rollback()
+            return Commit(None)
+        db, file = self._db, self._file
+        try:
+            commit = self._store(db, changes, deps)
+        except BaseException as error:
+            self.rollback()
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, file.path) from error
+            raise
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.rollback()
+            if primary_code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}:
+                raise translated(error, file.path) from error  # refused before the commit record was whole
+            raise CommitUnknown(
+                f"{file.path}: the disk failed while a commit was written: it may be there or not ({error})"
+            ) from error
+        self.rollback()
+        assert commit.position is not None
+        self.connection.committed = commit.deps | Frontier((commit.position,))
+        self._committed()
+        return commit
+
+    def _store(self, db: sqlite3.Connection, changes: Mapping[str, bytes | None], deps: Frontier) -> Commit:
+        shard = self._file.shard
+        (origin,) = self.watermarks[shard].leads
+        applied = next(row[1] for row in self._rows if row[0] == origin)
+        offset = applied + 1
+        now, wall_ns = int(self._clock.now()), self._wall()
+        stamp = next_stamp(now, *(row[4] for row in self._rows))
+        _alarm.check(stamp, now)
+        before = db.execute("SELECT deps FROM watermark WHERE origin = ?", (origin,)).fetchone()[0]
+        here = Frontier()
+        if deps.floors or deps.marks:
+            for watermark in self.watermarks.values():
+                here |= watermark.frontier
+        own = pack(shard, origin)
+        full = stored_deps((deps | self.seen()).lapse(wall_ns / 1e9), shard >> 16, here)
+        if before:
+            full |= decoded_deps(before)
+        if full.entries.get(own, 0) > applied:
+            raise StoreError(f"a write cannot depend on a later one: {full} at {applied}")
+        full = full.without((own,))  # the position itself stands for all before it
+        packed = encode_frontier(full) if full else b""
+        db.executemany(_PUT, [(key, value, stamp, origin, offset, packed) for key, value in changes.items()])
+        db.execute(_LOG, (origin, offset, stamp, wall_ns, packed, encode_changes(changes)))
+        db.execute(_ADVANCE, (offset, stamp, packed, origin))
+        return Commit(Position(shard, origin, offset), full)
+
+    def rollback(self) -> None:
+        """Undo everything that is not committed, and release the write lock. Idempotent; never raises."""
+        db, self._db = self._db, None
+        if db is not None:
+            self.connection._end()
+            self._file.end_write(db, self._durability)
+
+
+def heartbeat(file: ShardFile, db: sqlite3.Connection, clock: HybridLogicalClock, wall_ns: int) -> None:
+    """Log an entry without keys, so that others know that nothing below its stamp will come from here.
+
+    To be called inside a write transaction of the file.
+    """
+    rows = db.execute(WATERMARK).fetchall()
+    for origin, applied, end, mine, _ in rows:
+        if mine and end is None:
+            stamp = next_stamp(int(clock.now()), *(row[4] for row in rows))
+            packed = db.execute("SELECT deps FROM watermark WHERE origin = ?", (origin,)).fetchone()[0]
+            db.execute(_LOG, (origin, applied + 1, stamp, wall_ns, packed, encode_changes({})))
+            db.execute(_ADVANCE, (applied + 1, stamp, packed, origin))
+
+
+class _Alarm:
+    """Says, now and then, that some site's clock runs ahead: a stamp had to be taken above this one's clock."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def check(self, stamp: int, now: int) -> None:
+        ahead_ms = (stamp >> 16) - (now >> 16)
+        if ahead_ms > _ALARM_MS and time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _ALARM_EVERY_S
+            _log.warning(
+                "stamps are %.3f s ahead of this clock: some site's clock is ahead; check time synchronisation",
+                ahead_ms / 1000,
+            )
+
+
+_alarm = _Alarm()

@@ -1,0 +1,218 @@
+"""Replication: whole, in order, after its causes, when due; pauses and partitions."""
+
+from __future__ import annotations
+
+import pytest
+
+from causal.controls import Controls, Lag
+from causal.core.frontier import Frontier, Position, Verdict
+from causal.errors import ConfigError, Unreachable
+from tests.stores.sqlite_world import World, frontier, world
+
+__all__ = ["world"]
+
+
+@pytest.fixture
+def two(world: World) -> World:
+    world.open("eu", "us", lag_s=0.05)
+    return world
+
+
+def test_the_engine_speaks_the_shared_vocabulary(two: World) -> None:
+    assert isinstance(two.engines["eu"], Controls)
+
+
+def test_a_write_arrives_when_its_lag_is_over(two: World) -> None:
+    mine = frontier(two.put("eu", "k", 1))
+    assert two.step("us") == 0
+    assert two.watermark("us").judge(mine).verdict is Verdict.BEHIND
+    two.pass_s(0.049)
+    assert two.step("us") == 0
+    two.pass_s(0.001)
+    assert two.step("us") == 1
+    assert two.watermark("us").judge(mine).verdict is Verdict.APPLIED
+    assert two.look("us", "k") == (1, mine)
+
+
+def test_the_link_says_when_the_next_write_is_due(two: World) -> None:
+    assert two.links["us"].step().due_ns is None
+    two.put("eu", "k", 1)
+    assert two.links["us"].step().due_ns == two.now_ns + 50_000_000
+
+
+def test_a_lag_can_be_a_distribution_and_order_is_kept(world: World) -> None:
+    lag = Lag(0.05, sigma=1.0, seed=7)
+    world.open("eu", "us", lag_s=lag)
+    delays = [lag.delay_s("us", 0, 1, n) for n in range(1, 21)]
+    for n in range(20):
+        world.put("eu", "k", n)
+    applied = []
+    for _ in range(400):
+        world.pass_s(0.005)
+        world.step("us")
+        applied.append(world.watermark("us").origins[1][0])
+    due = [max(delays[: n + 1]) for n in range(20)]  # nobody overtakes in a log
+    expected = [sum(d <= 0.005 * (i + 1) for d in due) for i in range(400)]
+    assert applied == expected
+    assert len(set(applied)) > 3
+
+
+def test_a_transaction_is_applied_whole(two: World) -> None:
+    handle = two.links["eu"].write("eu", 0, Frontier())
+    for n in range(10):
+        handle.connection.put(f"k{n}", 1)
+    handle.connection.delete("k3")
+    handle.commit(Frontier())
+    assert two.everything("us") == {}
+    two.pass_s(1)
+    assert two.step("us") == 1
+    assert len(two.everything("us")) == 9
+
+
+def test_many_transactions_are_applied_in_order(two: World) -> None:
+    for n in range(600):  # more than a batch
+        two.put("eu", f"k{n}", n)
+    two.pass_s(1)
+    assert two.step("us") == 600
+    assert two.watermark("us").origins[1] == (600, None)
+    assert two.everything("us") == two.everything("eu")
+
+
+def test_conflicts_end_the_same_everywhere(world: World) -> None:
+    sites = ("eu", "us", "asia")
+    world.open(*sites)
+    for turn in range(5):
+        for site in sites:
+            world.put(site, "k", f"{site}{turn}")
+            world.put(site, f"{site}/{turn}", turn)
+        world.delete(sites[turn % 3], "k")
+        world.pass_s(0.001 * turn)
+    world.settle()
+    assert world.everything("eu") == world.everything("us") == world.everything("asia")
+
+
+def test_equal_stamps_are_decided_by_the_origin(world: World) -> None:
+    world.open("eu", "us")
+    world.put("eu", "k", "eu")
+    world.put("us", "k", "us")  # neither has seen the other; the wall stands still, so the stamps are equal
+    world.settle()
+    assert world.get("eu", "k") == world.get("us", "k") == "us"
+
+
+def test_an_effect_is_not_applied_before_its_cause(world: World) -> None:
+    """us has seen eu's post, asia has not: asia must not get the reply first."""
+    world.open("eu", "us", "asia")
+    post = frontier(world.put("eu", "post", "hello"))
+    world.step("us")
+    world.engines["eu"].cut_off("eu")
+    reply = frontier(world.put("us", "reply", "hi", deps=post))
+    assert world.step("asia") == 2  # us forwards eu's post, and it comes first
+    assert world.get("asia", "post") == "hello"
+    assert world.look("asia", "reply") == ("hi", post | reply)
+
+
+def test_an_effect_waits_for_a_cause_that_is_out_of_reach(world: World) -> None:
+    world.open("eu", "us", "asia")
+    missing = Frontier([Position(0, 1, 1)])
+    reply = frontier(world.put("us", "reply", "hi", deps=missing))
+    later = frontier(world.put("us", "later", 1))
+    assert world.step("asia") == 0
+    assert world.watermark("asia").judge(reply | later).verdict is Verdict.BEHIND
+    world.put("eu", "post", "hello")
+    assert world.step("asia") == 3
+    assert world.get("asia", "later") == 1
+
+
+def test_positions_of_other_stores_do_not_hold_back(two: World) -> None:
+    two.put("eu", "k", 1, deps=Frontier([Position(9 << 16, 1, 1000)]))
+    two.pass_s(1)
+    assert two.step("us") == 1
+
+
+def test_a_paused_site_falls_behind_and_stays_readable(two: World) -> None:
+    two.engines["eu"].pause("us")  # by anyone
+    two.put("eu", "k", 1)
+    two.pass_s(1)
+    assert two.step("us") == 0
+    assert two.get("us", "k") is None
+    two.engines["us"].catch_up("us")
+    assert two.get("us", "k") == 1
+    two.put("eu", "k", 2)
+    two.pass_s(1)
+    assert two.step("us") == 0
+    two.engines["us"].resume("us")
+    assert two.step("us") == 1
+
+
+def test_catching_up_ignores_the_lag(two: World) -> None:
+    two.put("eu", "k", 1)
+    two.engines["eu"].catch_up("us")
+    assert two.get("us", "k") == 1
+
+
+def test_a_cut_off_site_serves_itself_only(world: World) -> None:
+    world.open("eu", "us", "asia")
+    world.engines["us"].cut_off("eu")
+    world.put("eu", "k", "eu")
+    assert world.get("eu", "k") == "eu"
+    for use in (
+        lambda: world.get("us", "k", at="eu"),
+        lambda: world.put("us", "k", 1, at="eu"),
+        lambda: world.watermark("us", at="eu"),
+        lambda: world.watermark("eu", at="us"),
+    ):
+        with pytest.raises(Unreachable, match="cut off"):
+            use()
+    world.put("us", "k", "us")
+    assert world.step("us", "eu") == 0
+    assert world.step("asia") == 1
+    world.engines["asia"].catch_up("eu")
+    assert world.get("eu", "k") == "eu"
+    world.engines["asia"].rejoin("eu")
+    world.settle()
+    assert {world.get(site, "k") for site in ("eu", "us", "asia")} == {"us"}
+
+
+def test_another_site_can_be_read_and_written_over_the_network(world: World) -> None:
+    world.open("eu", "us", rtt_s={"eu": 0.08})
+    us = world.links["us"]
+    assert [(e.name, e.latency_s) for e in us.endpoints] == [("us", 0.0), ("eu", 0.08)]
+    assert world.put("us", "k", 1, at="eu").position == Position(0, 1, 1)
+    assert world.get("us", "k", at="eu") == 1
+    assert world.watermark("us", at="eu").leads == {1}
+    assert world.slept == [0.08] * 3
+    assert world.get("us", "k") is None
+    assert world.slept == [0.08] * 3
+    with pytest.raises(Unreachable, match="answer"):
+        us.probe("eu", 0.01)
+    assert world.slept[-1] == 0.01
+
+
+def test_controls_name_sites_that_exist(two: World) -> None:
+    for use in (two.engines["eu"].pause, two.engines["eu"].cut_off, two.engines["eu"].catch_up):
+        with pytest.raises(ConfigError):
+            use("nowhere")
+
+
+def test_heads_are_those_of_who_numbers_them(two: World) -> None:
+    """Redteam 1: a site leads its own origin, never another's, so nothing beyond its copy of another's log is lost."""
+    for n in range(3):
+        two.put("eu", "k", n)
+    eu, us = two.watermark("eu"), two.watermark("us")
+    assert (eu.leads, us.leads) == (frozenset({1}), frozenset({2}))
+    demand = Frontier([Position(0, 1, 3)])
+    assert us.judge(demand).verdict is Verdict.BEHIND
+    assert eu.judge(demand).verdict is Verdict.APPLIED
+
+
+def test_replication_in_the_background_applies_what_is_due(world: World) -> None:
+    """The thread itself: no clock is faked, nothing is timed, only the outcome is waited for."""
+    import time
+
+    world.open("eu", "us", replicate="thread", wall=time.time_ns, lag_s=0.01)
+    mine = frontier(world.put("eu", "k", 1))
+    deadline = time.monotonic() + 60
+    while world.watermark("us").judge(mine).verdict is not Verdict.APPLIED:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert world.get("us", "k") == 1
