@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from causal import kv
-from causal.core.frontier import Frontier, Position
+from causal.core.frontier import EVERY_STORE, Frontier, Position
 from causal.errors import ConfigError, StoreError
 
 KEYS = st.text(min_size=1, max_size=200).filter(lambda k: not any("\ud800" <= c <= "\udfff" for c in k))
@@ -249,3 +249,5 @@ def test_floors_and_marks_of_this_store_become_what_its_leader_had_applied() -> 
     for folded in (Frontier.of({}, {0: 7}), Frontier().mark(0, 100)):
         stored = kv.stored_deps(own | folded | other, 0, applied)
         assert stored == Frontier([Position(0, 1, 9), Position(0, 3, 4), Position(1, 2, 8)]) | other
+    every = Frontier().mark(EVERY_STORE, 100)
+    assert kv.stored_deps(own | every, 0, applied) == own | every | applied.store(0)

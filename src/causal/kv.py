@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import cbor2
 
-from causal.core.frontier import Frontier
+from causal.core.frontier import EVERY_STORE, Frontier
 from causal.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def stored_deps(deps: Frontier, store: int, applied: Frontier) -> Frontier:
     `applied`, all that the leader has applied: the write was gated there. Parts of other stores
     stay as they are.
     """
-    if store not in deps.floors and store not in deps.marks:
+    if store not in deps.floors and store not in deps.marks and EVERY_STORE not in deps.marks:
         return deps
     floors = {s: f for s, f in deps.floors.items() if s != store}
     marks = {s: m for s, m in deps.marks.items() if s != store}

@@ -155,7 +155,7 @@ class MemoryWrite:
                 lose, self._site.lose_answer = self._site.lose_answer, None
                 if lose is False:
                     raise unknown
-                commit = self._link.cluster.append(self._site, self._shard, self.connection.changes, deps)
+                commit = self._link.cluster.append(self._site, self._shard, self.connection.changes, deps | self.seen())
                 if lose:
                     raise unknown
                 return commit
@@ -233,12 +233,12 @@ class MemoryLink:
         return self._home
 
     def position(self, connection: Any) -> Frontier:
-        """Return everything that the connection's site has numbered. Raises: ConfigError for another's connection."""
-        if not isinstance(connection, MemoryReader):
+        """Return everything that the connection's site (None: this process's) has numbered. Raises: ConfigError."""
+        if connection is not None and not isinstance(connection, MemoryReader):
             raise ConfigError(f"not a connection of this engine: {type(connection).__name__}")
+        site = self.cluster.site(self._home) if connection is None else connection.site
         with self.cluster.lock:
-            own = {pack(c.shard, c.own): c.origins[c.own][0] for c in connection.site.copies.values()}
-        return Frontier.of(own)
+            return Frontier.of({pack(c.shard, c.own): c.origins[c.own][0] for c in site.copies.values()})
 
     def close(self) -> None:
         """End the link; open blocks may finish reading."""
@@ -305,7 +305,7 @@ class AsyncMemoryLink:
         return AsyncMemoryWrite(self._link.locked(endpoint, shard))
 
     async def position(self, connection: Any) -> Frontier:
-        """Return everything that the connection's site has numbered. Raises: ConfigError for another's connection."""
+        """Return everything that the connection's site (None: this process's) has numbered. Raises: ConfigError."""
         return self._link.position(connection)
 
     async def close(self) -> None:
