@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.hlc",
         "core.position",
         "core.frontier",
+        "core.watermark",
         "core.token",
         "core._bits",
         "core._cose",

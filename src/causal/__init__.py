@@ -3,11 +3,12 @@
 from causal.async_store import AsyncCausalStore, AsyncSession
 from causal.clock import HybridLogicalClock
 from causal.controls import Controls, Lag
-from causal.core.frontier import Frontier, Judgement, LeaderMark, Loss, Position, Verdict, Watermark
+from causal.core.frontier import Frontier, LeaderMark, Loss, Position
 from causal.core.hlc import Timestamp
 from causal.core.keyring import Key, Keyring
 from causal.core.policy import Guarantee, Limits, ReadPolicy
 from causal.core.token import Token
+from causal.core.watermark import Judgement, Verdict, Watermark
 from causal.errors import (
     BadSignature,
     CausalError,

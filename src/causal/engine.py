@@ -31,7 +31,7 @@ from causal.core.frontier import Frontier, Position
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from causal.core.frontier import Watermark
+    from causal.core.watermark import Watermark
 
 R_co = TypeVar("R_co", covariant=True)
 W_co = TypeVar("W_co", covariant=True)

@@ -17,8 +17,8 @@ from causal.session import Receipt, SessionState, log
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from causal.core.frontier import Watermark
     from causal.core.gate import Decision
+    from causal.core.watermark import Watermark
     from causal.engine import Commit
     from causal.state import StoreState
 

@@ -23,8 +23,9 @@ from causal.session import log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from causal.core.frontier import Position, Watermark
+    from causal.core.frontier import Position
     from causal.core.keyring import Keyring
+    from causal.core.watermark import Watermark
     from causal.engine import Endpoint, Engine
     from causal.session import Receipt
 

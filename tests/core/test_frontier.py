@@ -21,13 +21,12 @@ from causal.core.frontier import (
     Frontier,
     LeaderMark,
     Position,
-    Verdict,
-    Watermark,
     pack,
     shard_id,
     store_of,
     unpack,
 )
+from causal.core.watermark import Verdict, Watermark
 from causal.errors import ConfigError
 
 # Small numbers collide often; a few large ones keep the packing honest.

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from causal.core.frontier import Frontier, Watermark
+from causal.core.frontier import Frontier
+from causal.core.watermark import Watermark
 from causal.engine import Commit
 from causal.stores.sqlite import SQLiteEngine, SQLiteLink
 

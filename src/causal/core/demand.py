@@ -1,4 +1,4 @@
-"""What one read or write demands of an endpoint. A value; the gate judges endpoints by it."""
+"""What one read or write demands, and what speaks against an endpoint. Values; the gate decides by them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from causal.core.frontier import Frontier, LeaderMark
+    from causal.core.view import EndpointView, View
 
 
 class Demand:
@@ -73,3 +74,28 @@ class Demand:
         twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
         twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
         return twin
+
+
+def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -> tuple[tuple[str, str], ...]:
+    """Return every endpoint and what speaks against it, nearest first: what the receipt lists. Units: seconds of the view's clock."""
+    return tuple((e.name, _why_not(e, demand, view, now, max_staleness_s)) for e in view.endpoints)
+
+
+def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max_staleness_s: float) -> str:
+    if endpoint.down is not None:
+        return endpoint.down
+    if not endpoint.asked:
+        return "never asked"
+    lost = sum(k in view.ends and v > view.ends[k] for k, v in demand.need.items())
+    if lost:
+        return f"LOST {lost} position(s)"
+    unknown = sum(k not in endpoint.applied for k in demand.need)
+    if unknown:
+        return f"UNKNOWN {unknown} origin(s)"
+    behind = [(k, v - endpoint.applied[k]) for k, v in demand.need.items() if v > endpoint.applied[k]]
+    if behind:
+        eta_s = endpoint.eta_s(demand.need, now, float("inf"))
+        return f"BEHIND {max(gap for _, gap in behind)}" + (f", about {eta_s * 1000:.0f} ms" if eta_s else "")
+    if endpoint.fresh_at < now - max_staleness_s:
+        return f"not shown to be less than {max_staleness_s:g} s stale"
+    return "covers"

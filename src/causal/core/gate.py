@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from causal.core.demand import Demand
+from causal.core.demand import Demand, considered
 from causal.core.frontier import LeaderMark, Loss, Position
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import NEVER, EndpointView, View
@@ -385,31 +385,6 @@ class _Case:
         return Refuse(
             "timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason
         )
-
-
-def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -> tuple[tuple[str, str], ...]:
-    """Return every endpoint and what speaks against it, nearest first: what the receipt lists. Units: seconds of the view's clock."""
-    return tuple((e.name, _why_not(e, demand, view, now, max_staleness_s)) for e in view.endpoints)
-
-
-def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max_staleness_s: float) -> str:
-    if endpoint.down is not None:
-        return endpoint.down
-    if not endpoint.asked:
-        return "never asked"
-    lost = sum(k in view.ends and v > view.ends[k] for k, v in demand.need.items())
-    if lost:
-        return f"LOST {lost} position(s)"
-    unknown = sum(k not in endpoint.applied for k in demand.need)
-    if unknown:
-        return f"UNKNOWN {unknown} origin(s)"
-    behind = [(k, v - endpoint.applied[k]) for k, v in demand.need.items() if v > endpoint.applied[k]]
-    if behind:
-        eta_s = endpoint.eta_s(demand.need, now, float("inf"))
-        return f"BEHIND {max(gap for _, gap in behind)}" + (f", about {eta_s * 1000:.0f} ms" if eta_s else "")
-    if endpoint.fresh_at < now - max_staleness_s:
-        return f"not shown to be less than {max_staleness_s:g} s stale"
-    return "covers"
 
 
 def _join(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:

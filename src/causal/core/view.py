@@ -19,7 +19,7 @@ from causal.core.frontier import pack
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from causal.core.frontier import Watermark
+    from causal.core.watermark import Watermark
 
 NEVER: Final = -math.inf
 _SAMPLES: Final = 24

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from causal.core.frontier import Position, Watermark
+    from causal.core.frontier import Position
+    from causal.core.watermark import Watermark
     from causal.stores.memory.site import Entry, Site, Snapshot
 
 BUSY_S = 5.0

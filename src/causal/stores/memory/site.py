@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.core.frontier import Frontier, Position, Watermark, pack, store_of, unpack
+from causal.core.frontier import Frontier, Position, pack, store_of, unpack
+from causal.core.watermark import Watermark
 from causal.kv import MAX_STAMP, wins
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from causal.clock import HybridLogicalClock
     from causal.controls import Lag
-    from causal.core.frontier import Watermark
+    from causal.core.watermark import Watermark
     from causal.stores.sqlite.directory import Directory
     from causal.stores.sqlite.schema import Durability
     from causal.stores.sqlite.shard import ShardFile

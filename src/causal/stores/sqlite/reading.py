@@ -22,7 +22,7 @@ from causal.stores.sqlite.shard import WATERMARK
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from causal.core.frontier import Watermark
+    from causal.core.watermark import Watermark
     from causal.stores.sqlite.shard import ShardFile
 
 _GET: Final = "SELECT value, origin, offset, deps FROM data WHERE key = ?"

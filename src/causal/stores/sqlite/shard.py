@@ -15,7 +15,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from causal.core.frontier import Watermark
+from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
 from causal.stores.sqlite.schema import BUSY_S, Durability, connect, errors_of, translated
 

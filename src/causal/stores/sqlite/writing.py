@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from causal.clock import HybridLogicalClock
-    from causal.core.frontier import Watermark
+    from causal.core.watermark import Watermark
     from causal.stores.sqlite.schema import Durability
     from causal.stores.sqlite.shard import ShardFile
 
