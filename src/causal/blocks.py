@@ -77,7 +77,7 @@ class _Block:
 
     def _saw(self, seen: Frontier) -> None:
         if seen:
-            self._session.join(seen, own=False, now=self._store._state.wall())
+            self._session.join(seen, own=False, now=self._store._state.wall)
 
 
 class _Reading(_Block):
@@ -99,7 +99,7 @@ class _Reading(_Block):
     def _begin(self) -> Any:
         """Return the connection of the write block that this read is inside of, or None after making the request."""
         state: StoreState = self._store._state
-        shard = state.shard(self._shard)
+        shard = state.only if self._shard is None and state.only is not None else state.shard(self._shard)
         blocks = _blocks.get()
         if blocks:
             for block in blocks:
@@ -126,9 +126,9 @@ class Read(_Reading, Generic[R]):
         if inside is not None:
             return inside
         assert self._request is not None
-        self._handle = self._store._admit(self._request)
-        assert self._handle is not None
-        return self._handle.connection
+        handle: ReadHandle[R] = self._store._admit(self._request)
+        self._handle = handle
+        return handle.connection
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         handle, request = self._handle, self._request

@@ -9,8 +9,9 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from causal.core.frontier import Frontier
-from causal.core.gate import UNCHECKED, Refuse, Serve, considered, covered, decide
+from causal.core.gate import UNCHECKED, Refuse, Serve, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
+from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
 from causal.session import Receipt, SessionState, log
 
@@ -26,36 +27,26 @@ MAX_STEPS: Final = 1000
 """Decisions per request: an endpoint that flaps between decision and snapshot ends in a timeout, not in an endless loop."""
 
 
+_NOTHING_KNOWN: Final = View()
+
+
 class Request:
     """One read, write or route: its demand, its decisions, its account.
 
     Thread-safety: one thread (or task) at a time.
     """
 
-    __slots__ = (
-        "_budget",
-        "arrived",
-        "asked",
-        "asked_at",
-        "at",
-        "attempts",
-        "began_at",
-        "demand",
-        "kind",
-        "policy",
-        "probes",
-        "reasons",
-        "refused",
-        "serve",
-        "session",
-        "shard",
-        "steps",
-        "store",
-        "transaction",
-        "unproven",
-        "view",
-        "waited_s",
-    )
+    # Class attributes, not slots: a request that goes the common way sets only what differs from these.
+    at: str | None = None
+    steps = attempts = probes = arrived = asked = 0
+    waited_s = began_at = asked_at = 0.0
+    reasons: tuple[str, ...] = ()
+    serve: Serve | None = None
+    refused: GateError | None = None
+    transaction: str | None = None
+    unproven = False
+    view: View = _NOTHING_KNOWN
+    _budget: bool | None = None
 
     def __init__(
         self,
@@ -72,51 +63,39 @@ class Request:
         self.shard = shard
         self.policy = policy
         self.kind = kind
-        self.steps = self.attempts = self.probes = 0
-        self.waited_s = 0.0
-        self.at = at
-        self.reasons: list[str] = []
-        self.serve: Serve | None = None
-        self.refused: GateError | None = None
-        self.transaction: str | None = None
-        self.unproven = False
-        self._budget: bool | None = None
-        self.began_at = self.asked_at = store.monotonic()
-        self.arrived = self.asked = 0
-        self.view = store.view
-        own, seen = store.writing if kind == "write" else store.reading
+        if at is not None:
+            self.at = at
         wall = store.wall() if session.seen.marks else 0.0
-        self.demand = session.demand(store.number, store.each[shard], store.every, store.dependencies, own, seen, wall)
+        self.demand = session.demand(store, shard, wall, write=kind == "write")
 
     def decide(self) -> Decision:
         """Decide the next step, from the newest view."""
-        store, policy, base = self.store, self.policy, self.demand
-        self.steps += 1
+        store, policy = self.store, self.policy
         self.asked_at = now = store.monotonic()
         self.view = view = store.view
+        self.steps += 1
         if self.steps == 1:
+            self.began_at = now
             if self.at is None:
-                serve = covered(base, view, policy, now, store.max_staleness_s)
+                serve = covered(self.demand, view, policy, now, store.max_staleness_s)
                 if serve is not None:
-                    return self._serves(serve)
-            wrote_at = self.session.wrote_at
-            wrote_ago_s = (
-                store.wall() - wrote_at if wrote_at is not None and policy.strategy is Strategy.WINDOW else math.inf
-            )
+                    self.serve = serve
+                    self.attempts = 1
+                    return serve
+        if not self.arrived:
+            # The common case has no need of a number. Drawn late, it only asks for newer answers.
+            wrote_at = self.session.wrote_at if policy.strategy is Strategy.WINDOW else None
+            wrote_ago_s = store.wall() - wrote_at if wrote_at is not None else math.inf
             self.arrived = store.number_now()
-            self.demand = base = base.again(self.arrived, wrote_ago_s, self.at)
-        elif not self.arrived:  # the common case had no need of a number; drawn late, it only asks for newer answers
-            self.arrived = store.number_now()
-            self.demand = base = base.again(self.arrived)
-        self.asked = (
-            store.number_now()
-        )  # the number of the snapshot that a Serve leads to, drawn before it is asked for
+            self.demand = self.demand.again(self.arrived, wrote_ago_s, self.at)
+        self.asked = store.number_now()  # of the snapshot that a Serve leads to: drawn before it is asked for
         if self.steps > MAX_STEPS:
             return Refuse("timeout", f"no snapshot covered the demand in {MAX_STEPS} tries")
-        decision = decide(base, view, policy, now - self.began_at, now=now, max_staleness_s=store.max_staleness_s)
+        elapsed_s = now - self.began_at
+        decision = decide(self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s)
         if isinstance(decision, Serve):
             return self._serves(decision)
-        self.reasons.append(decision.reason)
+        self.reasons += (decision.reason,)
         return decision
 
     def _serves(self, serve: Serve) -> Serve:
@@ -139,32 +118,22 @@ class Request:
         assert serve is not None
         if serve.how in UNCHECKED:
             return True
-        known = serve.known
-        incarnations = known.incarnations
-        good = True
-        for shard, mark in watermarks.items():
-            if incarnations.get(shard) != mark.incarnation or mark.diverged:
-                good = False
-            if serve.how == "leader" and any(
-                end is None and shard << 32 | origin not in self.view.leaders
+        good = bears_out(serve, watermarks)
+        if good and serve.how == "leader":
+            # An origin that nobody was asked about: its head belongs to the demand. (The heads show more than freshness.)
+            leaders = self.view.leaders
+            good = all(
+                shard << 32 | origin in leaders
+                for shard, mark in watermarks.items()
                 for origin, (_, end) in mark.origins.items()
-            ):
-                good = False  # an origin that nobody was asked about: its head belongs to the demand
-        for key, offset in serve.need.items():
-            mark_of = watermarks.get(key >> 32)
-            if mark_of is None:
-                good = good and known.applied.get(key, -1) >= offset
-                continue
-            applied, end = mark_of.origins.get(key & 0xFFFFFFFF, (-1, None))
-            if applied < offset or (end is not None and offset > end):
-                good = False
-        if (
-            good and self.at is None and serve.how != "leader"
-        ):  # the heads asked for a leader read show more than freshness
+                if end is None
+            )
+        elif good and self.at is None and serve.known.fresh_at != math.inf:
             # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
-            self.unproven = known.fresh_at < self.store.monotonic() - bound_s
-            good = not self.unproven or self.policy.unproven == "serve"
+            if serve.known.fresh_at < self.store.monotonic() - bound_s:
+                self.unproven = True
+                good = self.policy.unproven == "serve"
         if not good:
             self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)
         return good
@@ -236,7 +205,7 @@ class Request:
             attempts=self.attempts,
             considered=considered(self.demand, self.view, self.asked_at, store.max_staleness_s),
             clipped=serve.clipped if serve is not None else (),
-            reasons=tuple(self.reasons),
+            reasons=self.reasons,
             unproven=self.unproven,
             refused=None if self.refused is None else type(self.refused).__name__,
             kind=self.kind,
@@ -245,6 +214,7 @@ class Request:
 
     def finish(self) -> None:
         """End the request and tell whoever listens."""
-        self.end()
+        if self._budget is not None:
+            self.end()
         if self.store.on_receipt is not None:
             self.store.on_receipt(self.receipt())

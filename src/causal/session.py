@@ -18,7 +18,7 @@ from causal.core.token import Token
 from causal.errors import ExpiredToken, TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from causal.core.keyring import Keyring
     from causal.engine import Commit
@@ -109,6 +109,16 @@ class Sealing(Protocol):
         """Return what is known to be applied besides where it is numbered."""
 
 
+class Demanded(Protocol):
+    """What making a demand needs of a store's settings."""
+
+    number: int
+    every: frozenset[int]
+    dependencies: bool
+    reading: tuple[bool, bool]
+    writing: tuple[bool, bool]
+
+
 class SessionState:
     """The claims of one session, as they grow.
 
@@ -134,7 +144,7 @@ class SessionState:
     def __init__(self, subject: str | None) -> None:
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
-        self._cache: dict[object, tuple[int, float, Demand]] = {}
+        self._cache: dict[int, tuple[int, float, Demand]] = {}
         self._sealed: tuple[object, str | None] | None = None
         self._presented: str | None = None
         self.subject = subject
@@ -191,12 +201,12 @@ class SessionState:
         self.changed = changed
         self._cache.clear()
 
-    def join(self, frontier: Frontier, *, own: bool, now: float) -> None:
+    def join(self, frontier: Frontier, *, own: bool, now: float | Callable[[], float]) -> None:
         """Join what was learned; nothing changes if it was known."""
         if not frontier or (self.own >= frontier or (not own and self.seen >= frontier)):
             return
         with self._lock:
-            self._grow(frontier, own, now)
+            self._grow(frontier, own, now() if callable(now) else now)
 
     def acknowledged(self, commit: Commit, now: float) -> None:
         """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
@@ -255,45 +265,36 @@ class SessionState:
 
     # --- what is demanded ----------------------------------------------------------------------------------------
 
-    def demand(
-        self,
-        store: int,
-        read: frozenset[int],
-        every: frozenset[int],
-        dependencies: bool,
-        own: bool,
-        seen: bool,
-        now: float,
-    ) -> Demand:
-        """Return what a block that reads (or writes) `read` demands of store number `store`.
+    def demand(self, store: Demanded, shard: int, now: float, *, write: bool) -> Demand:
+        """Return what a block on `shard` demands, at a wall time (needed only while there are marks).
 
-        Where versions carry dependencies the whole frontier counts, not only the shards of the block (I8).
+        Where versions carry dependencies the whole frontier counts, not only the shard of the block (I8).
         Cached until the session changes.
         """
-        key = (store, read, own, seen)
-        cached = self._cache.get(key)
+        name = shard << 1 | write
+        cached = self._cache.get(name)
         if cached is not None and cached[0] == self.version and (cached[2].mark is None or now < cached[1]):
             return cached[2]
         with self._lock:
             version, mine, theirs = self.version, self.own, self.seen.lapse(now)
+        own, seen = store.writing if write else store.reading
+        number, wide = store.number, store.dependencies
 
-        def relevant(frontier: Frontier) -> Mapping[int, int]:
-            return {k: v for k, v in frontier.entries.items() if k >> 48 == store and (dependencies or k >> 32 in read)}
+        def relevant(frontier: Frontier) -> dict[int, int]:
+            return {k: v for k, v in frontier.entries.items() if k >> 48 == number and (wide or k >> 32 == shard)}
 
-        marks = [m for s, m in theirs.marks.items() if s in (store, EVERY_STORE)]
+        marks = [m for s, m in theirs.marks.items() if s in (number, EVERY_STORE)] if own or seen else []
         need_own, need_seen = relevant(mine) if own else {}, relevant(theirs) if seen else {}
-        concerned = every if dependencies else read
+        concerned = store.every if wide else {shard}
         demand = Demand(
             need_own,
             need_seen,
-            shards=read | {k >> 32 for k in (*need_own, *need_seen)},
-            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks))
-            if own or seen
-            else frozenset(),
+            shards=frozenset({shard, *(k >> 32 for k in (*need_own, *need_seen))}),
+            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks)),
             mark=_joined(marks),
-            floor=theirs.floors.get(store) if seen else None,
+            floor=theirs.floors.get(number) if seen else None,
         )
-        self._cache[key] = version, min((m.until for m in marks), default=0), demand
+        self._cache[name] = version, min((m.until for m in marks), default=0), demand
         return demand
 
     @property

@@ -5,11 +5,13 @@ Owns the evidence and the counters, behind one lock. Carries no decision out.
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -21,7 +23,7 @@ from causal.errors import ConfigError, NoEndpoint, Overloaded
 from causal.session import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from causal.core.frontier import Position
     from causal.core.keyring import Keyring
@@ -30,12 +32,10 @@ if TYPE_CHECKING:
     from causal.session import Receipt
 
 
-def suspend_aware_monotonic() -> float:
-    """Return a monotonic time that goes on while the machine sleeps (I5), where the system has one. Units: seconds."""
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
+suspend_aware_monotonic: Final[Callable[[], float]] = functools.partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
+)
+"""A monotonic time that goes on while the machine sleeps (I5), where the system has one. Units: seconds."""
 
 
 @attrs.define(eq=False)
@@ -63,7 +63,6 @@ class StoreState:
     shards: Mapping[str, int] = attrs.field(factory=dict)
     every: frozenset[int] = frozenset()
     only: int | None = None
-    each: Mapping[int, frozenset[int]] = attrs.field(factory=dict)
     reading: tuple[bool, bool] = (True, True)
     writing: tuple[bool, bool] = (True, True)
     dependencies: bool = False
@@ -94,7 +93,6 @@ class StoreState:
             raise ConfigError("the engine has no shards")
         self.every = frozenset(self.shards.values())
         self.only = next(iter(self.every)) if len(self.every) == 1 else None
-        self.each = {shard: frozenset((shard,)) for shard in self.every}
         # Whether own writes and what was seen count: spelled out here because testing a flag is slow, and reads are not.
         wanted = self.guarantees
         self.reading = Guarantee.READ_YOUR_WRITES in wanted, Guarantee.MONOTONIC_READS in wanted

@@ -144,7 +144,9 @@ class CausalStore(StoreBase[R, W]):
     def _admit(self, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
         """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
         try:
-            link = self._link()
+            link = self._live
+            if link is None or self._state.pid != os.getpid():
+                link = self._link()
             while True:
                 decision = request.decide()
                 if isinstance(decision, Serve):

@@ -21,6 +21,8 @@ from causal.core.view import NEVER, EndpointView, View
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from causal.core.watermark import Watermark
+
 __all__ = [
     "UNCHECKED",
     "Decision",
@@ -30,6 +32,7 @@ __all__ = [
     "Refuse",
     "Serve",
     "Wait",
+    "bears_out",
     "considered",
     "covered",
     "decide",
@@ -42,9 +45,9 @@ UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
 """The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
 
 
-@attrs.frozen
+@attrs.define(hash=False)
 class Serve:
-    """Read at this endpoint; the snapshot must cover `need`.
+    """Read at this endpoint; the snapshot must cover `need`. A value, not frozen only because every read makes one.
 
     `known` is what the decision believed of the endpoint. `clipped` are seen positions that were lost and no longer count.
     """
@@ -120,6 +123,28 @@ def decide(
     """
     serve = covered(demand, view, policy, now, max_staleness_s)
     return serve if serve is not None else _Case(demand, view, policy, elapsed_s, now, max_staleness_s).decide()
+
+
+def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
+    """Return whether a snapshot's own watermarks cover `serve.need`, from the incarnation that was decided on (I4).
+
+    Demands on shards that the snapshot does not hold were judged by what was known of the same endpoint.
+    """
+    known = serve.known
+    for shard, mark in watermarks.items():
+        if mark.diverged or known.incarnations.get(shard) != mark.incarnation:
+            return False
+    need = serve.need
+    for key in need:
+        mine = watermarks.get(key >> 32)
+        if mine is None:
+            if known.applied.get(key, -1) < need[key]:
+                return False
+            continue
+        place = mine.origins.get(key & 0xFFFFFFFF)
+        if place is None or place[0] < need[key] or (place[1] is not None and place[1] < need[key]):
+            return False
+    return True
 
 
 @attrs.define

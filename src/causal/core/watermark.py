@@ -66,6 +66,15 @@ class Watermark:
     origins: Mapping[int, tuple[int, int | None]]
     incarnation: Hashable = None
     leads: frozenset[int] = frozenset()
+    diverged: bool = attrs.field(init=False, eq=False, repr=False)
+    """Whether this server holds writes past an origin's end: it shows a history that was lost, so it is never served."""
+
+    @diverged.default
+    def _past_an_end(self) -> bool:
+        for applied, end in self.origins.values():
+            if end is not None and applied > end:
+                return True
+        return False
 
     def judge(self, frontier: Frontier, *, known_stores: Iterable[int] | None = None) -> Judgement:
         """Return the worst verdict over the frontier's part for this shard, and which positions caused it.
@@ -115,14 +124,6 @@ class Watermark:
     def above(self, floor: int) -> bool:
         """Return whether every origin is applied up to `floor`, an ended one at most to its end (nothing after that survives)."""
         return all(applied >= (floor if end is None else min(floor, end)) for applied, end in self.origins.values())
-
-    @property
-    def diverged(self) -> bool:
-        """Whether this server holds writes past an origin's end: it shows a history that was lost, so it is never served."""
-        for applied, end in self.origins.values():
-            if end is not None and applied > end:
-                return True
-        return False
 
     @property
     def frontier(self) -> Frontier:
