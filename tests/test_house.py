@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.view",
         "core.waiting",
         "core.demand",
+        "core.decision",
         "core.gate",
         "core",  # its __init__, after all that it may name
     ),

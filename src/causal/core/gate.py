@@ -9,19 +9,19 @@ that check serves stale reads whenever a server restarts between the decision an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from causal.core.decision import UNCHECKED, Decision, How, Probe, Refuse, Serve, Wait, bears_out
 from causal.core.demand import Demand, considered
-from causal.core.frontier import LeaderMark, Loss, Position
+from causal.core.frontier import Loss, Position
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import NEVER, EndpointView, View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from causal.core.watermark import Watermark
 
 __all__ = [
     "UNCHECKED",
@@ -38,56 +38,8 @@ __all__ = [
     "decide",
 ]
 
-How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
 RETRY_S: Final = 1.0
 """How long an endpoint that failed is left alone while others serve; a request tries it once anyway before it is refused."""
-UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
-"""The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
-
-
-@attrs.define(hash=False)
-class Serve:
-    """Read at this endpoint; the snapshot must cover `need`. A value, not frozen only because every read makes one.
-
-    `known` is what the decision believed of the endpoint. `clipped` are seen positions that were lost and no longer count.
-    """
-
-    endpoint: str
-    how: How
-    need: Mapping[int, int]
-    known: EndpointView = attrs.field(eq=False, repr=False)
-    clipped: tuple[Loss, ...] = ()
-
-
-@attrs.frozen
-class Probe:
-    """Ask these endpoints for their watermarks, now, and decide again."""
-
-    endpoints: tuple[str, ...]
-    reason: str
-
-
-@attrs.frozen
-class Wait:
-    """Wait at this endpoint until it covers `need` or `for_s` is over, then decide again. Units: seconds."""
-
-    endpoint: str
-    need: Mapping[int, int]
-    for_s: float
-    reason: str
-
-
-@attrs.frozen
-class Refuse:
-    """Do not serve. `lost` names own writes that are lost; `doubt` a mark whose dropped writes can no longer be judged."""
-
-    why: Literal["lost", "doubt", "timeout", "no endpoint"]
-    reason: str
-    lost: tuple[Loss, ...] = ()
-    doubt: LeaderMark | None = None
-
-
-Decision = Serve | Probe | Wait | Refuse
 
 
 def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_staleness_s: float) -> Serve | None:
@@ -123,28 +75,6 @@ def decide(
     """
     serve = covered(demand, view, policy, now, max_staleness_s)
     return serve if serve is not None else _Case(demand, view, policy, elapsed_s, now, max_staleness_s).decide()
-
-
-def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
-    """Return whether a snapshot's own watermarks cover `serve.need`, from the incarnation that was decided on (I4).
-
-    Demands on shards that the snapshot does not hold were judged by what was known of the same endpoint.
-    """
-    known = serve.known
-    for shard, mark in watermarks.items():
-        if mark.diverged or known.incarnations.get(shard) != mark.incarnation:
-            return False
-    need = serve.need
-    for key in need:
-        mine = watermarks.get(key >> 32)
-        if mine is None:
-            if known.applied.get(key, -1) < need[key]:
-                return False
-            continue
-        place = mine.origins.get(key & 0xFFFFFFFF)
-        if place is None or place[0] < need[key] or (place[1] is not None and place[1] < need[key]):
-            return False
-    return True
 
 
 @attrs.define

@@ -1,0 +1,86 @@
+"""What the gate may say, and whether a snapshot bears it out. Values and one check; `core/gate.py` decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import attrs
+
+from causal.core.position import LeaderMark, Loss
+from causal.core.view import EndpointView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from causal.core.watermark import Watermark
+
+How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
+UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
+"""The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
+
+
+@attrs.define(hash=False)
+class Serve:
+    """Read at this endpoint; the snapshot must cover `need`. A value, not frozen only because every read makes one.
+
+    `known` is what the decision believed of the endpoint. `clipped` are seen positions that were lost and no longer count.
+    """
+
+    endpoint: str
+    how: How
+    need: Mapping[int, int]
+    known: EndpointView = attrs.field(eq=False, repr=False)
+    clipped: tuple[Loss, ...] = ()
+
+
+@attrs.frozen
+class Probe:
+    """Ask these endpoints for their watermarks, now, and decide again."""
+
+    endpoints: tuple[str, ...]
+    reason: str
+
+
+@attrs.frozen
+class Wait:
+    """Wait at this endpoint until it covers `need` or `for_s` is over, then decide again. Units: seconds."""
+
+    endpoint: str
+    need: Mapping[int, int]
+    for_s: float
+    reason: str
+
+
+@attrs.frozen
+class Refuse:
+    """Do not serve. `lost` names own writes that are lost; `doubt` a mark whose dropped writes can no longer be judged."""
+
+    why: Literal["lost", "doubt", "timeout", "no endpoint"]
+    reason: str
+    lost: tuple[Loss, ...] = ()
+    doubt: LeaderMark | None = None
+
+
+Decision = Serve | Probe | Wait | Refuse
+
+
+def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
+    """Return whether a snapshot's own watermarks cover `serve.need`, from the incarnation that was decided on (I4).
+
+    Demands on shards that the snapshot does not hold were judged by what was known of the same endpoint.
+    """
+    known = serve.known
+    for shard, mark in watermarks.items():
+        if mark.diverged or known.incarnations.get(shard) != mark.incarnation:
+            return False
+    need = serve.need
+    for key in need:
+        mine = watermarks.get(key >> 32)
+        if mine is None:
+            if known.applied.get(key, -1) < need[key]:
+                return False
+            continue
+        place = mine.origins.get(key & 0xFFFFFFFF)
+        if place is None or place[0] < need[key] or (place[1] is not None and place[1] < need[key]):
+            return False
+    return True
