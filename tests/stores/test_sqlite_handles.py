@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from causal.core.frontier import Frontier, Position
+from causal.core.frontier import Frontier
+from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.sqlite import SQLiteEngine

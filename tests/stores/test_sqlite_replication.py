@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from causal.controls import Controls, Lag
-from causal.core.frontier import Frontier, Position
+from causal.core.frontier import Frontier
+from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
 from tests.stores.sqlite_world import World, frontier, world

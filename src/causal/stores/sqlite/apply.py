@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from causal.core.frontier import pack, store_of
+from causal.core.position import pack, store_of
 from causal.kv import decode_changes
 from causal.stores.sqlite.reading import decoded_deps
 from causal.stores.sqlite.shard import REBUILDING, WATERMARK

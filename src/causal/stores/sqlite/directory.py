@@ -17,7 +17,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from causal.core.frontier import shard_id
+from causal.core.position import shard_id
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.sqlite.registry import LEFT, LIVE, Members, Registry
 from causal.stores.sqlite.shard import ShardFile

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from causal.clock import HybridLogicalClock
 from causal.controls import Lag
-from causal.core.frontier import MAX_ORIGIN, shard_id
+from causal.core.position import MAX_ORIGIN, shard_id
 from causal.engine import Capabilities
 from causal.errors import ConfigError
 from causal.stores.sqlite import members
+from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread
 from causal.stores.sqlite.directory import CUT, PAUSED, Directory, check_name
 from causal.stores.sqlite.link import Settings, SQLiteLink
 
@@ -121,6 +122,10 @@ class SQLiteEngine:
             directory.release(members.mark_closed)
             raise
         return SQLiteLink(directory, self._settings, replicating=replicating)
+
+    async def aopen(self, store: int = 0) -> AsyncSQLiteLink:
+        """Connect for use in the running event loop. Raises: as `open`."""
+        return AsyncSQLiteLink(await in_thread(None, lambda: self.open(store), lambda link: link.close()))
 
     # --- controls ----------------------------------------------------------------------------------------------
 

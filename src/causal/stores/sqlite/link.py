@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from causal.core.frontier import Frontier, Position, shard_id
+from causal.core.frontier import Frontier
+from causal.core.position import Position
 from causal.engine import Endpoint
 from causal.errors import ConfigError, Unreachable
 from causal.stores.sqlite.apply import Pulled
+from causal.stores.sqlite.cut import CutTransaction
 from causal.stores.sqlite.directory import PAUSED, check_reachable
 from causal.stores.sqlite.members import announce, attach_site, decide_ends, fence, mark_closed
 from causal.stores.sqlite.reading import Reader, ReadTransaction
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from causal.clock import HybridLogicalClock
     from causal.controls import Lag
     from causal.core.watermark import Watermark
+    from causal.engine import ReadHandle
     from causal.stores.sqlite.directory import Directory
     from causal.stores.sqlite.schema import Durability
     from causal.stores.sqlite.shard import ShardFile
@@ -110,13 +113,6 @@ class SQLiteLink:
                 raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
             attach_site(self.directory, endpoint)
 
-    def _index(self, shard: int) -> int:
-        members = self.directory.members()
-        index = shard & 0xFFFF
-        if shard != shard_id(members.store or 0, index) or index not in members.shards.values():
-            raise ConfigError(f"no shard {shard} in {self.directory.path}")
-        return index
-
     def _file(self, endpoint: str, shard: int) -> ShardFile:
         file = self.directory.file(endpoint, shard & 0xFFFF)
         if file.shard != shard:
@@ -137,25 +133,43 @@ class SQLiteLink:
                 found.update(file.watermarks(file.rows()))
         return found
 
-    def read(self, endpoint: str, shards: Sequence[int]) -> ReadTransaction:
-        """Open one snapshot of a site's shards."""
+    def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[Reader]:
+        """Open one snapshot of a site's shards; of several, all at one moment."""
         if endpoint != self._site or self._closed:
             self._enter(endpoint)
-        (shard,) = shards
-        return ReadTransaction(self._file(endpoint, shard))
+        if len(shards) == 1:
+            return ReadTransaction(self._file(endpoint, shards[0]))
+        return CutTransaction([self._file(endpoint, shard) for shard in shards])
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
         """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
+        return self._writing(endpoint, self.write_entry(endpoint, shard), locked=False)
+
+    def is_near(self, endpoint: str) -> bool:
+        """Return whether an endpoint is this process's own, without a network in between."""
+        return endpoint == self._site
+
+    def write_entry(self, endpoint: str, shard: int) -> ShardFile:
+        """Do what comes before the write lock: go there, and note how durable it will be. Return the file to lock."""
         self._enter(endpoint)
+        file = self._file(endpoint, shard)
+        self.directory.used_relaxed(endpoint, self._settings.durability)
+        return file
+
+    def write_locked(self, endpoint: str, file: ShardFile) -> WriteTransaction:
+        """Open a write transaction after `file.try_lock()`; unlock if that fails."""
+        return self._writing(endpoint, file, locked=True)
+
+    def _writing(self, endpoint: str, file: ShardFile, *, locked: bool) -> WriteTransaction:
         settings = self._settings
-        self.directory.used_relaxed(endpoint, settings.durability)
         return WriteTransaction(
-            self._file(endpoint, shard),
+            file,
             durability=settings.durability,
             clock=settings.clock,
             wall=settings.wall,
-            others=lambda: self._watermarks(endpoint, without=shard),
+            others=lambda: self._watermarks(endpoint, without=file.shard),
             committed=self.directory.wake,
+            locked=locked,
         )
 
     def leader(self, shard: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from causal.core.frontier import pack
+from causal.core.position import pack
 from causal.errors import Unreachable
 from causal.stores.sqlite.apply import WINNER
 from causal.stores.sqlite.registry import LIVE

@@ -117,10 +117,22 @@ class ShardFile:
 
     # --- writing -----------------------------------------------------------------------------------------------
 
+    def try_lock(self) -> bool:
+        """Take this process's half of the write lock if it is free; `begin_locked` or `unlock` follows."""
+        return self._writing.acquire(blocking=False)
+
+    def unlock(self) -> None:
+        """Undo `try_lock`."""
+        self._writing.release()
+
     def begin_write(self, durability: Durability = "full") -> sqlite3.Connection:
         """Take the write lock, in this process and in the file, and begin a transaction. Undone by `end_write`."""
         if not self._writing.acquire(timeout=BUSY_S):
             raise Unreachable(f"another write block has held {self.path} for more than {BUSY_S:g} s")
+        return self.begin_locked(durability)
+
+    def begin_locked(self, durability: Durability = "full") -> sqlite3.Connection:
+        """Do the rest of `begin_write` after `try_lock`; if that fails, unlock."""
         connection = None
         try:
             if os.stat(self.path).st_ino != self.inode:

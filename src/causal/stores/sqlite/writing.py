@@ -15,7 +15,8 @@ import time
 from heapq import merge
 from typing import TYPE_CHECKING, Any, Final
 
-from causal.core.frontier import Frontier, Position, pack
+from causal.core.frontier import Frontier
+from causal.core.position import Position, pack
 from causal.core.wire import encode_frontier
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
@@ -87,7 +88,8 @@ class Writer(Reader):
 class WriteTransaction:
     """One write transaction: the write handle of the contract.
 
-    `watermarks` is taken inside the write lock, and of the site's other shards just after. Thread-safety: one thread at a time.
+    `watermarks` is taken inside the write lock, and of the site's other shards just after. `locked` says that the caller has taken
+    this process's half of the lock, which is this handle's from then on. Thread-safety: one thread at a time.
     """
 
     __slots__ = ("_clock", "_committed", "_db", "_durability", "_file", "_rows", "_wall", "connection", "watermarks")
@@ -104,8 +106,9 @@ class WriteTransaction:
         wall: Callable[[], int],
         others: Callable[[], Mapping[int, Watermark]],
         committed: Callable[[], None],
+        locked: bool = False,
     ) -> None:
-        db = file.begin_write(durability)
+        db = file.begin_locked(durability) if locked else file.begin_write(durability)
         try:
             self._rows = db.execute(WATERMARK).fetchall()
             self.watermarks = {**others(), **file.watermarks(self._rows)}
@@ -136,7 +139,9 @@ class WriteTransaction:
         Raises: CommitUnknown when the disk failed while it was asked to keep the commit; StoreError when nothing was committed.
         """
         changes = self.connection._changes
-        if self._db is None or not changes:
+        if self._db is None:
+            raise StoreError("this write has ended already")
+        if not changes:
             self.rollback()
             return Commit(None)
         db, file = self._db, self._file
