@@ -76,8 +76,7 @@ class _Block:
         return self._request.receipt()
 
     def _saw(self, seen: Frontier) -> None:
-        if seen:
-            self._session.join(seen, own=False, now=self._store._state.wall)
+        self._session.join(seen, own=False, now=self._store._state.wall)
 
 
 class _Reading(_Block):
@@ -86,7 +85,10 @@ class _Reading(_Block):
     _handle: Any
 
     def __init__(self, store: Any, session: SessionState, shard: str | None, policy: ReadPolicy | None) -> None:
-        super().__init__(store, session, shard)
+        self._store = store
+        self._session = session
+        self._shard = shard
+        self._request = None
         self._policy = policy
         self._handle = None
 
@@ -126,8 +128,8 @@ class Read(_Reading, Generic[R]):
         if inside is not None:
             return inside
         assert self._request is not None
-        handle: ReadHandle[R] = self._store._admit(self._request)
-        self._handle = handle
+        handle: ReadHandle[R]
+        self._handle = handle = self._store._admit(self._request)
         return handle.connection
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:

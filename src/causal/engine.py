@@ -84,7 +84,10 @@ class ReadHandle(Protocol[R_co]):
 
     @property
     def watermarks(self) -> Mapping[int, Watermark]:
-        """The watermarks, by shard id, of this very snapshot, or taken before it on the same incarnation."""
+        """The watermarks, by shard id, of this very snapshot, or taken before it on the same incarnation.
+
+        An immutable mapping: an engine that returns the same object again says that nothing in it changed.
+        """
 
     def seen(self) -> Frontier:
         """Return at least what was shown so far: positions and stored dependencies. Cheap when nothing was read."""

@@ -61,6 +61,8 @@ class Writer(Reader, Protocol):
 
 def check_key(key: str) -> str:
     """Return `key` if it is one: a text of 1 to 1,024 bytes of UTF-8. Raises: ConfigError."""
+    if type(key) is str and key.isascii() and 0 < len(key) <= MAX_KEY_BYTES:
+        return key  # the common case, on every read
     if not isinstance(key, str):
         raise ConfigError(f"a key is a text, not {type(key).__name__}")
     size = _utf8_bytes(key)

@@ -203,8 +203,13 @@ class SessionState:
 
     def join(self, frontier: Frontier, *, own: bool, now: float | Callable[[], float]) -> None:
         """Join what was learned; nothing changes if it was known."""
-        if not frontier or (self.own >= frontier or (not own and self.seen >= frontier)):
-            return
+        mine, theirs = self.own.entries.get, ({} if own else self.seen.entries).get
+        for key, offset in frontier.entries.items():
+            if mine(key, -1) < offset and theirs(key, -1) < offset:
+                break
+        else:
+            if not frontier.floors and not frontier.marks:
+                return
         with self._lock:
             self._grow(frontier, own, now() if callable(now) else now)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,10 +18,10 @@ class Demand:
     mark; `origins` are what that mark remembers of dropped own writes. `at` restricts serving to one endpoint: a write's leader.
     `arrived` is the request's number (see `EndpointView.asked`), `wrote_ago_s` the age of the session's last write.
 
-    Thread-safety: immutable by convention.
+    Thread-safety: immutable by convention, but for `memo`, in which the gate keeps its last common answer.
     """
 
-    __slots__ = ("arrived", "at", "floor", "leader_shards", "mark", "need", "own", "shards", "wrote_ago_s")
+    __slots__ = ("arrived", "at", "floor", "leader_shards", "mark", "memo", "need", "own", "shards", "wrote_ago_s")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Demand:
             if offset > need.get(key, -1):
                 need[key] = offset
         self.need = need
+        self.memo: Any = None
         self.own = own
         self.shards = shards
         self.leader_shards = leader_shards
@@ -70,7 +71,7 @@ class Demand:
     def again(self, arrived: int, wrote_ago_s: float = float("inf"), at: str | None = None) -> Demand:
         """Return the same demand for a new request."""
         twin = object.__new__(Demand)
-        twin.need, twin.own, twin.shards = self.need, self.own, self.shards
+        twin.need, twin.own, twin.shards, twin.memo = self.need, self.own, self.shards, None
         twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
         twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
         return twin

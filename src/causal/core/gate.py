@@ -55,12 +55,16 @@ def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_stal
     need = demand.need
     for endpoint in view.endpoints:
         if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
+            memo: Serve | None = demand.memo
+            if memo is not None and memo.known is endpoint:
+                return memo  # the same demand, the same knowledge: both are immutable, so the same answer
             applied = endpoint.applied
             for key in need:
                 if applied.get(key, -1) < need[key]:
                     break
             else:
-                return Serve(endpoint.name, "covered", need, endpoint)
+                demand.memo = serve = Serve(endpoint.name, "covered", need, endpoint)
+                return serve
     return None
 
 
