@@ -70,7 +70,8 @@ class Reader:
         value, origin, offset, deps = row
         if offset > self._offsets.get(origin, 0):
             self._offsets[origin] = offset
-        self._deps.add(deps)
+        if deps:
+            self._deps.add(deps)
         return default if value is None else decode_value(value)
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -102,7 +103,8 @@ class Reader:
                     return
                 if offset > self._offsets.get(origin, 0):
                     self._offsets[origin] = offset
-                self._deps.add(deps)
+                if deps:
+                    self._deps.add(deps)
                 if value is not None:
                     yield key, value
             if len(rows) < _CHUNK:
@@ -118,8 +120,7 @@ class Reader:
         shard = self._file.shard << 32
         seen = Frontier.of({shard | origin: offset for origin, offset in self._offsets.items()})
         for packed in self._deps:
-            if packed:
-                seen |= decoded_deps(packed)
+            seen |= decoded_deps(packed)
         return seen
 
     def _end(self) -> None:
