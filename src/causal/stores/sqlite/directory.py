@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from causal.core.position import shard_id
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.sqlite.registry import LEFT, LIVE, Members, Registry
+from causal.stores.sqlite.registry import LIVE, Members, Registry
 from causal.stores.sqlite.shard import ShardFile
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Directory:
 
     def flag(self, site: str, flag: str, *, up: bool) -> None:
         """Raise or lower a flag, for every process. Raises: ConfigError for a site that is not there, StoreError."""
-        if self.members().sites.get(site, LEFT) == LEFT:
+        if site not in self.members().sites:
             raise ConfigError(
                 f"no site {site!r} in {self.path}; there are {', '.join(self.members().in_state(LIVE)) or 'none'}"
             )
@@ -213,10 +213,11 @@ class Directory:
         return [
             name
             for name in self.members().in_state(LIVE)
-            if name != site and self.reachable(site, name) and self._usable(name)
+            if name != site and self.reachable(site, name) and self.usable(name)
         ]
 
-    def _usable(self, site: str) -> bool:
+    def usable(self, site: str) -> bool:
+        """Return whether a site's files can be opened; say so once if they cannot."""
         try:
             self.files(site)
         except StoreError as error:

@@ -177,6 +177,11 @@ class SQLiteEngine:
         with self._linked() as link:
             return link.step().applied
 
+    def collect(self) -> int:
+        """Remove at this site what no member needs any more; return how many keys that freed. The thread does it now and then."""
+        with self._linked() as link:
+            return link.collect()
+
     def leave(self, site: str) -> None:
         """Take a site out of the directory for good; it may join again later. Raises: ConfigError for the last one."""
         with self._linked() as link:

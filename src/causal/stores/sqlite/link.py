@@ -15,6 +15,7 @@ from causal.core.position import Position
 from causal.engine import Endpoint
 from causal.errors import ConfigError, Unreachable
 from causal.stores.sqlite.apply import Pulled
+from causal.stores.sqlite.collect import collect
 from causal.stores.sqlite.cut import CutTransaction
 from causal.stores.sqlite.directory import PAUSED, check_reachable
 from causal.stores.sqlite.members import announce, attach_site, decide_ends, fence, mark_closed
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 0.05
 """How old the list of sites may be."""
 _TELL_S: Final = 0.5
+"""How often members are told of origins, should one have been out of reach when it was news."""
+_COLLECT_S: Final = 1.0
 
 
 @attrs.frozen
@@ -68,7 +71,7 @@ class SQLiteLink:
         self._endpoints: tuple[Endpoint, ...] = ()
         self._look_at = 0.0
         self._told: Members | None = None
-        self._tell_at = 0.0
+        self._tell_at = self._collect_at = 0.0
         self._closed = False
         self._eager = not replicating
         self._replicator = Replicator(directory, settings.site, self.step, settings.wall) if replicating else None
@@ -108,9 +111,9 @@ class SQLiteLink:
         if rtt_s:
             self._settings.sleep(rtt_s)
         check_reachable(self.directory, self._site, endpoint)
+        if self.directory.members().sites.get(endpoint) != LIVE:
+            raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
         if endpoint not in self.directory.attached:
-            if self.directory.members().sites.get(endpoint) != LIVE:
-                raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
             attach_site(self.directory, endpoint)
 
     def _file(self, endpoint: str, shard: int) -> ShardFile:
@@ -212,7 +215,14 @@ class SQLiteLink:
         done = replicate(directory, site, lag=self._settings.lag, now_ns=self._settings.wall())
         if done.gaps:
             restart(directory, site)
+        if not self._eager and now >= self._collect_at:
+            self.collect()
+            self._collect_at = now + _COLLECT_S
         return done
+
+    def collect(self) -> int:
+        """Remove at this link's site what no member needs any more; return how many keys that freed."""
+        return collect(self.directory, self._site, self._settings.clock, self._settings.wall)
 
     def catch_up(self, endpoint: str) -> None:
         """Apply at an endpoint, now, everything it can reach, whatever the lag or pause."""

@@ -40,6 +40,7 @@ def open_site(directory: Directory, site: str, names: Sequence[str], store: int)
         directory.registry.bind_store(store)
         add_shards(directory, names)
         if directory.members().sites.get(site, LEFT) == LEFT:
+            _hand_over(directory, site)
             _wipe(directory, site)
             directory.registry.set_state(site, JOINING)
         attach_site(directory, site)
@@ -241,6 +242,17 @@ def mark_closed(directory: Directory) -> None:
                     record = directory.registry.file(site, index)
                     if record is not None and record.relaxed and directory.file(site, index).flush():
                         directory.registry.set_file(site, index, attrs.evolve(record, relaxed=False))
+
+
+def _hand_over(directory: Directory, site: str) -> None:
+    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided."""
+    members = directory.members()
+    if members.sites.get(site) == LEFT and directory.usable(site):
+        announce(directory, site)
+        for name in directory.peers(site):
+            replicate(directory, name, leaver=site)
+            decide_ends(directory, name)
+        announce(directory, site)
 
 
 def _wipe(directory: Directory, site: str) -> None:

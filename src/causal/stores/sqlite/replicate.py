@@ -29,9 +29,12 @@ _POLL_MAX_S: Final = 0.05
 _TAKE_OVER_S: Final = 0.1
 
 
-def replicate(directory: Directory, site: str, *, lag: Lag | None = None, now_ns: int = 0) -> Pulled:
+def replicate(
+    directory: Directory, site: str, *, lag: Lag | None = None, now_ns: int = 0, leaver: str | None = None
+) -> Pulled:
     """Apply at a site all that its peers have, in order and after its causes; what is due at `now_ns` if there is a `lag`.
 
+    `leaver` is a site that is no member any more, whose files can still be read.
     Raises: StoreError for the site's own files; what is wrong with a peer's is logged.
     """
     total = Pulled()
@@ -43,7 +46,7 @@ def replicate(directory: Directory, site: str, *, lag: Lag | None = None, now_ns
         coverage.learn(file.shard, file.rows())
     while True:
         last = Pulled()
-        for peer in directory.peers(site):
+        for peer in [*directory.peers(site), *([leaver] if leaver else [])]:
             for file in files:
                 due_ns = None if lag is None or lag.median_s == 0 else _due(lag, site, file.shard)
                 try:

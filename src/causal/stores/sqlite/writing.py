@@ -201,7 +201,7 @@ class WriteTransaction:
             self._file.end_write(db, self._durability)
 
 
-def heartbeat(file: ShardFile, db: sqlite3.Connection, clock: HybridLogicalClock, wall_ns: int) -> None:
+def heartbeat(db: sqlite3.Connection, clock: HybridLogicalClock, wall_ns: int) -> None:
     """Log an entry without keys, so that others know that nothing below its stamp will come from here.
 
     To be called inside a write transaction of the file.

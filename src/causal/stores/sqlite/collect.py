@@ -1,0 +1,94 @@
+"""Forgetting what nobody needs any more: log entries that all members have applied, and tombstones that nothing older can follow.
+
+Owns the two rules. A log entry goes when every member has applied it. A tombstone of stamp T goes when every member has applied every
+live origin past T: stamps strictly increase along a log, so nothing below T can arrive anywhere any more (redteam 16). An origin that
+is idle would hold that up for ever; so a site whose own origin stands below a waiting tombstone logs an entry without keys.
+
+A member that is joining, being rebuilt or out of reach stops all of this.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from causal.stores.sqlite.registry import JOINING, LIVE
+from causal.stores.sqlite.shard import REBUILDING
+from causal.stores.sqlite.writing import heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from causal.clock import HybridLogicalClock
+    from causal.stores.sqlite.directory import Directory
+    from causal.stores.sqlite.registry import Members
+    from causal.stores.sqlite.shard import Rows, ShardFile
+
+_CHUNK: Final = 1000
+"""How many entries are removed in one transaction: writers wait no longer than that."""
+
+
+def collect(directory: Directory, site: str, clock: HybridLogicalClock, wall: Callable[[], int]) -> int:
+    """Remove from a site's files what no member needs; return how many keys (tombstones) that freed. Raises: StoreError."""
+    members = directory.members()
+    everyone = set(members.in_state(LIVE))
+    if members.in_state(JOINING) or everyone != {site, *directory.peers(site)}:
+        return 0
+    freed = 0
+    for index in members.shards.values():
+        file = directory.file(site, index)
+        held = [directory.file(name, index).rows() for name in sorted(everyone)]
+        if any(row[0] == REBUILDING for rows in held for row in rows):
+            continue
+        origins = [origin for (shard, origin) in members.origins if shard == index]
+        for origin in origins:
+            _trim(file, origin, min(_applied(rows, origin) for rows in held))
+        freed += _free(file, min(_past(rows, members, index) for rows in held))
+        _send_heartbeat(file, clock, wall)
+    return freed
+
+
+def _applied(rows: Rows, origin: int) -> int:
+    return next((row[1] for row in rows if row[0] == origin), 0)
+
+
+def _past(rows: Rows, members: Members, index: int) -> int:
+    """Return the stamp up to which a member has everything that any origin will ever bring it."""
+    known = {row[0]: row for row in rows}
+    stamps = []
+    for (shard, origin), it in members.origins.items():
+        if shard == index:
+            row = known.get(origin)
+            if row is None:
+                return -1
+            if it.end is None or row[1] < it.end:
+                stamps.append(row[4])
+    return min(stamps, default=-1)
+
+
+def _trim(file: ShardFile, origin: int, bound: int) -> None:
+    """Remove an origin's log entries up to `bound`."""
+    while True:
+        with file.snapshot() as db:
+            first = db.execute("SELECT min(offset) FROM log WHERE origin = ?", (origin,)).fetchone()[0]
+        if first is None or first > bound:
+            return
+        with file.writing() as db:
+            db.execute("DELETE FROM log WHERE origin = ? AND offset <= ?", (origin, min(bound, first + _CHUNK)))
+
+
+def _free(file: ShardFile, past: int) -> int:
+    """Remove tombstones up to the stamp `past`."""
+    with file.snapshot() as db:
+        found = db.execute("SELECT 1 FROM data WHERE value IS NULL AND stamp <= ? LIMIT 1", (past,)).fetchone()
+    if found is None:
+        return 0
+    with file.writing() as db:
+        return db.execute("DELETE FROM data WHERE value IS NULL AND stamp <= ?", (past,)).rowcount
+
+
+def _send_heartbeat(file: ShardFile, clock: HybridLogicalClock, wall: Callable[[], int]) -> None:
+    with file.snapshot() as db:
+        waiting = db.execute("SELECT max(stamp) FROM data WHERE value IS NULL").fetchone()[0]
+    if waiting is not None and any(row[3] and row[2] is None and row[4] < waiting for row in file.rows()):
+        with file.writing() as db:
+            heartbeat(db, clock, wall())
