@@ -11,13 +11,15 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
+from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
 from causal.errors import CommitUnknown, ConfigError, StoreError
 from causal.request import Request
 
 if TYPE_CHECKING:
+    from causal.core.decision import Serve
     from causal.core.frontier import Frontier
-    from causal.engine import AsyncReadHandle, AsyncWriteHandle, ReadHandle, WriteHandle
+    from causal.engine import AsyncReadHandle, AsyncWriteHandle, Link, ReadHandle, WriteHandle
     from causal.session import Receipt, SessionState
     from causal.state import StoreState
 
@@ -29,6 +31,7 @@ class Admitting(Protocol):
     """What a block asks of its store."""
 
     _state: StoreState
+    _live: Link[Any, Any] | None
 
     def _leader(self, shard: int) -> str: ...
     def _admit(self, request: Request) -> Any: ...
@@ -115,35 +118,106 @@ class _Reading(_Block):
         return None
 
 
+class Grant:
+    """How the last read of a shard was served, when that was the common way: the next one may go straight there.
+
+    It holds while nothing that the decision rested on has changed: the session, the view, the link. What makes a read safe is judged
+    anew every time: the snapshot's own watermarks, and its freshness. Thread-safety: immutable by convention.
+    """
+
+    __slots__ = ("fresh_until", "link", "serve", "shards", "version", "view")
+
+    def __init__(self, request: Request, serve: Serve, link: Link[Any, Any]) -> None:
+        self.version = request.version
+        self.view = request.view
+        self.serve = serve
+        self.shards = (request.shard,)
+        self.link = link
+        self.fresh_until = serve.known.fresh_at + request.store.max_staleness_s
+
+
 class Read(_Reading, Generic[R]):
     """One read block. Thread-safety: one thread; enter it once."""
 
-    __slots__ = ()
+    __slots__ = ("_grant",)
 
     _store: Admitting
     _handle: ReadHandle[R] | None
+    _grant: Grant | None
 
     def __enter__(self) -> R:
+        store, session = self._store, self._session
+        state = store._state
+        shard = state.only if self._shard is None and state.only is not None else state.shard(self._shard)
+        grant = session.grants.get(shard)
+        if (
+            grant is not None
+            and grant.link is store._live
+            and grant.view is state.view
+            and grant.version == session.version
+            and self._policy is None
+            and not _blocks.get()
+        ):
+            again = self._again(grant)
+            if again is not None:
+                return again.connection
+        self._grant = None
         inside: R | None = self._begin()
         if inside is not None:
             return inside
-        assert self._request is not None
-        handle: ReadHandle[R]
-        self._handle = handle = self._store._admit(self._request)
+        request = self._request
+        assert request is not None
+        handle: ReadHandle[R] = store._admit(request)
+        self._handle = handle
+        if request.common and self._policy is None and store._live is not None:
+            assert request.serve is not None
+            session.grants[shard] = Grant(request, request.serve, store._live)
         return handle.connection
 
+    def _again(self, grant: Grant) -> ReadHandle[R] | None:
+        """Open the snapshot that a grant leads to, if it bears the grant out."""
+        serve = grant.serve
+        try:
+            handle: ReadHandle[R] = grant.link.read(serve.endpoint, grant.shards)
+        except StoreError:
+            return None  # the gate will find out again, and go round it
+        if bears_out(serve, handle.watermarks) and self._store._state.monotonic() <= grant.fresh_until:
+            self._handle = handle
+            self._grant = grant
+            return handle
+        handle.close()
+        return None
+
+    @property
+    def receipt(self) -> Receipt:
+        """The account of this block. Raises: ConfigError before the block was entered."""
+        return self._account().receipt()
+
+    def _account(self) -> Request:
+        request = self._request
+        if request is None:
+            if getattr(self, "_grant", None) is None:
+                raise ConfigError("a receipt exists once the block was entered")
+            state = self._store._state
+            self._request = request = Request(state, self._session, state.shard(self._shard), state.policy, kind="read")
+            assert self._grant is not None
+            request.granted(self._grant.serve, self._grant.view)
+        return request
+
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        handle, request = self._handle, self._request
-        if handle is None or request is None:
+        handle = self._handle
+        if handle is None:
             return  # inside a write block: the transaction is not ours to end
         self._handle = None
         if error is not None:
+            self._account()
             self._lost(error)
         try:
-            self._saw(handle.seen())
+            self._session.join(handle.seen(), own=False, now=self._store._state.wall)
         finally:
             handle.close()
-            request.finish()
+            if self._grant is None or self._store._state.on_receipt is not None:
+                self._account().finish()
 
 
 class AsyncRead(_Reading, Generic[R]):

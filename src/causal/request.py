@@ -65,6 +65,7 @@ class Request:
         self.kind = kind
         if at is not None:
             self.at = at
+        self.version = session.version  # before the demand: what changes in between only makes a grant expire
         wall = store.wall() if session.seen.marks else 0.0
         self.demand = session.demand(store, shard, wall, write=kind == "write")
 
@@ -108,6 +109,15 @@ class Request:
             self.store.enter_leader(authenticated=authenticated)
             self._budget = authenticated
         return serve
+
+    @property
+    def common(self) -> bool:
+        """Whether the very first decision served, by nothing but the demand: the same would be decided again (no clock is involved)."""
+        return self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
+
+    def granted(self, serve: Serve, view: View) -> None:
+        """Account for a read that went the way of an earlier one."""
+        self.serve, self.view, self.attempts = serve, view, 1
 
     def accepts(self, watermarks: Mapping[int, Watermark]) -> bool:
         """Judge the snapshot that `serve` led to: whether its own watermarks cover the need, from the incarnation that was known (I4).

@@ -129,10 +129,12 @@ class SessionState:
     __slots__ = (
         "_born",
         "_cache",
+        "_known",
         "_lock",
         "_presented",
         "_sealed",
         "changed",
+        "grants",
         "own",
         "rejected",
         "seen",
@@ -145,6 +147,9 @@ class SessionState:
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
         self._cache: dict[int, tuple[int, float, Demand]] = {}
+        self.grants: dict[int, Any] = {}
+        """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
+        self._known: Frontier | None = None
         self._sealed: tuple[object, str | None] | None = None
         self._presented: str | None = None
         self.subject = subject
@@ -198,17 +203,21 @@ class SessionState:
 
     def _moved(self, *, changed: bool = True) -> None:
         self.version += 1
+        self._known = None
         self.changed = changed
         self._cache.clear()
 
     def join(self, frontier: Frontier, *, own: bool, now: float | Callable[[], float]) -> None:
         """Join what was learned; nothing changes if it was known."""
+        if frontier is self._known:
+            return
         mine, theirs = self.own.entries.get, ({} if own else self.seen.entries).get
         for key, offset in frontier.entries.items():
             if mine(key, -1) < offset and theirs(key, -1) < offset:
                 break
         else:
             if not frontier.floors and not frontier.marks:
+                self._known = frontier
                 return
         with self._lock:
             self._grow(frontier, own, now() if callable(now) else now)

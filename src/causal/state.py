@@ -6,7 +6,6 @@ Owns the evidence and the counters, behind one lock. Carries no decision out.
 from __future__ import annotations
 
 import functools
-import os
 import random
 import threading
 import time
@@ -67,7 +66,6 @@ class StoreState:
     writing: tuple[bool, bool] = (True, True)
     dependencies: bool = False
     clock_offsets: bool = False
-    pid: int = 0
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     numbers: int = 0
     leader_reads: int = 0
@@ -99,7 +97,6 @@ class StoreState:
         self.writing = Guarantee.MONOTONIC_WRITES in wanted, Guarantee.WRITES_FOLLOW_READS in wanted
         self.dependencies = self.engine.capabilities.dependencies
         self.clock_offsets = self.engine.capabilities.clock_offsets
-        self.pid = os.getpid()
 
     def shard(self, name: str | None) -> int:
         """Return a shard's id. Raises: ConfigError for an unknown name, or none where there are several."""

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from weakref import WeakSet
 
 from causal.blocks import Read, Write
 from causal.claims import Claims, StoreBase
@@ -69,7 +70,7 @@ class CausalStore(StoreBase[R, W]):
     asked at once, which is also what later shows them to be fresh).
 
     Units: seconds. `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`. Raises: ConfigError.
-    Thread-safety: safe from any thread; after a fork, the child opens its own connections.
+    Thread-safety: safe from any thread; after a fork, the child opens its own connections (what the parent has open stays the parent's).
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class CausalStore(StoreBase[R, W]):
         self._opening = threading.Lock()
         self._live: Link[R, W] | None = None
         self._lines: dict[str, _Line] = {}
+        _stores.add(self)
 
     def __enter__(self) -> Self:
         self._link()
@@ -94,17 +96,13 @@ class CausalStore(StoreBase[R, W]):
         """Close this process's connections. Idempotent; a later use opens them again."""
         with self._opening:
             link, self._live = self._live, None
-        if link is not None and self._state.pid == os.getpid():
+        if link is not None:
             link.close()
 
     def _link(self) -> Link[R, W]:
         link = self._live
-        if link is not None and self._state.pid == os.getpid():
+        if link is not None:
             return link
-        if self._state.pid != os.getpid():
-            # A forked child: the parent's threads are gone, and its locks may be held for ever.
-            self._opening, self._lines, self._state.lock = threading.Lock(), {}, threading.Lock()
-            self._state.pid, self._live = os.getpid(), None
         with self._opening:
             if self._live is None:
                 link = self._state.engine.open(self._state.number)
@@ -113,6 +111,11 @@ class CausalStore(StoreBase[R, W]):
                     self._probe(link, endpoint.name)
                 self._live = link
             return self._live
+
+    def _forked(self) -> None:
+        """In a forked child: the parent's connections are not ours, its threads are gone, and its locks may be held for ever."""
+        self._live, self._lines = None, {}
+        self._opening, self._state.lock = threading.Lock(), threading.Lock()
 
     def session(self, *texts: str | None, subject: str | None = None) -> Session[R, W]:
         """Return a session that demands everything the presented tokens say, joined.
@@ -144,9 +147,7 @@ class CausalStore(StoreBase[R, W]):
     def _admit(self, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
         """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
         try:
-            link = self._live
-            if link is None or self._state.pid != os.getpid():
-                link = self._link()
+            link = self._live or self._link()
             while True:
                 decision = request.decide()
                 if isinstance(decision, Serve):
@@ -243,6 +244,18 @@ class CausalStore(StoreBase[R, W]):
             ready = line.queue.drain() if known is None or down else line.queue.advance(known.applied)
         for waiter in ready:
             waiter.handle.event.set()
+
+
+_stores: Final[WeakSet[CausalStore[Any, Any]]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Session(Claims, Generic[R, W]):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from causal.core.frontier import Frontier
 from causal.core.wire import decode_frontier
 from causal.errors import StoreError, TokenError
-from causal.kv import check_key, check_prefix, decode_value
+from causal.kv import MAX_KEY_BYTES, check_key, check_prefix, decode_value
 from causal.stores.sqlite.schema import translated
 from causal.stores.sqlite.shard import WATERMARK
 
@@ -51,18 +51,22 @@ class Reader:
 
     __slots__ = ("_cursor", "_deps", "_execute", "_file", "_offsets", "_scans")
 
+    _scans: list[sqlite3.Cursor] | None
+    _deps: set[bytes] | None
+
     def __init__(self, cursor: sqlite3.Cursor, file: ShardFile) -> None:
         self._cursor = cursor
         self._execute: Any = cursor.execute
         self._file = file
         self._offsets: dict[int, int] = {}
-        self._deps: set[bytes] = set()
-        self._scans: list[sqlite3.Cursor] | None = None
+        self._deps = self._scans = None
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default` where there is none. Raises: ConfigError, StoreError."""
+        if type(key) is not str or not key.isascii() or not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)  # not the common case
         try:
-            row = self._execute(_GET, (check_key(key),)).fetchone()
+            row = self._execute(_GET, (key,)).fetchone()
         except sqlite3.Error as error:
             raise translated(error, self._file.path) from error
         if row is None:
@@ -71,8 +75,13 @@ class Reader:
         if offset > self._offsets.get(origin, 0):
             self._offsets[origin] = offset
         if deps:
-            self._deps.add(deps)
+            self._depends(deps)
         return default if value is None else decode_value(value)
+
+    def _depends(self, deps: bytes) -> None:
+        if self._deps is None:
+            self._deps = set()
+        self._deps.add(deps)
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Iterate over keys that start with `prefix`, with their values, in the order of the keys. Raises: ConfigError, StoreError."""
@@ -104,7 +113,7 @@ class Reader:
                 if offset > self._offsets.get(origin, 0):
                     self._offsets[origin] = offset
                 if deps:
-                    self._deps.add(deps)
+                    self._depends(deps)
                 if value is not None:
                     yield key, value
             if len(rows) < _CHUNK:
@@ -117,9 +126,8 @@ class Reader:
     def _seen(self) -> Frontier:
         if not self._offsets:
             return _NOTHING
-        shard = self._file.shard << 32
-        seen = Frontier.of({shard | origin: offset for origin, offset in self._offsets.items()})
-        for packed in self._deps:
+        seen = self._file.frontier(self._offsets)
+        for packed in self._deps or ():
             seen |= decoded_deps(packed)
         return seen
 

@@ -15,6 +15,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from causal.core.frontier import Frontier
 from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
 from causal.stores.sqlite.schema import BUSY_S, Durability, connect, errors_of, translated
@@ -40,7 +41,19 @@ class ShardFile:
     Thread-safety: safe; a borrowed connection belongs to one thread at a time.
     """
 
-    __slots__ = ("_idle", "_known", "_writers", "_writing", "identity", "index", "inode", "path", "shard", "site")
+    __slots__ = (
+        "_idle",
+        "_known",
+        "_shown",
+        "_writers",
+        "_writing",
+        "identity",
+        "index",
+        "inode",
+        "path",
+        "shard",
+        "site",
+    )
 
     def __init__(self, path: Path, site: str, index: int, shard: int, cluster: str) -> None:
         self.path, self.site, self.index, self.shard = path, site, index, shard
@@ -54,6 +67,7 @@ class ShardFile:
         self._idle: deque[sqlite3.Cursor] = deque([first.cursor()])
         self._writers: dict[Durability, deque[sqlite3.Connection]] = {"full": deque(), "relaxed": deque()}
         self._writing = threading.Lock()
+        self._shown: tuple[dict[int, int], Frontier] = ({}, Frontier())
         self._known: tuple[Rows, Mapping[int, Watermark]] = ([], {})
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -114,6 +128,15 @@ class ShardFile:
         mine = [(origin, end) for origin, _, end, mine, _ in rows if mine]
         leads = frozenset(origin for origin, end in mine if end is None)
         return Watermark(self.shard, origins, (*self.identity, *(origin for origin, _ in mine)), leads)
+
+    def frontier(self, offsets: dict[int, int]) -> Frontier:
+        """Return offsets by origin as a frontier. The last one is kept: one key is often read many times in a row."""
+        shown, frontier = self._shown
+        if shown != offsets:
+            shard = self.shard << 32
+            frontier = Frontier.of({shard | origin: offset for origin, offset in offsets.items()})
+            self._shown = offsets, frontier
+        return frontier
 
     # --- writing -----------------------------------------------------------------------------------------------
 
