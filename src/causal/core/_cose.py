@@ -7,7 +7,7 @@ claims: it neither makes nor checks a tag. Anything but one whole frame in its o
 from __future__ import annotations
 
 import binascii
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from causal.core._bits import bad
 from causal.errors import ConfigError
@@ -45,26 +45,29 @@ def bstr(data: bytes) -> bytes:
     return (_BSTR_HEADS[n] if n < 256 else head(BSTR, n)) + data
 
 
-def tstr(text: str) -> bytes:
-    """Return a CBOR text string. Raises: UnicodeEncodeError for a lone surrogate."""
-    data = text.encode()
-    n = len(data)
-    return (_TSTR_HEADS[n] if n < 256 else head(TSTR, n)) + data
+def unwrap(item: bytes) -> bytes:
+    """Return what the one byte string that is all of `item` holds."""
+    size = len(item)
+    if size < 26:
+        if size < 25 and item[:1] == _BSTR_HEADS[size - 1]:
+            return item[1:]
+    elif size < 258:
+        if item[:2] == _BSTR_HEADS[size - 2]:
+            return item[2:]
+    elif item[:3] == head(BSTR, size - 3):
+        return item[3:]
+    raise bad("wrong length")
 
 
-def read_head(data: bytes, at: int, major: int) -> tuple[int, int]:
-    """Read a head of one major type in its shortest form: its number, and where the next item starts."""
-    if at >= len(data) or data[at] & 0xE0 != major:
-        raise bad("unexpected CBOR type")
-    n = data[at] & 0x1F
-    if n < 24:
-        return n, at + 1
-    if n > 27:
-        raise bad("a CBOR head that is not deterministic")
-    end = at + 1 + (1 << n - 24)
-    value = int.from_bytes(data[at + 1 : end], "big")
-    if end > len(data) or head(major, value) != data[at:end]:
-        raise bad("a CBOR head that is not deterministic")
+def read_uint(data: bytes, at: int) -> tuple[int, int]:
+    """Read an unsigned integer in its shortest form: itself, and where the next item starts."""
+    lead = data[at] if at < len(data) else 0xFF
+    if lead > 0x1B:
+        raise bad("a number expected")
+    end = at + 1 + (1 << lead - 24 if lead >= 24 else 0)
+    value = int.from_bytes(data[at + 1 : end], "big") if lead >= 24 else lead
+    if head(UINT, value) != data[at:end]:
+        raise bad("a number that is not in its shortest form")
     return value, end
 
 
@@ -73,96 +76,110 @@ def read_head(data: bytes, at: int, major: int) -> tuple[int, int]:
 HMAC_256_64: Final = 4
 HMAC_256_256: Final = 5
 A256GCM: Final = 3
-TAG_BYTES: Final = {HMAC_256_64: 8, HMAC_256_256: 32}
+MACS: Final = {HMAC_256_64: 8, HMAC_256_256: 32}
+"""The bytes of each algorithm's tag."""
+HOUR_BYTES: Final = 3  # of the hour of expiry: enough until the year 3883
 IV_BYTES: Final = 12
-_BYTE: Final = tuple(bytes((n,)) for n in range(256))
 _GCM_TAG_BYTES: Final = 16
-_HOUR_BYTES: Final = 3  # of the hour of expiry: enough until the year 3883
-_PROTECTED: Final = {alg: bstr(bytes((0xA1, 0x01, alg))) for alg in (HMAC_256_64, HMAC_256_256, A256GCM)}  # {1: alg}
-_MAC_HEAD: Final = {alg: b"\x84" + _PROTECTED[alg] + b"\xa1\x04\x41" for alg in TAG_BYTES}  # then the key id
-_ENC_HEAD: Final = b"\x83" + _PROTECTED[A256GCM] + b"\xa2\x04\x44"  # then key id and hour
-_IV_HEAD: Final = b"\x05\x4c"
-_MAC_STRUCTURE: Final = {alg: b"\x84\x64MAC0" + _PROTECTED[alg] for alg in TAG_BYTES}
+_BYTE: Final = tuple(bytes((n,)) for n in range(256))
+_PROTECTED: Final = {alg: bstr(bytes((0xA1, 0x01, alg))) for alg in (*MACS, A256GCM)}  # {1: alg}
+_MAC_HEADS: Final = {alg: b"\x84" + _PROTECTED[alg] + b"\xa1\x04\x41" for alg in MACS}  # {4: key id}
+_MAC_ALGS: Final = {start: alg for alg, start in _MAC_HEADS.items()}
+_MAC_64: Final = _MAC_HEADS[HMAC_256_64]
+_TAG_HEADS: Final = {alg: head(BSTR, size) for alg, size in MACS.items()}
+_ENC_HEAD: Final = b"\x83" + _PROTECTED[A256GCM] + b"\xa2\x04\x44"  # {4: key id and hour,
+_IV_HEAD: Final = b"\x05\x4c"  # 5: IV}
+MAC_STRUCTURES: Final = {alg: b"\x84\x64MAC0" + _PROTECTED[alg] for alg in MACS}
+"""The start of what a Mac0's tag is made over (RFC 9052, 6.3); what `bind` returns and the payload's item follow."""
 _ENC_STRUCTURE: Final = b"\x83\x68Encrypt0" + _PROTECTED[A256GCM]
 
+Frame: TypeAlias = tuple[int, int, bytes, bytes, bytes]
+"""(algorithm, key id, payload as a CBOR item, payload, tag); or (A256GCM, key id, hour and IV, ciphertext, b"").
 
-class Mac0(NamedTuple):
-    """The parts of a COSE_Mac0 frame. Thread-safety: immutable."""
-
-    alg: int
-    key_id: int
-    payload: bytes
-    tag: bytes
-
-
-class Encrypt0(NamedTuple):
-    """The parts of a COSE_Encrypt0 frame. `hour` names the hour that its key is derived for. Thread-safety: immutable."""
-
-    key_id: int
-    hour: int
-    iv: bytes
-    ciphertext: bytes
-
-
-def mac_structure(alg: int, aad: bytes, payload: bytes) -> bytes:
-    """Return the bytes that a Mac0 tag is made over (RFC 9052, 6.3)."""
-    return _MAC_STRUCTURE[alg] + bstr(aad) + bstr(payload)
-
-
-def enc_structure(aad: bytes) -> bytes:
-    """Return the additional data of an Encrypt0 (RFC 9052, 5.3)."""
-    return _ENC_STRUCTURE + bstr(aad)
+A bare tuple, because one is made for every token opened.
+"""
 
 
 def bind(subject: str | None, audience: str) -> bytes:
-    """Return the external_aad that binds a token to its subject and audience: CBOR [audience, subject or null] (I11).
+    """Return what binds a token to its subject and audience (I11): the external_aad, as a CBOR byte string.
 
-    Raises: ConfigError for what is not text. None is an anonymous session, which is not the subject "".
+    It holds the CBOR [audience, subject or null]. None is an anonymous session, which is not the subject "".
+    Raises: ConfigError for what is not text.
     """
     try:
-        return b"\x82" + tstr(audience) + (b"\xf6" if subject is None else tstr(subject))
-    except (AttributeError, TypeError, UnicodeEncodeError):
+        to, whose = audience.encode(), b"" if subject is None else subject.encode()
+    except (AttributeError, UnicodeEncodeError):
         raise ConfigError("an audience is text, and a subject is text or None") from None
+    n, m = len(to), len(whose)
+    if n + m < 128:  # every head below is in its table
+        aad = b"\x82" + _TSTR_HEADS[n] + to + (b"\xf6" if subject is None else _TSTR_HEADS[m] + whose)
+        return _BSTR_HEADS[len(aad)] + aad
+    return bstr(b"\x82" + head(TSTR, n) + to + (b"\xf6" if subject is None else head(TSTR, m) + whose))
 
 
-def frame_mac0(frame: Mac0) -> str:
-    """Return the text of a signed token."""
-    alg, key_id, payload, tag = frame
-    return to_text(_MAC_HEAD[alg] + _BYTE[key_id] + bstr(payload) + bstr(tag))
+def enc_structure(bound: bytes) -> bytes:
+    """Return the additional data of an Encrypt0 (RFC 9052, 5.3)."""
+    return _ENC_STRUCTURE + bound
 
 
-def frame_encrypt0(frame: Encrypt0) -> str:
-    """Return the text of an encrypted token."""
-    key_id, hour, iv, ciphertext = frame
-    return to_text(_ENC_HEAD + _BYTE[key_id] + hour.to_bytes(_HOUR_BYTES, "big") + _IV_HEAD + iv + bstr(ciphertext))
+def frame_mac0(alg: int, key_id: int, item: bytes, tag: bytes) -> bytes:
+    """Return a signed token; `item` is its payload as a CBOR byte string."""
+    return _MAC_HEADS[alg] + _BYTE[key_id] + item + _TAG_HEADS[alg] + tag
 
 
-def parse(text: str) -> Mac0 | Encrypt0:
-    """Return the parts of a token's text, none of them verified. Raises: MalformedToken for anything but one whole frame."""
-    data = from_text(text)
+def frame_encrypt0(key_id: int, nonce: bytes, ciphertext: bytes) -> bytes:
+    """Return an encrypted token; `nonce` is hour and IV."""
+    return _ENC_HEAD + _BYTE[key_id] + nonce[:HOUR_BYTES] + _IV_HEAD + nonce[HOUR_BYTES:] + bstr(ciphertext)
+
+
+def parse(data: bytes) -> Frame:
+    """Return the parts of a frame, none of them verified. Raises: MalformedToken for anything but one whole frame."""
     start = data[:8]
-    for alg, expected in _MAC_HEAD.items():
-        if start == expected:
-            size, at = read_head(data, 9, BSTR)
-            payload = data[at : at + size]
-            tag_head = _BSTR_HEADS[TAG_BYTES[alg]]
-            tag_at = at + size + len(tag_head)
-            if data[at + size : tag_at] != tag_head or len(data) != tag_at + TAG_BYTES[alg]:
-                raise bad("wrong length")
-            return Mac0(alg, data[8], payload, data[tag_at:])
-    if start == _ENC_HEAD and data[12:14] == _IV_HEAD:
-        size, at = read_head(data, 14 + IV_BYTES, BSTR)
-        if at + size != len(data) or size < _GCM_TAG_BYTES:
+    if start == _MAC_64 and len(data) > 18 and data[-9] == 0x48:  # what most tokens are
+        item = data[9:-9]
+        return HMAC_256_64, data[8], item, unwrap(item), data[-8:]
+    alg = _MAC_ALGS.get(start)
+    if alg is not None:
+        tag_at = -MACS[alg]
+        tag_head = _TAG_HEADS[alg]
+        item = data[9 : tag_at - len(tag_head)]
+        if data[tag_at - len(tag_head) : tag_at] != tag_head:
             raise bad("wrong length")
-        return Encrypt0(data[8], int.from_bytes(data[9:12], "big"), data[14 : 14 + IV_BYTES], data[at:])
+        return alg, data[8], item, unwrap(item), data[tag_at:]
+    if start == _ENC_HEAD and data[12:14] == _IV_HEAD:
+        ciphertext = unwrap(data[14 + IV_BYTES :])
+        if len(ciphertext) < _GCM_TAG_BYTES:
+            raise bad("wrong length")
+        return A256GCM, data[8], data[9:12] + data[14 : 14 + IV_BYTES], ciphertext, b""
     raise bad("unknown frame")
+
+
+def size_mac0(alg: int, payload: int) -> int:
+    """Return how many characters a signed token with a payload of that many bytes takes."""
+    return _chars(9 + len(head(BSTR, payload)) + payload + len(_TAG_HEADS[alg]) + MACS[alg])
+
+
+def size_encrypt0(payload: int) -> int:
+    """Return how many characters an encrypted token with a payload of that many bytes takes."""
+    sealed = payload + _GCM_TAG_BYTES
+    return _chars(14 + IV_BYTES + len(head(BSTR, sealed)) + sealed)
+
+
+def _chars(size: int) -> int:
+    return (4 * size + 2) // 3
 
 
 # --- text: base64url without padding (RFC 4648, 5), one spelling ---------------------------------------------------------
 
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")  # the standard alphabet and padding become invalid
-_LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}  # last characters whose unused bits are zero
+# For each length modulo 4: the padding, and the last characters whose unused bits are zero.
+_ENDS: Final = (
+    (b"", ""),
+    (b"", ""),
+    (b"==", "AQgw"),
+    (b"=", "AEIMQUYcgkosw048"),
+)
 
 
 def to_text(data: bytes) -> str:
@@ -174,31 +191,13 @@ def from_text(text: str) -> bytes:
     """Return the bytes of a text of at most 4,096 characters. Raises: MalformedToken for any but the one spelling."""
     if not isinstance(text, str):
         raise bad(f"text expected, not {type(text).__name__}")
-    if len(text) > MAX_CHARS:
-        raise bad(f"{len(text)} characters, at most {MAX_CHARS}")
-    if not text.isascii():
-        raise bad("characters outside the alphabet")
-    rest = len(text) & 3
-    if rest and text[-1] not in _LAST.get(rest, ""):
-        raise bad("a last character with unused bits" if rest > 1 else "wrong length")
+    size = len(text)
+    if size > MAX_CHARS:
+        raise bad(f"{size} characters, at most {MAX_CHARS}")
+    padding, last = _ENDS[size & 3]
+    if size & 3 and text[-1] not in last:
+        raise bad("wrong length" if size & 3 == 1 else "a last character with unused bits, or outside the alphabet")
     try:
-        return binascii.a2b_base64(text.encode().translate(_FROM_URL) + b"=="[: -rest & 3], strict_mode=True)
-    except binascii.Error:
+        return binascii.a2b_base64(text.encode().translate(_FROM_URL) + padding, strict_mode=True)
+    except ValueError:  # binascii.Error, or UnicodeEncodeError for a lone surrogate
         raise bad("characters outside the alphabet") from None
-
-
-def size_mac0(alg: int, payload: int) -> int:
-    """Return how many characters a signed token with a payload of that many bytes takes."""
-    return _chars(
-        len(_MAC_HEAD[alg]) + 1 + len(head(BSTR, payload)) + payload + len(head(BSTR, TAG_BYTES[alg])) + TAG_BYTES[alg]
-    )
-
-
-def size_encrypt0(payload: int) -> int:
-    """Return how many characters an encrypted token with a payload of that many bytes takes."""
-    sealed = payload + _GCM_TAG_BYTES
-    return _chars(len(_ENC_HEAD) + 1 + _HOUR_BYTES + len(_IV_HEAD) + IV_BYTES + len(head(BSTR, sealed)) + sealed)
-
-
-def _chars(size: int) -> int:
-    return (4 * size + 2) // 3

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from causal.core import _cose
-from causal.core._cose import A256GCM, HMAC_256_64, HMAC_256_256, MAX_CHARS, Encrypt0, Mac0
+from causal.core._cose import A256GCM, HMAC_256_64, HMAC_256_256, HOUR_BYTES, IV_BYTES, MAC_STRUCTURES, MACS, MAX_CHARS
 from causal.core.token import HOUR_S, Token
 from causal.core.wire import decode_claims, encode_claims
 from causal.errors import BadSignature, ConfigError, ExpiredToken, MalformedToken, TokenError, UnknownKey
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 Profile: TypeAlias = Literal["signed", "encrypted"]
 
 SECRET_BYTES: Final = 32
-CACHED: Final = 2048
-"""At most this many opened tokens are remembered, none of them longer than CACHED_CHARS."""
 CACHED_CHARS: Final = 512
+"""No longer token is remembered once opened: so many of the usual size cost little memory."""
 _HOURS: Final = 64  # derived keys remembered: more than the hours in which live tokens expire
 _WRONG: Final = "the token does not verify: forged, damaged, or sealed for another subject or audience"
 
@@ -81,22 +80,21 @@ class Key:
 class _Derived:
     """What one key is used as: a key for each purpose (RFC 5869), so that no two algorithms share one."""
 
-    __slots__ = ("_ciphers", "_secret", "id", "macs")
+    __slots__ = ("_ciphers", "_macs", "_secret", "id")
 
     def __init__(self, key: Key) -> None:
         self.id = key.id
         self._secret = key.secret
         self._ciphers: dict[int, AESGCM] = {}
-        self.macs: Mapping[int, tuple[Any, Any]] = {
-            alg: _hmac_states(derive(key.secret, alg)) for alg in (HMAC_256_64, HMAC_256_256)
-        }
+        self._macs = {alg: (*_hmac_states(derive(key.secret, alg)), MAC_STRUCTURES[alg], MACS[alg]) for alg in MACS}
 
-    def tag(self, alg: int, aad: bytes, payload: bytes) -> bytes:
-        inner, outer = self.macs[alg]
-        inner, outer = inner.copy(), outer.copy()
-        inner.update(_cose.mac_structure(alg, aad, payload))
+    def tag(self, alg: int, bound: bytes, item: bytes) -> bytes:
+        inner, outer, structure, size = self._macs[alg]
+        inner = inner.copy()
+        inner.update(structure + bound + item)
+        outer = outer.copy()
         outer.update(inner.digest())
-        tag: bytes = outer.digest()[: _cose.TAG_BYTES[alg]]
+        tag: bytes = outer.digest()[:size]
         return tag
 
     def cipher(self, hour: int) -> AESGCM:
@@ -108,6 +106,20 @@ class _Derived:
             if len(self._ciphers) >= _HOURS:
                 self._ciphers = {}
             self._ciphers[hour] = cipher
+
+    def verified(self, frame: _cose.Frame, bound: bytes) -> bytes | None:
+        """Return the payload, or None if it is not this key's, or not bound so."""
+        alg, _, item, content, tag = frame
+        if alg != A256GCM:
+            return content if compare_digest(self.tag(alg, bound, item), tag) else None
+        hour = int.from_bytes(item[:HOUR_BYTES], "big")
+        cipher = self.cipher(hour)
+        try:
+            payload = cipher.decrypt(item[HOUR_BYTES:], content, _cose.enc_structure(bound))
+        except InvalidTag:
+            return None
+        self.remember(hour, cipher)
+        return payload
 
 
 def derive(secret: bytes, alg: int, hour: int | None = None) -> bytes:
@@ -126,7 +138,10 @@ def _hmac_states(key: bytes) -> tuple[Any, Any]:
 
 
 class _Ring:
-    """One set of keys and what was opened with it: replaced whole when the keys change, so no removed key is ever served."""
+    """One set of keys and what was opened with it: replaced whole when the keys change, so no removed key is ever served.
+
+    Two generations are a cheap least-recently-used: threads that race there lose cached tokens, never correctness.
+    """
 
     __slots__ = ("keys", "older", "opened", "primary")
 
@@ -136,18 +151,13 @@ class _Ring:
         self.opened: dict[tuple[str, str | None, str], Token] = {}
         self.older: dict[tuple[str, str | None, str], Token] = {}
 
-    def remember(self, name: tuple[str, str | None, str], token: Token) -> None:
-        """Two generations are a cheap least-recently-used: threads that race here lose cached tokens, never correctness."""
-        if len(self.opened) >= CACHED // 2:
-            self.older, self.opened = self.opened, {}
-        self.opened[name] = token
-
 
 class Keyring:
     """Keys that seal and open tokens: the primary one seals, all of them open.
 
     Rotate in two steps, so that no process meets a key that it does not have: `add` everywhere, then `promote`, and `drop` the old
     key once its last token expired. `profile` and `tag_bits` choose how this keyring seals; it opens whatever its keys sealed.
+    `cache` is about how many opened tokens are remembered, so that opening one again is nearly free.
 
     Raises: ConfigError for no keys, or an id twice. Invariant: for the signed profile, `open` then `seal` with the same key gives
     the same text (I10); a text opens only for its subject and audience (I11). Thread-safety: `seal` and `open` from any thread, at
@@ -164,26 +174,33 @@ class Keyring:
         primary: int | None = None,
         profile: Profile = "signed",
         tag_bits: Literal[64, 256] = 64,
+        cache: int = 2048,
     ) -> None:
         if profile not in {"signed", "encrypted"}:
             raise ConfigError(f'profile is "signed" or "encrypted", not {profile!r}')
         if tag_bits not in {64, 256}:
             raise ConfigError(f"tag_bits is 64 or 256, not {tag_bits!r}")
+        if cache < 0:
+            raise ConfigError(f"cache is a number of opened tokens to remember, 0 for none, not {cache!r}")
         self.profile: Final[Profile] = profile
+        self._cached = cache
         self._alg = HMAC_256_64 if tag_bits == 64 else HMAC_256_256
         self._ring = _ring(keys, primary)
 
     @classmethod
-    def generate(cls, *, profile: Profile = "signed", tag_bits: Literal[64, 256] = 64) -> Self:
+    def generate(cls, *, profile: Profile = "signed", tag_bits: Literal[64, 256] = 64, cache: int = 2048) -> Self:
         """Return a keyring with one fresh key. HAZARD: only this process (and those it gives the key to) can open its tokens."""
-        ring = cls([Key.generate()], profile=profile, tag_bits=tag_bits)
+        ring = cls([Key.generate()], profile=profile, tag_bits=tag_bits, cache=cache)
         ring.generated = True
         return ring
 
     @classmethod
-    def parse(cls, text: str, *, profile: Profile = "signed", tag_bits: Literal[64, 256] = 64) -> Self:
+    def parse(
+        cls, text: str, *, profile: Profile = "signed", tag_bits: Literal[64, 256] = 64, cache: int = 2048
+    ) -> Self:
         """Return a keyring of `ID:SECRET[,ID:SECRET...]`; the first is the primary. Raises: ConfigError, which shows no secret."""
-        return cls([Key.parse(part.strip()) for part in text.split(",")], profile=profile, tag_bits=tag_bits)
+        keys = [Key.parse(part.strip()) for part in text.split(",")]
+        return cls(keys, profile=profile, tag_bits=tag_bits, cache=cache)
 
     # --- keys ----------------------------------------------------------------------------------------------------------
 
@@ -229,18 +246,19 @@ class Keyring:
         subject or audience that is not text.
         """
         key = self._ring.primary
-        aad = _cose.bind(subject, audience)
+        bound = _cose.bind(subject, audience)
         payload = encode_claims(token)
         if self.profile == "signed":
-            alg = self._alg
-            text = _cose.frame_mac0(Mac0(alg, key.id, payload, key.tag(alg, aad, payload)))
+            item = _cose.bstr(payload)
+            data = _cose.frame_mac0(self._alg, key.id, item, key.tag(self._alg, bound, item))
         else:
             hour = token.expires_at // HOUR_S
             cipher = key.cipher(hour)
             key.remember(hour, cipher)
-            iv = secrets.token_bytes(_cose.IV_BYTES)
-            sealed = cipher.encrypt(iv, payload, _cose.enc_structure(aad))
-            text = _cose.frame_encrypt0(Encrypt0(key.id, hour, iv, sealed))
+            iv = secrets.token_bytes(IV_BYTES)
+            sealed = cipher.encrypt(iv, payload, _cose.enc_structure(bound))
+            data = _cose.frame_encrypt0(key.id, hour.to_bytes(HOUR_BYTES, "big") + iv, sealed)
+        text = _cose.to_text(data)
         if len(text) > MAX_CHARS:
             raise TokenError(
                 f"the token takes {len(text)} characters, more than {MAX_CHARS}: compact its claims (Token.fit)"
@@ -279,7 +297,7 @@ class Keyring:
         name = (text, subject, audience)
         try:
             token = ring.opened.get(name)
-        except TypeError:  # unhashable: not text, which the slow path says better
+        except TypeError:  # unhashable, so not text: what it is not is said where it is read
             token = None
         if token is None:
             token = self._open(ring, name)
@@ -289,21 +307,28 @@ class Keyring:
 
     def _open(self, ring: _Ring, name: tuple[str, str | None, str]) -> Token:
         text, subject, audience = name
-        frame = _cose.parse(text)
-        aad = _cose.bind(subject, audience)
-        token = ring.older.get(name)
+        token = ring.older.get(name) if ring.older else None
         if token is None:
-            try:
-                token = _verified(ring, frame, aad)
-            except (UnknownKey, BadSignature) as error:
-                self._unopened(error)
-                raise
-        if len(text) <= CACHED_CHARS:
-            ring.remember(name, token)
+            frame = _cose.parse(_cose.from_text(text))
+            key = ring.keys.get(frame[1])
+            if key is None:
+                raise self._unopened(UnknownKey(frame[1]))
+            payload = key.verified(frame, _cose.bind(subject, audience))
+            if payload is None:
+                raise self._unopened(BadSignature(_WRONG))
+            token = decode_claims(payload)
+            if frame[0] == A256GCM and token.expires_at // HOUR_S != int.from_bytes(frame[2][:HOUR_BYTES], "big"):
+                raise MalformedToken("not a token: encrypted under the key of another hour")
+        if self._cached and len(text) <= CACHED_CHARS:
+            opened = ring.opened
+            if 2 * len(opened) >= self._cached:
+                ring.older, ring.opened = opened, (opened := {})
+            opened[name] = token
         return token
 
-    def _unopened(self, error: TokenError) -> None:
-        """Take note of a well-formed token that did not open: nothing here; `causal.Keyring` warns of generated keys."""
+    def _unopened(self, error: TokenError) -> TokenError:
+        """Take note of a well-formed token that does not open: nothing here; `causal.Keyring` warns of generated keys."""
+        return error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(keys {list(self.key_ids)}, primary {self.primary_id}, {self.profile})"
@@ -322,24 +347,3 @@ def _ring(keys: Iterable[Key], primary: int | None = None) -> _Ring:
     elif primary not in derived:
         raise ConfigError(f"the primary key {primary} is not among the keys")
     return _Ring(derived, primary)
-
-
-def _verified(ring: _Ring, frame: Mac0 | Encrypt0, aad: bytes) -> Token:
-    """Return the claims of a frame. Raises: UnknownKey, BadSignature; MalformedToken if a key holder sealed nonsense."""
-    key = ring.keys.get(frame.key_id)
-    if key is None:
-        raise UnknownKey(frame.key_id)
-    if isinstance(frame, Mac0):
-        if not compare_digest(key.tag(frame.alg, aad, frame.payload), frame.tag):
-            raise BadSignature(_WRONG)
-        return decode_claims(frame.payload)
-    cipher = key.cipher(frame.hour)
-    try:
-        payload = cipher.decrypt(frame.iv, frame.ciphertext, _cose.enc_structure(aad))
-    except InvalidTag:
-        raise BadSignature(_WRONG) from None
-    key.remember(frame.hour, cipher)
-    token = decode_claims(payload)
-    if token.expires_at // HOUR_S != frame.hour:
-        raise MalformedToken("not a token: encrypted under the key of another hour")
-    return token

@@ -26,7 +26,19 @@ _ANY: Final = frozenset({ANY_ORIGIN})
 _NO_AGES: Final[dict[int, int]] = {}
 
 
-class Token:
+class _Claims:
+    """The slots of a Token, open while it is made: three times as fast as going around a frozen `__setattr__`."""
+
+    __slots__ = ("ages", "expires_at", "own", "seen", "timestamp")
+
+    own: Frontier
+    seen: Frontier
+    expires_at: int
+    timestamp: Timestamp | None
+    ages: Mapping[int, int]
+
+
+class Token(_Claims):
     """What a session demands, until when, and (optionally) the last hybrid time it saw.
 
     `own` are its acknowledged writes, `seen` what its reads and dependencies showed, `ages[pack(shard, origin)]` how many whole
@@ -38,13 +50,7 @@ class Token:
     Raises: ConfigError for a number out of range, ClockError for a timestamp that is none. Thread-safety: immutable.
     """
 
-    __slots__ = ("ages", "expires_at", "own", "seen", "timestamp")
-
-    own: Frontier
-    seen: Frontier
-    expires_at: int
-    timestamp: Timestamp | None
-    ages: Mapping[int, int]
+    __slots__ = ()
 
     def __new__(
         cls,
@@ -81,13 +87,15 @@ class Token:
         cls, own: Frontier, seen: Frontier, expires_at: int, timestamp: Timestamp | None, ages: Mapping[int, int]
     ) -> Self:
         """Wrap claims that are normalised and checked already: for codecs."""
-        self = object.__new__(cls)
-        _set_own(self, own)
-        _set_seen(self, seen)
-        _set_expires_at(self, expires_at)
-        _set_timestamp(self, timestamp)
-        _set_ages(self, ages)
-        return self
+        claims: Any = _Claims()
+        claims.own = own
+        claims.seen = seen
+        claims.expires_at = expires_at
+        claims.timestamp = timestamp
+        claims.ages = ages
+        claims.__class__ = cls
+        token: Self = claims
+        return token
 
     @property
     def frontier(self) -> Frontier:
@@ -171,13 +179,6 @@ class Token:
         if self.ages:
             parts.append(f"ages={dict(self.ages)}")
         return f"Token({', '.join(parts)})"
-
-
-_set_own = Token.__dict__["own"].__set__
-_set_seen = Token.__dict__["seen"].__set__
-_set_expires_at = Token.__dict__["expires_at"].__set__
-_set_timestamp = Token.__dict__["timestamp"].__set__
-_set_ages = Token.__dict__["ages"].__set__
 
 
 def _normal_ages(ages: Mapping[int, int], own: Frontier, seen: Frontier) -> Mapping[int, int]:

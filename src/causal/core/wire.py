@@ -12,20 +12,34 @@ from operator import add, lt
 from typing import TYPE_CHECKING, Final
 
 from causal.core._bits import (
+    ADDRESS,
+    ESCAPE,
     GUARD,
     bad,
-    get_ascending,
     get_column,
     get_count,
+    get_number,
+    get_rest,
     get_set,
     put_ascending,
     put_column,
     put_count,
     put_set,
+    put_shaped,
     shape,
 )
-from causal.core._cose import BSTR, UINT, bstr, head, read_head
-from causal.core.frontier import ANY_ORIGIN, FOREVER, MAX_OFFSET, MAX_ORIGIN, MAX_SHARD, MAX_STORE, Frontier, LeaderMark
+from causal.core._cose import UINT, bstr, head, read_uint, unwrap
+from causal.core.frontier import (
+    ANY_ORIGIN,
+    EVERY_STORE,
+    FOREVER,
+    MAX_OFFSET,
+    MAX_ORIGIN,
+    MAX_SHARD,
+    MAX_STORE,
+    Frontier,
+    LeaderMark,
+)
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
 from causal.core.token import MAX_AGE_H, MAX_EXPIRES_AT, Token
 from causal.errors import TokenError
@@ -34,27 +48,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VERSION: Final = 1
-_ADDRESS: Final = 6  # bits of a width field for origins
-_OFFSET: Final = 7  # ... for offsets and times
+_OFFSET: Final = 7  # bits of the width of an offset or a time
 _KIND: Final = 2
 _AGE: Final = 4
 _OWN, _SEEN, _BOTH = 0, 1, 2
+_REGULAR, _SPLIT, _MIXED = 4, 2, 1
 
 _EMPTY: Final = Frontier()
-_NO_AGES: Final[dict[int, int]] = {}
+_NOTHING: Final[dict[int, int]] = {}
 _NO_MARKS: Final[dict[int, LeaderMark]] = {}
 _PAYLOAD: Final = bytes((0x83, VERSION))  # array(3), version
+_PAYLOAD_32: Final = _PAYLOAD + b"\x1a"  # ..., and a number of 32 bits
 
 
-def _splits(xs: Sequence[int]) -> bool:
-    """Return whether two columns, of the high bits and of the low 16, are shorter than one.
+def _splits(xs: Sequence[int], lo: int, hi: int) -> bool:
+    """Return whether two columns, of the high bits and of the low 16, are shorter than one. `lo` and `hi` bound the numbers.
 
     They are for hybrid clock offsets, whose low 16 bits are a counter that is nearly always small.
     """
-    lo, hi = min(xs), max(xs)
-    if hi <= 0xFFFF or (xs[0] | xs[-1] | lo | hi) & 0x8000:  # the second: 16 bits wide low column, which never pays
-        return False
     n = len(xs)
+    if (
+        n == 1 or hi <= 0xFFFF or (xs[0] | xs[-1] | lo | hi) & 0x8000
+    ):  # the latter: a low column of 16 bits, which never pays
+        return False
     lows = [x & 0xFFFF for x in xs]
     low_hi = max(lows)
     if low_hi & 0x8000:
@@ -66,7 +82,8 @@ def _splits(xs: Sequence[int]) -> bool:
     return split < base.bit_length() + n * width
 
 
-def _put_entries(acc: int, own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int]) -> int:
+def _put_entries(own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int]) -> int:
+    """Push the count and three flags (one byte for up to 30 entries), the keys, the offsets, then kinds and ages."""
     if seen:
         keys = sorted(own.keys() | seen.keys())
         offsets = [own[k] if k in own else seen[k] for k in keys]
@@ -74,71 +91,98 @@ def _put_entries(acc: int, own: Mapping[int, int], seen: Mapping[int, int], ages
         keys = sorted(own)
         offsets = [own[k] for k in keys]
     n = len(keys)
-    acc = put_count(acc, n)
     if not n:
-        return acc
-    acc = put_ascending(acc, [k >> 32 for k in keys])
-    acc = put_column(acc, [k & 0xFFFFFFFF for k in keys], _ADDRESS)
-    split = _splits(offsets)
+        return 1 << 8
+    first = keys[0]
+    regular = n == 1 or keys == [*range(first, first + (n << 32), 1 << 32)]
+    lo, hi = (offsets[0], offsets[0]) if n == 1 else (min(offsets), max(offsets))
+    split = n > 1 and _splits(offsets, lo, hi)
+    mixed = bool(seen or ages)
+    acc = ((1 << 5 | n) if n < ESCAPE else put_count(1, n)) << 3 | regular << 2 | split << 1 | mixed
+    if regular:
+        shard, origin = first >> 32, first & 0xFFFFFFFF
+        bits = shard.bit_length()
+        acc = (acc << ADDRESS | bits) << bits | shard
+        bits = origin.bit_length()
+        acc = (acc << ADDRESS | bits) << bits | origin
+    else:
+        acc = put_ascending(acc, [k >> 32 for k in keys])
+        acc = put_column(acc, [k & 0xFFFFFFFF for k in keys], ADDRESS)
     if split:
-        acc = put_column(acc << 1 | 1, [x >> 16 for x in offsets], _OFFSET)
+        acc = put_column(acc, [x >> 16 for x in offsets], _OFFSET)
         acc = put_column(acc, [x & 0xFFFF for x in offsets], _OFFSET)
     else:
-        acc = put_column(acc << 1, offsets, _OFFSET)
-    if not seen:
-        acc <<= 2 * _KIND
-    else:
-        kinds = [_OWN if k not in seen else _BOTH if k in own else _SEEN for k in keys]
-        acc = put_column(acc, kinds, _KIND)
-        both = [k for k in keys if k in own and k in seen]
-        if both and split:
-            acc = put_column(acc, [(seen[k] >> 16) - (own[k] >> 16) for k in both], _OFFSET)
-            acc = put_column(acc, [seen[k] & 0xFFFF for k in both], _OFFSET)
-        elif both:
-            acc = put_column(acc, [seen[k] - own[k] for k in both], _OFFSET)
-    if not ages:
-        return acc << 1
-    return put_column(acc << 1 | 1, [ages.get(k, 0) for k in keys], _AGE)
+        acc = put_shaped(acc, offsets, lo, hi, _OFFSET)
+    return _put_mixed(acc, keys, own, seen, ages, split) if mixed else acc
+
+
+def _put_mixed(
+    acc: int, keys: list[int], own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int], split: bool
+) -> int:
+    """Push which entries are own, seen or both; how far seen is ahead where both; then the ages, if any."""
+    acc = put_column(acc, [_OWN if k not in seen else _BOTH if k in own else _SEEN for k in keys], _KIND)
+    both = [k for k in keys if k in own and k in seen]
+    if both and split:
+        acc = put_column(acc, [(seen[k] >> 16) - (own[k] >> 16) for k in both], _OFFSET)
+        acc = put_column(acc, [seen[k] & 0xFFFF for k in both], _OFFSET)
+    elif both:
+        acc = put_column(acc, [seen[k] - own[k] for k in both], _OFFSET)
+    return put_column(acc << 1 | 1, [ages.get(k, 0) for k in keys], _AGE) if ages else acc << 1
 
 
 def _get_entries(v: int, pos: int) -> tuple[dict[int, int], dict[int, int], Mapping[int, int], int]:
     n, pos = get_count(v, pos)
+    pos -= 3
+    flags = v >> pos & 7
     if not n:
-        return {}, {}, _NO_AGES, pos
-    shards, pos = get_ascending(v, pos, n, MAX_SHARD)
-    origins, pos = get_column(v, pos, n, _ADDRESS, MAX_ORIGIN)
-    keys = [s << 32 | o for s, o in zip(shards, origins, strict=True)]
-    if n > 1 and not all(map(lt, keys, keys[1:])):
-        raise bad("positions out of order")
-    pos -= 1
-    split = v >> pos & 1
-    if split:
+        if flags:
+            raise bad("flags of nothing")
+        return {}, _NOTHING, _NOTHING, pos
+    first, pos = get_number(v, pos, ADDRESS)
+    if flags & _REGULAR:
+        origin, pos = get_number(v, pos, ADDRESS)
+        if origin > MAX_ORIGIN or first + n - 1 > MAX_SHARD:
+            raise bad("a number out of range")
+        first = first << 32 | origin
+        keys = [*range(first, first + (n << 32), 1 << 32)]
+    else:
+        shards, pos = get_rest(v, pos, first, n, MAX_SHARD)
+        origins, pos = get_column(v, pos, n, ADDRESS, MAX_ORIGIN)
+        keys = [s << 32 | o for s, o in zip(shards, origins, strict=True)]
+        if not all(map(lt, keys, keys[1:])) or keys == [*range(keys[0], keys[0] + (n << 32), 1 << 32)]:
+            raise bad("positions out of order, or not in their shortest form")
+    if flags & _SPLIT:
         highs, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET >> 16)
         lows, pos = get_column(v, pos, n, _OFFSET, 0xFFFF)
         offsets = [h << 16 | w for h, w in zip(highs, lows, strict=True)]
     else:
         offsets, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET)
-    if _splits(offsets) != split:
+    if _splits(offsets, min(offsets), max(offsets)) is not bool(flags & _SPLIT):
         raise bad("a column that is not in its shortest form")
-    own = dict(zip(keys, offsets, strict=True))
-    seen: dict[int, int] = {}
-    if v >> pos - 2 * _KIND & 15:
-        kinds, pos = get_column(v, pos, n, _KIND, _BOTH)
-        seen = {k: own[k] for k, kind in zip(keys, kinds, strict=True) if kind != _OWN}
-        own = {k: offset for (k, offset), kind in zip(own.items(), kinds, strict=True) if kind != _SEEN}
-        both = [k for k in seen if k in own]
-        if both:
-            ahead, pos = _get_ahead(v, pos, [own[k] for k in both], bool(split))
-            seen.update(zip(both, ahead, strict=True))
-    else:
-        pos -= 2 * _KIND
+    entries = dict(zip(keys, offsets, strict=True))
+    return _get_mixed(v, pos, entries, bool(flags & _SPLIT)) if flags & _MIXED else (entries, _NOTHING, _NOTHING, pos)
+
+
+def _get_mixed(
+    v: int, pos: int, entries: dict[int, int], split: bool
+) -> tuple[dict[int, int], dict[int, int], Mapping[int, int], int]:
+    n = len(entries)
+    kinds, pos = get_column(v, pos, n, _KIND, _BOTH)
+    own = {k: offset for (k, offset), kind in zip(entries.items(), kinds, strict=True) if kind != _SEEN}
+    seen = {k: offset for (k, offset), kind in zip(entries.items(), kinds, strict=True) if kind != _OWN}
+    both = [k for k in seen if k in own]
+    if both:
+        ahead, pos = _get_ahead(v, pos, [own[k] for k in both], split)
+        seen.update(zip(both, ahead, strict=True))
     pos -= 1
-    if not v >> pos & 1:
-        return own, seen, _NO_AGES, pos
-    column, pos = get_column(v, pos, n, _AGE, MAX_AGE_H)
-    ages = {k: age_h for k, age_h in zip(keys, column, strict=True) if age_h}
-    if not ages:
-        raise bad("a column that is not in its shortest form")
+    ages: Mapping[int, int] = _NOTHING
+    if v >> pos & 1:
+        column, pos = get_column(v, pos, n, _AGE, MAX_AGE_H)
+        ages = {k: age_h for k, age_h in zip(entries, column, strict=True) if age_h}
+        if not ages:
+            raise bad("a column that is not in its shortest form")
+    if not seen and not ages:
+        raise bad("flags of nothing")
     return own, seen, ages, pos
 
 
@@ -165,24 +209,22 @@ def _put_extras(acc: int, timestamp: int | None, seen: Frontier, listed: Mapping
     """Push a 1 bit, then timestamp, floors and leader marks. `base` is what a mark's `until` is counted from."""
     acc = acc << 1 | 1
     acc = acc << 1 if timestamp is None else (acc << 1 | 1) << 64 | timestamp
-    acc = put_count(acc, len(seen.floors))
-    if seen.floors:
-        stores = sorted(seen.floors)
-        acc = put_ascending(acc, stores)
+    stores = sorted(seen.floors)
+    acc = put_set(acc, stores)
+    if stores:
         acc = put_column(acc, [seen.floors[s] for s in stores], _OFFSET)
-    acc = put_count(acc, len(seen.marks))
-    if not seen.marks:
-        return acc
     stores = sorted(seen.marks)
+    acc = put_set(acc, stores)
+    if not stores:
+        return acc
     marks = [seen.marks[s] for s in stores]
-    acc = put_ascending(acc, stores)
     acc = put_column(acc, [_until_to_wire(m.until, base) for m in marks], _OFFSET)
     for store, mark in zip(stores, marks, strict=True):
         implied = mark.exact == listed.get(store, frozenset())
         acc = acc << 1 | implied
         if not implied:
             acc = put_set(acc, mark.exact)
-        acc = put_set(acc, frozenset(origin - ANY_ORIGIN for origin in mark.origins))
+        acc = put_set(acc, (origin - ANY_ORIGIN for origin in mark.origins))
     return acc
 
 
@@ -197,16 +239,14 @@ def _get_extras(
         pos -= 64
         timestamp = Timestamp(v >> pos & MAX_TIMESTAMP)
     floors: dict[int, int] = {}
-    n, pos = get_count(v, pos)
-    if n:
-        stores, pos = _get_stores(v, pos, n)
-        offsets, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET)
+    stores, pos = get_set(v, pos, MAX_STORE)
+    if stores:
+        offsets, pos = get_column(v, pos, len(stores), _OFFSET, MAX_OFFSET)
         floors = dict(zip(stores, offsets, strict=True))
     marks: dict[int, LeaderMark] = {}
-    n, pos = get_count(v, pos)
-    if n:
-        stores, pos = _get_stores(v, pos, n)
-        untils, pos = get_column(v, pos, n, _OFFSET, 2 * FOREVER + 2)
+    stores, pos = get_set(v, pos, EVERY_STORE)
+    if stores:
+        untils, pos = get_column(v, pos, len(stores), _OFFSET, 2 * FOREVER + 2)
         for store, z in zip(stores, untils, strict=True):
             pos -= 1
             exact = frozenset(listed.get(store, ()))
@@ -216,19 +256,14 @@ def _get_extras(
                     raise bad("a list that is not in its shortest form")
                 exact = frozenset(spelled)
             origins, pos = get_set(v, pos, MAX_ORIGIN - ANY_ORIGIN)
+            if len(origins) > 1 and not origins[0]:
+                raise bad("any origin, and others")
             marks[store] = LeaderMark(
                 _until_from_wire(z, base), exact, frozenset(origin + ANY_ORIGIN for origin in origins)
             )
     if timestamp is None and not floors and not marks:
         raise bad("an empty part")
     return timestamp, floors, marks, pos
-
-
-def _get_stores(v: int, pos: int, n: int) -> tuple[list[int], int]:
-    stores, pos = get_ascending(v, pos, n, MAX_STORE)
-    if not all(map(lt, stores, stores[1:])):
-        raise bad("stores out of order")
-    return stores, pos
 
 
 def _until_to_wire(until: int, base: int) -> int:
@@ -257,7 +292,7 @@ def _listed(keys: Mapping[int, int], more: Mapping[int, int]) -> dict[int, set[i
 
 
 def _pack(own: Mapping[int, int], seen: Frontier, ages: Mapping[int, int], timestamp: int | None, base: int) -> bytes:
-    acc = _put_entries(1, own, seen.entries, ages)
+    acc = _put_entries(own, seen.entries, ages)
     if timestamp is not None or seen.floors or seen.marks:
         listed = _listed(own, seen.entries) if seen.marks else {}
         acc = _put_extras(acc, timestamp, seen, listed, base)
@@ -271,7 +306,7 @@ def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, 
     v = int.from_bytes(packed, "big") << GUARD
     own, seen, ages, pos = _get_entries(v, 8 * len(packed) + GUARD)
     timestamp = None
-    floors: dict[int, int] = _NO_AGES
+    floors = _NOTHING
     marks = _NO_MARKS
     if pos >= GUARD + 8 or v & (1 << pos) - 1:
         listed = _listed(own, seen)
@@ -286,18 +321,82 @@ def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, 
     )
 
 
+def _unpack_plain(packed: bytes) -> Frontier | None:
+    """Return what most tokens and dependencies are: own entries of consecutive shards, under one origin, in one column.
+
+    It reads what `_get_entries` reads, without a call and from the far end, and decides nothing: in any doubt it returns None.
+    """
+    try:
+        lead = packed[0]
+        if lead & 7 != _REGULAR or lead >= ESCAPE << 3:
+            return None
+        n = lead >> 3
+        v = int.from_bytes(packed, "big")
+        pos = 8 * len(packed) - 14
+        shard_bits = v >> pos & 63
+        pos -= shard_bits + 6
+        shard = v >> pos  # and the width of the origin after it
+        origin_bits = shard & 63
+        shard = shard >> 6 & (1 << shard_bits) - 1
+        pos -= origin_bits + 7
+        origin = v >> pos
+        bits = origin & 127
+        origin = origin >> 7 & (1 << origin_bits) - 1
+        pos -= bits
+        base = v >> pos & (1 << bits) - 1
+        key = shard << 32 | origin
+        if n == 1:
+            hi = base
+            entries = {key: base}
+        else:
+            pos -= 7
+            width = v >> pos & 127
+            pos -= n * width
+            column = v >> pos
+            mask = (1 << width) - 1
+            entries = {}
+            last = key + (n << 32)
+            while last > key:
+                last -= 1 << 32
+                entries[last] = base + (column & mask)
+                column >>= width
+            offsets = sorted(entries.values())
+            lo, hi = offsets[0], offsets[-1]
+            whole, spread = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
+            if (base, width) != ((lo, spread) if n * (whole - spread) > lo.bit_length() else (0, whole)):
+                return None
+            if hi > 0xFFFF and not (lo | hi | offsets[1] | offsets[n >> 1]) & 0x8000 and _splits(offsets, lo, hi):
+                return None
+        if (
+            8 > pos >= 0 == v & (1 << pos) - 1
+            and hi <= MAX_OFFSET
+            and shard + n - 1 <= MAX_SHARD
+            and origin <= MAX_ORIGIN
+            and shard.bit_length() == shard_bits
+            and origin.bit_length() == origin_bits
+            and base.bit_length() == bits
+        ):
+            return Frontier.of(entries)
+    except (IndexError, ValueError):  # nothing at all; or a negative shift: shorter than it says
+        pass
+    return None
+
+
 def encode_frontier(frontier: Frontier) -> bytes:
     """Return the one compact spelling of a frontier, for engines that store dependencies with versions.
 
     Raises: TokenError for more than 65,535 positions. Complexity: linear in the packed size, for each position.
     """
     if not frontier.floors and not frontier.marks:
-        return _pack(frontier.entries, _EMPTY, _NO_AGES, None, 0)
-    return _pack(frontier.entries, Frontier.of({}, frontier.floors, frontier.marks), _NO_AGES, None, 0)
+        return _pack(frontier.entries, _EMPTY, _NOTHING, None, 0)
+    return _pack(frontier.entries, Frontier.of({}, frontier.floors, frontier.marks), _NOTHING, None, 0)
 
 
 def decode_frontier(packed: bytes) -> Frontier:
     """Return the frontier that `encode_frontier` packed. Raises: MalformedToken for any other bytes."""
+    plain = _unpack_plain(packed)
+    if plain is not None:
+        return plain
     own, seen, ages, timestamp = _unpack(packed, 0)
     if seen.entries or ages or timestamp is not None:
         raise bad("the claims of a token where a frontier was expected")
@@ -319,11 +418,16 @@ def encode_claims(token: Token) -> bytes:
 
 def decode_claims(payload: bytes) -> Token:
     """Return the claims that `encode_claims` wrote. Raises: MalformedToken for any other bytes."""
-    if payload[:2] != _PAYLOAD:
-        raise bad("unknown version" if payload[:1] == _PAYLOAD[:1] else "unexpected claims")
-    expires_at, at = read_head(payload, 2, UINT)
-    size, at = read_head(payload, at, BSTR)
-    if expires_at > MAX_EXPIRES_AT or at + size != len(payload):
-        raise bad("a number out of range" if expires_at > MAX_EXPIRES_AT else "wrong length")
-    own, seen, ages, timestamp = _unpack(payload[at:], expires_at)
+    expires_at, at = int.from_bytes(payload[3:7], "big"), 7
+    if payload[:3] != _PAYLOAD_32 or expires_at < 1 << 16:  # every time from 1970-01-01T18:12 to 2106 takes 32 bits
+        if payload[:2] != _PAYLOAD:
+            raise bad("unknown version" if payload[:1] == _PAYLOAD[:1] else "unexpected claims")
+        expires_at, at = read_uint(payload, 2)
+        if expires_at > MAX_EXPIRES_AT:
+            raise bad("a number out of range")
+    packed = unwrap(payload[at:])
+    plain = _unpack_plain(packed)
+    if plain is not None:
+        return Token.of(plain, _EMPTY, expires_at, None, _NOTHING)
+    own, seen, ages, timestamp = _unpack(packed, expires_at)
     return Token.of(own, seen, expires_at, timestamp, ages)
