@@ -149,7 +149,7 @@ class Read(_Reading, Generic[R]):
         store, session = self._store, self._session
         state = store._state
         shard = state.only if self._shard is None and state.only is not None else state.shard(self._shard)
-        grant = session.grants.get(shard)
+        grant: Grant | None = session.grants.get(shard)
         if (
             grant is not None
             and grant.link is store._live
@@ -158,35 +158,29 @@ class Read(_Reading, Generic[R]):
             and self._policy is None
             and not _blocks.get()
         ):
-            again = self._again(grant)
-            if again is not None:
-                return again.connection
+            serve = grant.serve
+            try:
+                handle: ReadHandle[R] = grant.link.read(serve.endpoint, grant.shards)
+            except StoreError:
+                pass  # the gate will find out again, and go round it
+            else:
+                marks = handle.watermarks
+                if (serve.borne_out is marks or bears_out(serve, marks)) and state.monotonic() <= grant.fresh_until:
+                    self._handle = handle
+                    self._grant = grant
+                    return handle.connection
+                handle.close()
         self._grant = None
         inside: R | None = self._begin()
         if inside is not None:
             return inside
         request = self._request
         assert request is not None
-        handle: ReadHandle[R] = store._admit(request)
-        self._handle = handle
+        self._handle = handle = store._admit(request)
         if request.common and self._policy is None and store._live is not None:
             assert request.serve is not None
             session.grants[shard] = Grant(request, request.serve, store._live)
         return handle.connection
-
-    def _again(self, grant: Grant) -> ReadHandle[R] | None:
-        """Open the snapshot that a grant leads to, if it bears the grant out."""
-        serve = grant.serve
-        try:
-            handle: ReadHandle[R] = grant.link.read(serve.endpoint, grant.shards)
-        except StoreError:
-            return None  # the gate will find out again, and go round it
-        if bears_out(serve, handle.watermarks) and self._store._state.monotonic() <= grant.fresh_until:
-            self._handle = handle
-            self._grant = grant
-            return handle
-        handle.close()
-        return None
 
     @property
     def receipt(self) -> Receipt:

@@ -12,6 +12,8 @@ import sqlite3
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from cbor2 import loads
+
 from causal.core.frontier import Frontier
 from causal.core.wire import decode_frontier
 from causal.errors import StoreError, TokenError
@@ -76,7 +78,12 @@ class Reader:
             self._offsets[origin] = offset
         if deps:
             self._depends(deps)
-        return default if value is None else decode_value(value)
+        if value is None:
+            return default
+        try:
+            return loads(value)
+        except Exception:  # noqa: BLE001 - whatever it is, the careful way says it well
+            return decode_value(value)
 
     def _depends(self, deps: bytes) -> None:
         if self._deps is None:
