@@ -12,7 +12,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.sqlite import SQLiteEngine
+from causal.stores.sqlite import SQLiteEngine, writing
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]
@@ -198,7 +198,10 @@ def test_a_write_cannot_depend_on_a_later_one(eu: World) -> None:
 # --- stamps (redteam 10) -------------------------------------------------------------------------------------------
 
 
-def test_an_effect_wins_over_its_cause_whatever_the_clocks_say(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_effect_wins_over_its_cause_whatever_the_clocks_say(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_alarm", writing._Alarm())  # one that has said nothing yet
     world.open("eu", "us")
     world.pass_s(600)  # eu's clock is ten minutes fast
     world.put("eu", "k", "cause")

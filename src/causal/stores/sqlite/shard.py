@@ -135,7 +135,7 @@ class ShardFile:
         if shown != offsets:
             shard = self.shard << 32
             frontier = Frontier.of({shard | origin: offset for origin, offset in offsets.items()})
-            self._shown = offsets, frontier
+            self._shown = offsets.copy(), frontier  # the reader goes on to fill its own
         return frontier
 
     # --- writing -----------------------------------------------------------------------------------------------
@@ -180,12 +180,17 @@ class ShardFile:
             raise
         return connection
 
-    def end_write(self, connection: sqlite3.Connection, durability: Durability = "full") -> None:
-        """Release the write lock, undoing what was not committed. Never raises."""
+    def end_write(
+        self, connection: sqlite3.Connection, durability: Durability = "full", *, broken: bool = False
+    ) -> None:
+        """Release the write lock, undoing what was not committed. Never raises. `broken`: it failed, and is not used again."""
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            self._writers[durability].append(connection)
+            if broken:
+                connection.close()
+            else:
+                self._writers[durability].append(connection)
         except sqlite3.Error:
             connection.close()
         finally:

@@ -155,7 +155,7 @@ class WriteTransaction:
         try:
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            self.rollback()
+            self._end(broken=True)
             if primary_code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}:
                 raise translated(error, file.path) from error  # refused before the commit record was whole
             raise CommitUnknown(
@@ -195,10 +195,13 @@ class WriteTransaction:
 
     def rollback(self) -> None:
         """Undo everything that is not committed, and release the write lock. Idempotent; never raises."""
+        self._end(broken=False)
+
+    def _end(self, *, broken: bool) -> None:
         db, self._db = self._db, None
         if db is not None:
             self.connection._end()
-            self._file.end_write(db, self._durability)
+            self._file.end_write(db, self._durability, broken=broken)
 
 
 def heartbeat(db: sqlite3.Connection, clock: HybridLogicalClock, wall_ns: int) -> None:
