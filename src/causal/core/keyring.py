@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from causal.core import _cose
-from causal.core._cose import A256GCM, HMAC_256_64, HMAC_256_256, HOUR_BYTES, IV_BYTES, MAC_STRUCTURES, MACS, MAX_CHARS
+from causal.core import cose
+from causal.core.cose import A256GCM, HMAC_256_64, HMAC_256_256, HOUR_BYTES, IV_BYTES, MAC_STRUCTURES, MACS, MAX_CHARS
 from causal.core.token import HOUR_S, Token
 from causal.core.wire import decode_claims, encode_claims
 from causal.errors import BadSignature, ConfigError, ExpiredToken, MalformedToken, TokenError, UnknownKey
@@ -68,13 +68,13 @@ class Key:
         try:
             if not (colon and number.isascii() and number.isdigit() and len(number) <= 3):
                 raise ConfigError("a key is written ID:SECRET, the secret in base64url without padding")
-            return cls(int(number), _cose.from_text(secret))
+            return cls(int(number), cose.from_text(secret))
         except MalformedToken:
             raise ConfigError(f"the secret of key {number} is not base64url without padding") from None
 
     def to_text(self) -> str:
         """Return `ID:SECRET`. HAZARD: this is the secret itself; it belongs into a secret store and nowhere else."""
-        return f"{self.id}:{_cose.to_text(self.secret)}"
+        return f"{self.id}:{cose.to_text(self.secret)}"
 
 
 class _Derived:
@@ -107,7 +107,7 @@ class _Derived:
                 self._ciphers = {}
             self._ciphers[hour] = cipher
 
-    def verified(self, frame: _cose.Frame, bound: bytes) -> bytes | None:
+    def verified(self, frame: cose.Frame, bound: bytes) -> bytes | None:
         """Return the payload, or None if it is not this key's, or not bound so."""
         alg, _, item, content, tag = frame
         if alg != A256GCM:
@@ -115,7 +115,7 @@ class _Derived:
         hour = int.from_bytes(item[:HOUR_BYTES], "big")
         cipher = self.cipher(hour)
         try:
-            payload = cipher.decrypt(item[HOUR_BYTES:], content, _cose.enc_structure(bound))
+            payload = cipher.decrypt(item[HOUR_BYTES:], content, cose.enc_structure(bound))
         except InvalidTag:
             return None
         self.remember(hour, cipher)
@@ -246,19 +246,19 @@ class Keyring:
         subject or audience that is not text.
         """
         key = self._ring.primary
-        bound = _cose.bind(subject, audience)
+        bound = cose.bind(subject, audience)
         payload = encode_claims(token)
         if self.profile == "signed":
-            item = _cose.bstr(payload)
-            data = _cose.frame_mac0(self._alg, key.id, item, key.tag(self._alg, bound, item))
+            item = cose.bstr(payload)
+            data = cose.frame_mac0(self._alg, key.id, item, key.tag(self._alg, bound, item))
         else:
             hour = token.expires_at // HOUR_S
             cipher = key.cipher(hour)
             key.remember(hour, cipher)
             iv = secrets.token_bytes(IV_BYTES)
-            sealed = cipher.encrypt(iv, payload, _cose.enc_structure(bound))
-            data = _cose.frame_encrypt0(key.id, hour.to_bytes(HOUR_BYTES, "big") + iv, sealed)
-        text = _cose.to_text(data)
+            sealed = cipher.encrypt(iv, payload, cose.enc_structure(bound))
+            data = cose.frame_encrypt0(key.id, hour.to_bytes(HOUR_BYTES, "big") + iv, sealed)
+        text = cose.to_text(data)
         if len(text) > MAX_CHARS:
             raise TokenError(
                 f"the token takes {len(text)} characters, more than {MAX_CHARS}: compact its claims (Token.fit)"
@@ -268,7 +268,7 @@ class Keyring:
     def size(self, token: Token) -> int:
         """Return how many characters `seal` would make of a token: the size that `Token.fit` asks for."""
         payload = len(encode_claims(token))
-        return _cose.size_encrypt0(payload) if self.profile == "encrypted" else _cose.size_mac0(self._alg, payload)
+        return cose.size_encrypt0(payload) if self.profile == "encrypted" else cose.size_mac0(self._alg, payload)
 
     def seal_within(
         self,
@@ -309,11 +309,11 @@ class Keyring:
         text, subject, audience = name
         token = ring.older.get(name) if ring.older else None
         if token is None:
-            frame = _cose.parse(_cose.from_text(text))
+            frame = cose.parse(cose.from_text(text))
             key = ring.keys.get(frame[1])
             if key is None:
                 raise self._unopened(UnknownKey(frame[1]))
-            payload = key.verified(frame, _cose.bind(subject, audience))
+            payload = key.verified(frame, cose.bind(subject, audience))
             if payload is None:
                 raise self._unopened(BadSignature(_WRONG))
             token = decode_claims(payload)

@@ -1,205 +1,40 @@
 """Wire: claims to canonical bytes and back.
 
-Owns the layout of packed claims and the deterministic CBOR payload around them; `_bits` holds its alphabet, `_cose` the
-frame around the payload. Knows no key and no clock. `docs/spec/token.md` says the same in words.
+Owns the layout of packed claims and the deterministic CBOR payload around them; `columns` is its alphabet, `entries` the
+largest part, `cose` the frame around the payload. Knows no key and no clock. `docs/spec/token.md` says the same in words.
 
 Decoding accepts exactly one spelling of each value (I10). Anything else raises MalformedToken, and no other exception.
 """
 
 from __future__ import annotations
 
-from operator import add, lt
 from typing import TYPE_CHECKING, Final
 
-from causal.core._bits import (
-    ADDRESS,
-    ESCAPE,
-    GUARD,
-    bad,
-    get_column,
-    get_count,
-    get_number,
-    get_rest,
-    get_set,
-    put_ascending,
-    put_column,
-    put_count,
-    put_set,
-    put_shaped,
-    shape,
-)
-from causal.core._cose import UINT, bstr, head, read_uint, unwrap
-from causal.core.frontier import (
+from causal.core.columns import ESCAPE, GUARD, bad, get_column, get_set, put_column, put_set
+from causal.core.cose import UINT, bstr, head, read_uint, unwrap
+from causal.core.entries import NOTHING, OFFSET, REGULAR, get_entries, put_entries, splits
+from causal.core.frontier import Frontier
+from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.position import (
     ANY_ORIGIN,
     EVERY_STORE,
     FOREVER,
-    MAX_OFFSET,
     MAX_ORIGIN,
     MAX_SHARD,
     MAX_STORE,
-    Frontier,
     LeaderMark,
 )
-from causal.core.hlc import MAX_TIMESTAMP, Timestamp
-from causal.core.token import MAX_AGE_H, MAX_EXPIRES_AT, Token
+from causal.core.token import MAX_EXPIRES_AT, Token
 from causal.errors import TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 VERSION: Final = 1
-_OFFSET: Final = 7  # bits of the width of an offset or a time
-_KIND: Final = 2
-_AGE: Final = 4
-_OWN, _SEEN, _BOTH = 0, 1, 2
-_REGULAR, _SPLIT, _MIXED = 4, 2, 1
-
-_EMPTY: Final = Frontier()
-_NOTHING: Final[dict[int, int]] = {}
-_NO_MARKS: Final[dict[int, LeaderMark]] = {}
 _PAYLOAD: Final = bytes((0x83, VERSION))  # array(3), version
 _PAYLOAD_32: Final = _PAYLOAD + b"\x1a"  # ..., and a number of 32 bits
-
-
-def _splits(xs: Sequence[int], lo: int, hi: int) -> bool:
-    """Return whether two columns, of the high bits and of the low 16, are shorter than one. `lo` and `hi` bound the numbers.
-
-    They are for hybrid clock offsets, whose low 16 bits are a counter that is nearly always small.
-    """
-    n = len(xs)
-    if (
-        n == 1 or hi <= 0xFFFF or (xs[0] | xs[-1] | lo | hi) & 0x8000
-    ):  # the latter: a low column of 16 bits, which never pays
-        return False
-    lows = [x & 0xFFFF for x in xs]
-    low_hi = max(lows)
-    if low_hi & 0x8000:
-        return False
-    base, width = shape(lo, hi, n)
-    high_base, high_width = shape(lo >> 16, hi >> 16, n)
-    low_base, low_width = shape(min(lows), low_hi, n)
-    split = high_base.bit_length() + low_base.bit_length() + 2 * _OFFSET + n * (high_width + low_width)
-    return split < base.bit_length() + n * width
-
-
-def _put_entries(own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int]) -> int:
-    """Push the count and three flags (one byte for up to 30 entries), the keys, the offsets, then kinds and ages."""
-    if seen:
-        keys = sorted(own.keys() | seen.keys())
-        offsets = [own[k] if k in own else seen[k] for k in keys]
-    else:
-        keys = sorted(own)
-        offsets = [own[k] for k in keys]
-    n = len(keys)
-    if not n:
-        return 1 << 8
-    first = keys[0]
-    regular = n == 1 or keys == [*range(first, first + (n << 32), 1 << 32)]
-    lo, hi = (offsets[0], offsets[0]) if n == 1 else (min(offsets), max(offsets))
-    split = n > 1 and _splits(offsets, lo, hi)
-    mixed = bool(seen or ages)
-    acc = ((1 << 5 | n) if n < ESCAPE else put_count(1, n)) << 3 | regular << 2 | split << 1 | mixed
-    if regular:
-        shard, origin = first >> 32, first & 0xFFFFFFFF
-        bits = shard.bit_length()
-        acc = (acc << ADDRESS | bits) << bits | shard
-        bits = origin.bit_length()
-        acc = (acc << ADDRESS | bits) << bits | origin
-    else:
-        acc = put_ascending(acc, [k >> 32 for k in keys])
-        acc = put_column(acc, [k & 0xFFFFFFFF for k in keys], ADDRESS)
-    if split:
-        acc = put_column(acc, [x >> 16 for x in offsets], _OFFSET)
-        acc = put_column(acc, [x & 0xFFFF for x in offsets], _OFFSET)
-    else:
-        acc = put_shaped(acc, offsets, lo, hi, _OFFSET)
-    return _put_mixed(acc, keys, own, seen, ages, split) if mixed else acc
-
-
-def _put_mixed(
-    acc: int, keys: list[int], own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int], split: bool
-) -> int:
-    """Push which entries are own, seen or both; how far seen is ahead where both; then the ages, if any."""
-    acc = put_column(acc, [_OWN if k not in seen else _BOTH if k in own else _SEEN for k in keys], _KIND)
-    both = [k for k in keys if k in own and k in seen]
-    if both and split:
-        acc = put_column(acc, [(seen[k] >> 16) - (own[k] >> 16) for k in both], _OFFSET)
-        acc = put_column(acc, [seen[k] & 0xFFFF for k in both], _OFFSET)
-    elif both:
-        acc = put_column(acc, [seen[k] - own[k] for k in both], _OFFSET)
-    return put_column(acc << 1 | 1, [ages.get(k, 0) for k in keys], _AGE) if ages else acc << 1
-
-
-def _get_entries(v: int, pos: int) -> tuple[dict[int, int], dict[int, int], Mapping[int, int], int]:
-    n, pos = get_count(v, pos)
-    pos -= 3
-    flags = v >> pos & 7
-    if not n:
-        if flags:
-            raise bad("flags of nothing")
-        return {}, _NOTHING, _NOTHING, pos
-    first, pos = get_number(v, pos, ADDRESS)
-    if flags & _REGULAR:
-        origin, pos = get_number(v, pos, ADDRESS)
-        if origin > MAX_ORIGIN or first + n - 1 > MAX_SHARD:
-            raise bad("a number out of range")
-        first = first << 32 | origin
-        keys = [*range(first, first + (n << 32), 1 << 32)]
-    else:
-        shards, pos = get_rest(v, pos, first, n, MAX_SHARD)
-        origins, pos = get_column(v, pos, n, ADDRESS, MAX_ORIGIN)
-        keys = [s << 32 | o for s, o in zip(shards, origins, strict=True)]
-        if not all(map(lt, keys, keys[1:])) or keys == [*range(keys[0], keys[0] + (n << 32), 1 << 32)]:
-            raise bad("positions out of order, or not in their shortest form")
-    if flags & _SPLIT:
-        highs, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET >> 16)
-        lows, pos = get_column(v, pos, n, _OFFSET, 0xFFFF)
-        offsets = [h << 16 | w for h, w in zip(highs, lows, strict=True)]
-    else:
-        offsets, pos = get_column(v, pos, n, _OFFSET, MAX_OFFSET)
-    if _splits(offsets, min(offsets), max(offsets)) is not bool(flags & _SPLIT):
-        raise bad("a column that is not in its shortest form")
-    entries = dict(zip(keys, offsets, strict=True))
-    return _get_mixed(v, pos, entries, bool(flags & _SPLIT)) if flags & _MIXED else (entries, _NOTHING, _NOTHING, pos)
-
-
-def _get_mixed(
-    v: int, pos: int, entries: dict[int, int], split: bool
-) -> tuple[dict[int, int], dict[int, int], Mapping[int, int], int]:
-    n = len(entries)
-    kinds, pos = get_column(v, pos, n, _KIND, _BOTH)
-    own = {k: offset for (k, offset), kind in zip(entries.items(), kinds, strict=True) if kind != _SEEN}
-    seen = {k: offset for (k, offset), kind in zip(entries.items(), kinds, strict=True) if kind != _OWN}
-    both = [k for k in seen if k in own]
-    if both:
-        ahead, pos = _get_ahead(v, pos, [own[k] for k in both], split)
-        seen.update(zip(both, ahead, strict=True))
-    pos -= 1
-    ages: Mapping[int, int] = _NOTHING
-    if v >> pos & 1:
-        column, pos = get_column(v, pos, n, _AGE, MAX_AGE_H)
-        ages = {k: age_h for k, age_h in zip(entries, column, strict=True) if age_h}
-        if not ages:
-            raise bad("a column that is not in its shortest form")
-    if not seen and not ages:
-        raise bad("flags of nothing")
-    return own, seen, ages, pos
-
-
-def _get_ahead(v: int, pos: int, mine: list[int], split: bool) -> tuple[list[int], int]:
-    """Read the `seen` offsets of the entries that have an `own` one too."""
-    if split:
-        highs, pos = get_column(v, pos, len(mine), _OFFSET, MAX_OFFSET >> 16)
-        lows, pos = get_column(v, pos, len(mine), _OFFSET, 0xFFFF)
-        ahead = [(x >> 16) + h << 16 | w for x, h, w in zip(mine, highs, lows, strict=True)]
-    else:
-        column, pos = get_column(v, pos, len(mine), _OFFSET, MAX_OFFSET)
-        ahead = list(map(add, mine, column))
-    if max(ahead) > MAX_OFFSET:
-        raise bad("a number out of range")
-    if not all(map(lt, mine, ahead)):
-        raise bad("a seen position that an own one subsumes")
-    return ahead, pos
+_EMPTY: Final = Frontier()
+_NO_MARKS: Final[dict[int, LeaderMark]] = {}
 
 
 # --- extras: what most tokens do not have ----------------------------------------------------------------------------
@@ -212,13 +47,13 @@ def _put_extras(acc: int, timestamp: int | None, seen: Frontier, listed: Mapping
     stores = sorted(seen.floors)
     acc = put_set(acc, stores)
     if stores:
-        acc = put_column(acc, [seen.floors[s] for s in stores], _OFFSET)
+        acc = put_column(acc, [seen.floors[s] for s in stores], OFFSET)
     stores = sorted(seen.marks)
     acc = put_set(acc, stores)
     if not stores:
         return acc
     marks = [seen.marks[s] for s in stores]
-    acc = put_column(acc, [_until_to_wire(m.until, base) for m in marks], _OFFSET)
+    acc = put_column(acc, [_until_to_wire(m.until, base) for m in marks], OFFSET)
     for store, mark in zip(stores, marks, strict=True):
         implied = mark.exact == listed.get(store, frozenset())
         acc = acc << 1 | implied
@@ -241,12 +76,12 @@ def _get_extras(
     floors: dict[int, int] = {}
     stores, pos = get_set(v, pos, MAX_STORE)
     if stores:
-        offsets, pos = get_column(v, pos, len(stores), _OFFSET, MAX_OFFSET)
+        offsets, pos = get_column(v, pos, len(stores), OFFSET, MAX_OFFSET)
         floors = dict(zip(stores, offsets, strict=True))
     marks: dict[int, LeaderMark] = {}
     stores, pos = get_set(v, pos, EVERY_STORE)
     if stores:
-        untils, pos = get_column(v, pos, len(stores), _OFFSET, 2 * FOREVER + 2)
+        untils, pos = get_column(v, pos, len(stores), OFFSET, 2 * FOREVER + 2)
         for store, z in zip(stores, untils, strict=True):
             pos -= 1
             exact = frozenset(listed.get(store, ()))
@@ -292,7 +127,7 @@ def _listed(keys: Mapping[int, int], more: Mapping[int, int]) -> dict[int, set[i
 
 
 def _pack(own: Mapping[int, int], seen: Frontier, ages: Mapping[int, int], timestamp: int | None, base: int) -> bytes:
-    acc = _put_entries(own, seen.entries, ages)
+    acc = put_entries(own, seen.entries, ages)
     if timestamp is not None or seen.floors or seen.marks:
         listed = _listed(own, seen.entries) if seen.marks else {}
         acc = _put_extras(acc, timestamp, seen, listed, base)
@@ -304,9 +139,9 @@ def _pack(own: Mapping[int, int], seen: Frontier, ages: Mapping[int, int], times
 
 def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, int], Timestamp | None]:
     v = int.from_bytes(packed, "big") << GUARD
-    own, seen, ages, pos = _get_entries(v, 8 * len(packed) + GUARD)
+    own, seen, ages, pos = get_entries(v, 8 * len(packed) + GUARD)
     timestamp = None
-    floors = _NOTHING
+    floors = NOTHING
     marks = _NO_MARKS
     if pos >= GUARD + 8 or v & (1 << pos) - 1:
         listed = _listed(own, seen)
@@ -324,11 +159,11 @@ def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, 
 def _unpack_plain(packed: bytes) -> Frontier | None:
     """Return what most tokens and dependencies are: own entries of consecutive shards, under one origin, in one column.
 
-    It reads what `_get_entries` reads, without a call and from the far end, and decides nothing: in any doubt it returns None.
+    It reads what `get_entries` reads, without a call and from the far end, and decides nothing: in any doubt it returns None.
     """
     try:
         lead = packed[0]
-        if lead & 7 != _REGULAR or lead >= ESCAPE << 3:
+        if lead & 7 != REGULAR or lead >= ESCAPE << 3:
             return None
         n = lead >> 3
         v = int.from_bytes(packed, "big")
@@ -365,7 +200,7 @@ def _unpack_plain(packed: bytes) -> Frontier | None:
             whole, spread = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
             if (base, width) != ((lo, spread) if n * (whole - spread) > lo.bit_length() else (0, whole)):
                 return None
-            if hi > 0xFFFF and not (lo | hi | offsets[1] | offsets[n >> 1]) & 0x8000 and _splits(offsets, lo, hi):
+            if hi > 0xFFFF and not (lo | hi | offsets[1] | offsets[n >> 1]) & 0x8000 and splits(offsets, lo, hi):
                 return None
         if (
             8 > pos >= 0 == v & (1 << pos) - 1
@@ -388,8 +223,8 @@ def encode_frontier(frontier: Frontier) -> bytes:
     Raises: TokenError for more than 65,535 positions. Complexity: linear in the packed size, for each position.
     """
     if not frontier.floors and not frontier.marks:
-        return _pack(frontier.entries, _EMPTY, _NOTHING, None, 0)
-    return _pack(frontier.entries, Frontier.of({}, frontier.floors, frontier.marks), _NOTHING, None, 0)
+        return _pack(frontier.entries, _EMPTY, NOTHING, None, 0)
+    return _pack(frontier.entries, Frontier.of({}, frontier.floors, frontier.marks), NOTHING, None, 0)
 
 
 def decode_frontier(packed: bytes) -> Frontier:
@@ -428,6 +263,6 @@ def decode_claims(payload: bytes) -> Token:
     packed = unwrap(payload[at:])
     plain = _unpack_plain(packed)
     if plain is not None:
-        return Token.of(plain, _EMPTY, expires_at, None, _NOTHING)
+        return Token.of(plain, _EMPTY, expires_at, None, NOTHING)
     own, seen, ages, timestamp = _unpack(packed, expires_at)
     return Token.of(own, seen, expires_at, timestamp, ages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from typing import Final, TypeAlias
 
-from causal.core._bits import bad
+from causal.core.columns import bad
 from causal.errors import ConfigError
 
 MAX_CHARS: Final = 4096
