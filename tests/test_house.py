@@ -248,7 +248,7 @@ def test_a_sound_plan_passes() -> None:
         ("stores.memory", "import click", "may count on"),
         ("store", "import psycopg", "may count on"),
         ("store", "from causal.nowhere import x", "no floor"),
-        ("store", "\n" * 400, "lines"),
+        ("store", "\n" * MAX_LINES, "lines"),
     ],
 )
 def test_a_planted_edge_is_found(module: str, line: str, complaint: str) -> None:
