@@ -22,7 +22,7 @@ from causal.core.columns import (
     put_shaped,
     shape,
 )
-from causal.core.position import MAX_ORIGIN, MAX_SHARD
+from causal.core.position import MAX_OFFSET, MAX_ORIGIN, MAX_SHARD
 from causal.core.token import MAX_AGE_H
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from causal.core.position import (
     ANY_ORIGIN,
     EVERY_STORE,
     FOREVER,
+    MAX_OFFSET,
     MAX_ORIGIN,
     MAX_SHARD,
     MAX_STORE,
