@@ -1,6 +1,7 @@
 """The durable bound: its file, damage, failing disks, and many processes on one file that never repeat a timestamp."""
 
 import contextlib
+import copy
 import errno
 import os
 import shutil
@@ -235,6 +236,47 @@ def test_many_processes_share_a_ceiling(tmp_path: Path) -> None:
     assert all(highest < bound for highest, bound in bound_after)
 
 
+def test_a_bound_given_back_is_not_taken_for_one_that_another_still_holds() -> None:
+    wall, ceiling = Wall(), MemoryCeiling()
+    b = PatientClock(wall=wall, ceiling=ceiling)
+    b.now()
+    a = PatientClock(wall=wall, ceiling=ceiling)  # starts at the end of b's reserve, 250 ms ahead
+    a.now()
+    held_by_a = ceiling.bound
+    wall.ms = T0_MS + 250
+    highest = [b.now() for _ in range(5)][-1]  # reserves beyond a, and passes it within a's millisecond
+    assert a.last is not None
+    assert held_by_a is not None
+    assert a.last < highest < held_by_a
+    b.close()
+    a.close()  # must not see its own bound again, and lower it
+    assert ceiling.bound is not None
+    assert highest < ceiling.bound
+    assert PatientClock(wall=wall, ceiling=ceiling).now() > highest
+
+
+def fork(parent: PatientClock, wall: Wall, ceiling: MemoryCeiling) -> PatientClock:
+    """What a forked child finds: the parent's clock, copied."""
+    child = PatientClock(wall=wall, max_drift_s=parent.max_drift_s, ceiling=ceiling)
+    child._last, child._bound, child._soft = parent._last, parent._bound, parent._soft
+    child._reserve = copy.copy(parent._reserve)
+    child._after_fork_in_child()
+    return child
+
+
+def test_a_forked_child_gives_back_nothing_that_its_parent_uses() -> None:
+    wall, ceiling = Wall(), MemoryCeiling()
+    parent = PatientClock(wall=wall, ceiling=ceiling)
+    parent.now()
+    child = fork(parent, wall, ceiling)
+    child.now()
+    wall.ms = T0_MS + 100
+    highest = parent.now()
+    child.close()
+    assert ceiling.bound is not None
+    assert highest < ceiling.bound
+
+
 class Processes(RuleBasedStateMachine):
     """Processes that start, use a clock, close it or crash, fork, in any order on one ceiling, near one wall.
 
@@ -291,11 +333,9 @@ class Processes(RuleBasedStateMachine):
 
     @precondition(lambda self: 0 < len(self.clocks) < 4)
     @rule(nth=st.integers(0, 3))
-    def fork(self, nth: int) -> None:
+    def fork_one(self, nth: int) -> None:
         parent = self.clocks[nth % len(self.clocks)]
-        child = PatientClock(wall=self.wall, max_drift_s=0.01, ceiling=self.ceiling)
-        child._last, child._bound, child._soft = parent._last, parent._bound, parent._soft
-        child._after_fork_in_child()
+        child = fork(parent, self.wall, self.ceiling)
         self.clocks.append(child)
 
     @rule(ms=st.integers(-3, 8))

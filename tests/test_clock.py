@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -205,6 +207,16 @@ def test_a_refused_remote_names_both_times_and_the_bound() -> None:
     assert clock.last is None
 
 
+def test_the_bound_holds_to_the_last_count_of_its_millisecond() -> None:
+    clock = HybridLogicalClock(wall=Wall(), max_drift_s=0.5)
+    bound = Timestamp.from_parts(T0_MS + 500, MAX_LOGICAL)
+    with pytest.raises(ClockDrift):
+        clock.update(bound + 1)
+    assert clock.update(bound) == bound + 1
+    with pytest.raises(ClockDrift):
+        clock.update(bound + 1)  # though the clock itself stands there
+
+
 def test_a_slow_remote_is_never_refused() -> None:
     clock = HybridLogicalClock(wall=Wall())
     assert clock.update(0) == Timestamp.from_parts(T0_MS)
@@ -238,13 +250,17 @@ def test_no_drift_at_all_means_no_further_than_this_millisecond() -> None:
 
 @pytest.mark.parametrize("ceiling", [None, MemoryCeiling], ids=["no ceiling", "ceiling"])
 def test_many_threads_never_share_a_timestamp(ceiling: Callable[[], MemoryCeiling] | None) -> None:
-    threads, calls = 8, 3000
+    threads, calls = 8, 1000
     start = threading.Barrier(threads)
 
     with HybridLogicalClock(max_drift_s=5, ceiling=ceiling and ceiling()) as clock:
 
+        def let_others_in(frame: FrameType, event: str, arg: object) -> Any:
+            return let_others_in  # a call a line: threads switch between lines, which they may do at calls only
+
         def hammer(n: int) -> list[Timestamp]:
             start.wait()
+            sys.settrace(let_others_in)  # ends with its thread
             mine = []
             for i in range(calls):
                 if (i + n) % 3:
@@ -477,6 +493,30 @@ def test_within_half_the_reserve_nobody_is_woken() -> None:
         wall.ms = wall.ms + 1
     assert len(ceiling.writers) == 1
     assert clock._keeper is None
+
+
+def test_a_half_used_reserve_wakes_the_keeper_once() -> None:
+    class SleepyClock(HybridLogicalClock):
+        __slots__ = ()
+
+        def _wake_keeper(self) -> None:
+            woken.append(self.last)
+
+    woken: list[Timestamp | None] = []
+    wall = Wall()
+    clock = SleepyClock(wall=wall, ceiling=MemoryCeiling())
+    clock.now()
+    wall.ms = T0_MS + 125
+    stamps = [clock.now() for _ in range(10)]
+    assert woken == stamps[:1]
+
+
+def test_who_waited_for_a_write_does_not_write_again() -> None:
+    wall, ceiling = Wall(), MemoryCeiling()
+    clock = HybridLogicalClock(wall=wall, ceiling=ceiling)
+    stamp = clock.now()
+    clock._extend(stamp + 1)  # as a thread whose call found no reserve, just before another made one
+    assert len(ceiling.writers) == 1
 
 
 def test_a_keeper_that_fails_says_so_and_the_caller_meets_the_error(caplog: pytest.LogCaptureFixture) -> None:
