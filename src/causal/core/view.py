@@ -164,9 +164,12 @@ class View:
         moved = [k for k in behind if applied.get(k, -1) > before.applied[k]]
         rates = {k: r for k, r in before.rates.items() if k in applied}
         for key in moved:
-            if asked_at > before.asked_at:
+            # Only from one backlog into the next: who has caught up in between may have idled for most of the time.
+            if applied[key] < heads[key][-1][1] and asked_at > before.asked_at:
                 rate = (applied[key] - before.applied[key]) / (asked_at - before.asked_at)
                 rates[key] = rate if key not in rates else (rates[key] + rate) / 2
+            else:
+                rates.pop(key, None)
         after = EndpointView(
             name,
             before.latency_s,
