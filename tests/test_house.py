@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "ceiling",
         "clock",
+        "keyfile",
         "keys",
         "controls",
         "kv",

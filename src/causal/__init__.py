@@ -5,7 +5,7 @@ from causal.clock import HybridLogicalClock
 from causal.controls import Controls, Lag
 from causal.core.frontier import Frontier, LeaderMark, Loss, Position
 from causal.core.hlc import Timestamp
-from causal.core.keyring import Key, Keyring
+from causal.core.keyring import Key
 from causal.core.policy import Guarantee, Limits, ReadPolicy
 from causal.core.token import Token
 from causal.core.watermark import Judgement, Verdict, Watermark
@@ -28,6 +28,7 @@ from causal.errors import (
     Unreachable,
     WriteLost,
 )
+from causal.keys import KeyFile, Keyring
 from causal.session import Receipt, Written
 from causal.store import CausalStore, Session
 
@@ -52,6 +53,7 @@ __all__ = [
     "HybridLogicalClock",
     "Judgement",
     "Key",
+    "KeyFile",
     "Keyring",
     "Lag",
     "LeaderMark",

@@ -57,9 +57,9 @@ class Key:
             raise ConfigError(f"the secret of key {self.id} is not {SECRET_BYTES} bytes")
 
     @classmethod
-    def generate(cls, key_id: int = 1) -> Self:
-        """Return a key with a fresh random secret."""
-        return cls(key_id, secrets.token_bytes(SECRET_BYTES))
+    def generate(cls, key_id: int | None = None) -> Self:
+        """Return a key with a fresh random secret, and a random id unless one is given."""
+        return cls(secrets.randbelow(256) if key_id is None else key_id, secrets.token_bytes(SECRET_BYTES))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -231,6 +231,10 @@ class Keyring:
         if self._held(key_id) == ring.primary.id:
             raise ConfigError(f"key {key_id} is the primary: promote another key before dropping it")
         self._ring = _Ring({i: k for i, k in ring.keys.items() if i != key_id}, ring.primary.id)
+
+    def _replace(self, keys: Iterable[Key], primary: int) -> None:
+        """Take other keys, all at once."""
+        self._ring = _ring(keys, primary)
 
     def _held(self, key_id: int) -> int:
         if key_id not in self._ring.keys:
