@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {}
+def _keys() -> click.Command:
+    from causal.cli.keys import keys
+
+    return keys
+
+
+COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {"keys": _keys}
 
 
 class Commands(click.Group):

@@ -47,19 +47,23 @@ class Output:
     def say(self, text: RenderableType = "", style: str | None = None) -> None:
         """Tell a person something; a program hears nothing."""
         if not self.as_json:
-            self.console.print(text, style=style)
+            self._print(text, style=style)
 
     def record(self, data: Mapping[str, Any], text: RenderableType | None = None) -> None:
         """Put out one result: its data as JSON, or this text, or without one its data as two columns."""
         if self.as_json:
             print(json.dumps(data, ensure_ascii=False), flush=True)
         elif text is not None:
-            self.console.print(text)
+            self._print(text)
         else:
             grid = Table.grid(padding=(0, 2))
             for name, value in data.items():
                 grid.add_row(Text(name.replace("_", " "), style="bold"), _cell(value))
             self.console.print(grid)
+
+    def _print(self, text: RenderableType, style: str | None = None) -> None:
+        # A sentence may hold a path or a command to copy: the terminal wraps it, not we.
+        self.console.print(text, style=style, soft_wrap=isinstance(text, str))
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> None:
         """Put out results that share their columns: a table of `columns` (field: heading), or a JSON object a row."""
@@ -69,7 +73,7 @@ class Output:
             return
         table = Table(title=title, title_justify="left", title_style="bold")
         for field, heading in columns.items():
-            numbers = bool(rows) and all(isinstance(row.get(field), (int, float, type(None))) for row in rows)
+            numbers = rows and all(type(row.get(field)) in {int, float, type(None)} for row in rows)
             table.add_column(heading, justify="right" if numbers else "left")
         for row in rows:
             table.add_row(*(_cell(row.get(field)) for field in columns))
