@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +12,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import Unreachable
-from causal.stores.sqlite.alink import AsyncSQLiteLink
+from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread
 from tests.stores.sqlite_world import World, world
 
 __all__ = ["world"]
@@ -176,3 +177,20 @@ def test_a_cancelled_open_leaves_no_link(world: World, monkeypatch: pytest.Monke
     from causal.stores.sqlite.directory import Directory
 
     assert not Directory._open
+
+
+def test_what_was_made_and_not_delivered_is_undone() -> None:
+    """The thread is done, and the cancellation overtakes its answer."""
+
+    async def main() -> None:
+        undone: list[str] = []
+        with ThreadPoolExecutor(1) as executor:
+            call = asyncio.ensure_future(in_thread(executor, lambda: "made", undone.append))
+            await asyncio.sleep(0)
+            executor.submit(int).result()  # the loop stands still here, so the answer cannot be delivered
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert undone == ["made"]
+
+    asyncio.run(main())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,6 +75,51 @@ def test_a_snapshot_stays_as_it_was_with_its_watermark(eu: World) -> None:
     handle.close()
     assert eu.watermark("eu").origins[1] == (2, None)
     assert eu.get("eu", "k") == "new"
+
+
+class Meddled(sqlite3.Cursor):
+    """A cursor that lets someone else commit after every statement."""
+
+    meddle: Callable[[], object]
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:  # type: ignore[override]
+        rows = super().execute(sql, *values).fetchall()
+        if sql != "COMMIT":
+            self.meddle()
+        return Answered(rows)  # type: ignore[return-value]
+
+
+class Answered:
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def fetchall(self) -> list[Any]:
+        return self.rows
+
+    def fetchone(self) -> Any:
+        return self.rows[0] if self.rows else None
+
+
+def test_the_watermark_is_of_the_very_state_that_is_shown(eu: World) -> None:
+    """Someone commits after every single statement of the read: what it says to hold is still exactly what it shows."""
+    file = eu.links["eu"].directory.file("eu", 0)
+
+    def count() -> None:
+        handle = eu.links["eu"].write("eu", 0, Frontier())
+        handle.connection.put("count", handle.connection.get("count", 0) + 1)
+        handle.commit(Frontier())
+
+    count()
+    ordinary = file.borrow()
+    cursor = ordinary.connection.cursor(Meddled)
+    cursor.meddle = count
+    file._idle.append(cursor)
+    handle = eu.links["eu"].read("eu", (0,))
+    shown = handle.connection.get("count")
+    assert handle.watermarks[0].origins[1] == (shown, None)
+    assert handle.seen() == Frontier([Position(0, 1, shown)])
+    handle.close()
+    assert eu.get("eu", "count") > shown
 
 
 def test_an_abandoned_scan_does_not_keep_its_snapshot(eu: World) -> None:

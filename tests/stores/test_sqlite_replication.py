@@ -9,6 +9,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
+from causal.stores.sqlite import apply
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]
@@ -218,3 +219,72 @@ def test_replication_in_the_background_applies_what_is_due(world: World) -> None
         assert time.monotonic() < deadline
         time.sleep(0.001)
     assert world.get("us", "k") == 1
+
+
+def test_a_fast_clock_does_not_hold_its_log_back(world: World) -> None:
+    """Redteam 10: the simulated lag is counted from the commit, which seems to lie in the future here."""
+    world.open("eu", "us", lag_s=0.05)
+    world.pass_s(600)
+    world.put("eu", "k", 1)
+    world.pass_s(-600)
+    assert world.step("us") == 1
+
+
+# --- one step of replication, with what other processes may do in between ---------------------------------------------
+
+
+def entries(world: World, site: str, origin: int) -> list[apply.Entry]:
+    with world.links[site].directory.file(site, 0).snapshot() as db:
+        rows: list[apply.Entry] = db.execute(
+            "SELECT offset, stamp, committed_ns, deps, changes FROM log WHERE origin = ? ORDER BY offset", (origin,)
+        ).fetchall()
+    return rows
+
+
+def test_what_is_unknown_is_not_covered() -> None:
+    coverage = apply.Coverage(store=0)
+    coverage.learn(0, [(1, 5, None, 1, 0), (2, 3, 3, 0, 0)])
+    for covered in (Position(0, 1, 5), Position(0, 2, 3), Position(0, 2, 4), Position(9 << 16, 1, 1)):
+        assert coverage.covers(Frontier([covered]))
+    for missing in (Position(0, 1, 6), Position(0, 3, 0), Position(1, 1, 1)):
+        assert not coverage.covers(Frontier([missing]))
+
+
+def test_inside_the_lock_only_the_very_next_entry_is_applied(world: World) -> None:
+    """Another process may have applied some of a batch since it was fetched, or the file may have been begun anew."""
+    world.open("eu", "us")
+    for n in range(5):
+        world.put("eu", f"k{n}", n)
+    batch, file = entries(world, "eu", 1), world.links["us"].directory.file("us", 0)
+    assert apply._apply(file, 1, batch[2:]) == (0, 0)
+    assert apply._apply(file, 1, batch[:2]) == (2, 2)
+    assert apply._apply(file, 1, batch[:4]) == (2, 4)
+    assert world.watermark("us").origins[1] == (4, None)
+    assert len(world.everything("us")) == 4
+
+
+def test_nothing_is_applied_past_an_end(world: World) -> None:
+    world.open("eu", "us")
+    for n in range(5):
+        world.put("eu", f"k{n}", n)
+    file = world.links["us"].directory.file("us", 0)
+    batch = entries(world, "eu", 1)
+    with file.writing() as db:
+        db.execute('UPDATE watermark SET "end" = 3 WHERE origin = 1')
+    assert world.step("us") == 3
+    assert apply._apply(file, 1, batch) == (0, 3), "nor if the end became known after the batch was fetched"
+    assert world.watermark("us").origins[1] == (3, 3)
+
+
+def test_a_gap_is_no_next_entry(world: World) -> None:
+    world.open("eu", "us")
+    for n in range(5):
+        world.put("eu", f"k{n}", n)
+    with world.links["eu"].directory.file("eu", 0).writing() as db:
+        db.execute("DELETE FROM log WHERE offset <= 3")
+    us = world.links["us"].directory
+    done = apply.pull(us.file("us", 0), us.file("eu", 0), apply.Coverage(0), None, 0)
+    assert (done.applied, done.gaps, done.offered) == (0, {1}, set())
+    assert world.watermark("us").origins[1] == (0, None)
+    world.step("us")  # what no log holds any more comes as a copy of the state
+    assert world.everything("us") == world.everything("eu")

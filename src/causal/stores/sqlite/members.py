@@ -125,8 +125,8 @@ def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, i
 
 
 def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: int) -> None:
-    for (origin,) in db.execute("SELECT origin FROM watermark WHERE origin >= 0").fetchall():
-        directory.registry.add_lost_origin(index, origin)
+    for origin, end in db.execute('SELECT origin, "end" FROM watermark WHERE origin >= 0').fetchall():
+        directory.registry.add_lost_origin(index, origin, end)
     origin = directory.registry.new_origin(site, index)
     db.execute("BEGIN IMMEDIATE")
     _learn(db, directory.members(), index)
@@ -165,7 +165,7 @@ def _learn(db: sqlite3.Connection, members: Members, index: int) -> None:
     for (shard, origin), it in members.origins.items():
         if shard == index:
             db.execute("INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')", (origin,))
-            db.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NOT ?', (it.end, origin, it.end))
+            db.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NULL', (it.end, origin))
 
 
 # --- what members are told ---------------------------------------------------------------------------------------
@@ -179,8 +179,11 @@ def announce(directory: Directory, here: str) -> None:
     for site in {here, *directory.peers(here)}:
         for index in members.shards.values():
             file = directory.file(site, index)
-            known = {row[0]: row[2] for row in file.rows()}
-            if any(i == index and known.get(o, -1) != it.end for (i, o), it in members.origins.items()):
+            ends = {row[0]: row[2] for row in file.rows()}
+            if any(
+                i == index and (o not in ends or (ends[o] is None and it.end is not None))
+                for (i, o), it in members.origins.items()
+            ):
                 with file.writing() as db:
                     _learn(db, members, index)
 

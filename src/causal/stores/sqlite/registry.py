@@ -174,9 +174,9 @@ class Registry:
         )
         return int(origin)
 
-    def add_lost_origin(self, index: int, origin: int) -> None:
-        """Record an origin that a file knows and the registry does not: it was restored. Nobody numbers it any more."""
-        self._write(("INSERT OR IGNORE INTO origin VALUES (?, ?, '', 0, NULL)", (index, origin)))
+    def add_lost_origin(self, index: int, origin: int, end: int | None) -> None:
+        """Record an origin that a file knows and the registry perhaps does not: it was restored. Nobody numbers it any more."""
+        self._write(("INSERT OR IGNORE INTO origin VALUES (?, ?, '', 0, ?)", (index, origin, end)))
 
     def set_end(self, index: int, origin: int, end: int) -> None:
         """Record where an origin's surviving history stops: once, for ever."""
