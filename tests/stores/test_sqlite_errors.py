@@ -16,6 +16,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.errors import CommitUnknown, ConfigError, StoreError
 from causal.stores.sqlite import SQLiteEngine, SQLiteLink, schema
+from causal.stores.sqlite.directory import try_flock
 from causal.stores.sqlite.shard import ShardFile
 from tests.stores.sqlite_world import World, world
 
@@ -299,6 +300,76 @@ def test_an_engine_may_cross_a_fork_an_open_directory_may_not(world: World) -> N
     shown = subprocess.run([sys.executable, "-c", FORKED, str(world.path)], capture_output=True, check=False, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "fork" in shown.stdout
+
+
+ORPHAN = """
+import os, sys, time
+from causal.stores.sqlite import SQLiteEngine
+link = SQLiteEngine(sys.argv[1], site="eu", durability="relaxed").open()
+handle = link.write("eu", 0, __import__("causal").Frontier())
+handle.connection.put("k", 1)
+handle.commit(__import__("causal").Frontier())
+parent = os.getpid()
+if os.fork():
+    os._exit(0)  # the parent is gone without closing anything
+while os.getppid() == parent:
+    time.sleep(0.001)
+print("ready", flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+def test_a_forked_child_that_outlives_its_parent_holds_no_lock_of_it(world: World) -> None:
+    """Else nobody would notice that the parent ended uncleanly, and nobody could replicate in its place."""
+    orphan = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", ORPHAN, str(world.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with orphan:  # ends it, too
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == "ready\n"
+        world.open("eu")
+        assert len(world.watermark("eu").origins) == 2, "an unclean stop with relaxed durability: a new origin"
+        with (world.path / "eu.replicator").open("a") as lock:
+            assert try_flock(lock.fileno())
+
+
+def test_a_missing_registry_is_not_made_anew_beside_the_files_of_its_sites(world: World) -> None:
+    world.open("eu")
+    world.put("eu", "k", 1)
+    world.close()
+    for path in world.path.glob("cluster.sqlite*"):
+        path.unlink()
+    with pytest.raises(StoreError, match=r"cluster\.sqlite is missing"):
+        world.open("us")
+
+
+def test_handles_that_outlive_their_link_end_well(world: World) -> None:
+    world.open("eu")
+    world.put("eu", "k", 1)
+    reading = world.links["eu"].read("eu", (0,))
+    writing = world.links["eu"].write("eu", 0, Frontier())
+    writing.connection.put("k", 2)
+    world.close("eu")
+    assert reading.connection.get("k") == 1
+    reading.close()
+    assert writing.commit(Frontier()).position == Position(0, 1, 2)
+    world.open("eu")
+    assert world.get("eu", "k") == 2
+
+
+def test_closing_a_directory_that_is_gone_only_warns(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.open("eu", durability="relaxed")
+    world.put("eu", "k", 1)
+    for path in world.path.iterdir():
+        path.unlink()
+    world.path.rmdir()
+    with caplog.at_level(logging.WARNING, "causal"):
+        world.close("eu")
+    assert "not in order" in caplog.text
 
 
 def test_no_error_names_a_key_or_a_value(world: World) -> None:

@@ -277,6 +277,18 @@ def test_relaxed_durability_and_an_unclean_stop_start_a_new_origin(world: World)
     assert world.get("eu", "k") == 2
 
 
+def test_relaxed_durability_is_noted_again_when_the_site_returns(world: World) -> None:
+    """What a process noted once is forgotten when its site leaves and comes back while it runs."""
+    world.open("eu", "us", durability="relaxed")
+    world.put("eu", "k", 1)
+    world.engines["us"].leave("eu")
+    world.engine("eu").open().close()
+    world.put("eu", "k", 2)
+    record = world.links["eu"].directory.registry.file("eu", 0)
+    assert record is not None
+    assert record.relaxed
+
+
 def test_relaxed_durability_and_a_clean_stop_go_on(world: World) -> None:
     world.open("eu", durability="relaxed")
     world.put("eu", "k", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from causal.controls import Controls, Lag
@@ -210,8 +212,6 @@ def test_heads_are_those_of_who_numbers_them(two: World) -> None:
 
 def test_replication_in_the_background_applies_what_is_due(world: World) -> None:
     """The thread itself: no clock is faked, nothing is timed, only the outcome is waited for."""
-    import time
-
     world.open("eu", "us", replicate="thread", wall=time.time_ns, lag_s=0.01)
     mine = frontier(world.put("eu", "k", 1))
     deadline = time.monotonic() + 60
@@ -228,6 +228,19 @@ def test_a_fast_clock_does_not_hold_its_log_back(world: World) -> None:
     world.put("eu", "k", 1)
     world.pass_s(-600)
     assert world.step("us") == 1
+
+
+def test_another_link_takes_over_when_the_one_that_replicates_goes(world: World) -> None:
+    """One at a time replicates a site, of all links and processes."""
+    world.open("eu", "us", replicate="thread", wall=time.time_ns)
+    second = world.engine("us", replicate="thread", wall=time.time_ns).open()
+    world.close("us")
+    mine = frontier(world.put("eu", "k", 1))
+    deadline = time.monotonic() + 60
+    while second.probe("us", 1)[0].judge(mine).verdict is not Verdict.APPLIED:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    second.close()
 
 
 # --- one step of replication, with what other processes may do in between ---------------------------------------------

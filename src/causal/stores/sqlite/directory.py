@@ -17,8 +17,10 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
+import attrs
+
 from causal.core.position import shard_id
-from causal.errors import ConfigError, StoreError, Unreachable
+from causal.errors import CausalError, ConfigError, StoreError, Unreachable
 from causal.stores.sqlite.registry import LIVE, Members, Registry
 from causal.stores.sqlite.shard import ShardFile
 
@@ -57,18 +59,25 @@ class Directory:
     def __init__(self, path: Path, first_origin: int | None) -> None:
         self.path = path
         self.pid = os.getpid()
+        self.fds: set[int] = set()
         self.wakes: set[threading.Event] = set()
         self._lock = threading.RLock()
         self._admin_depth = 0
-        self._admin_fd = -1
         self._files: dict[tuple[str, int], ShardFile] = {}
         self._attached: dict[str, int] = {}
         self._complained: set[str] = set()
+        self._relaxed: dict[str, Members] = {}
         self._links = 0
         try:
             path.mkdir(parents=True, exist_ok=True)
             with self.admin():
-                self.registry = Registry(self.path / "cluster.sqlite", first_origin)
+                registry = self.path / "cluster.sqlite"
+                used = [p.name for p in path.glob("*.open") if p.with_suffix(".sqlite").exists()]
+                if used and not registry.exists():
+                    raise StoreError(
+                        f"{registry} is missing beside the files of its sites: restore it, or remove them all"
+                    )
+                self.registry = Registry(registry, first_origin)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be used: {error.strerror}; it must be a directory that can be written"
@@ -88,58 +97,77 @@ class Directory:
             return directory
 
     def release(self, last: Callable[[Directory], None]) -> None:
-        """Give back what `share` returned. After the last use in this process, call `last` and close everything."""
+        """Give back what `share` returned. After the last use in this process, call `last` and close everything; never raises."""
         with self._open_lock:
             self._links -= 1
             if self._links:
                 return
-            del self._open[os.path.realpath(self.path)]
-            last(self)
+            type(self)._open = {key: it for key, it in self._open.items() if it is not self}
+            try:
+                last(self)
+            except (CausalError, OSError) as error:
+                _log.warning("%s was closed, but not in order: %s", self.path, error)
         with self._lock:
             for file in self._files.values():
                 file.close()
             self._files.clear()
             self.registry.close()
-            for fd in self._attached.values():
-                os.close(fd)
-            self._attached.clear()
+            for site in self.attached:
+                self.detach(site)
+
+    @classmethod
+    def _after_fork_in_child(cls) -> None:
+        """Let go of the parent's locks: a child that outlives its parent must not seem to have its sites open."""
+        cls._open_lock = threading.Lock()
+        for directory in cls._open.values():
+            while directory.fds:
+                os.close(directory.fds.pop())
 
     # --- locks -------------------------------------------------------------------------------------------------
+
+    def open_lock(self, name: str) -> int:
+        """Open a lock file; returns its descriptor. Undone by `close_lock`, and in the child of a fork."""
+        fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.fds.add(fd)
+        return fd
+
+    def close_lock(self, fd: int) -> None:
+        """Undo `open_lock`, and with it what was locked."""
+        if fd in self.fds:
+            self.fds.discard(fd)
+            os.close(fd)
 
     @contextmanager
     def admin(self) -> Iterator[None]:
         """Hold the one lock under which membership changes, across processes. Reentrant."""
         with self._lock:
-            if self._admin_depth == 0:
-                self._admin_fd = os.open(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                fcntl.flock(self._admin_fd, fcntl.LOCK_EX)
-            self._admin_depth += 1
+            if self._admin_depth:
+                yield
+                return
+            fd = self.open_lock("cluster.lock")
             try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                self._admin_depth = 1
                 yield
             finally:
-                self._admin_depth -= 1
-                if self._admin_depth == 0:
-                    os.close(self._admin_fd)
+                self._admin_depth = 0
+                self.close_lock(fd)
 
     def attach(self, site: str) -> bool:
         """Say that this process has a site open; return whether nobody had. Under `admin`. Undone by `detach`."""
         if site in self._attached:
             return False
-        fd = os.open(self.path / f"{site}.open", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            first = _try_flock(fd)
-            fcntl.flock(fd, fcntl.LOCK_SH)
-        except BaseException:
-            os.close(fd)
-            raise
+        fd = self.open_lock(f"{site}.open")
+        first = try_flock(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH)
         self._attached[site] = fd
         return first
 
     def detach(self, site: str) -> None:
-        """Undo `attach`: for a site that could not be opened after all."""
+        """Undo `attach`."""
         fd = self._attached.pop(site, None)
         if fd is not None:
-            os.close(fd)
+            self.close_lock(fd)
 
     @property
     def attached(self) -> tuple[str, ...]:
@@ -149,7 +177,7 @@ class Directory:
     def alone_with(self, site: str) -> bool:
         """Return whether no other process has a site open that this one has. Under `admin`."""
         fd = self._attached[site]
-        alone = _try_flock(fd)
+        alone = try_flock(fd)
         fcntl.flock(fd, fcntl.LOCK_SH)
         return alone
 
@@ -237,11 +265,14 @@ class Directory:
 
     def used_relaxed(self, site: str, durability: Durability) -> None:
         """Record, before anything is written, that a power loss may take acknowledged writes of a site."""
-        if durability == "relaxed":
-            for index in self.members().shards.values():
-                record = self.registry.file(site, index)
-                if record is not None and not record.relaxed:
-                    self.registry.set_file(site, index, type(record)(record.inode, record.life, relaxed=True))
+        members = self.members()
+        if durability == "full" or self._relaxed.get(site) is members:
+            return
+        for index in members.shards.values():
+            record = self.registry.file(site, index)
+            if record is not None and not record.relaxed:
+                self.registry.set_file(site, index, attrs.evolve(record, relaxed=True))
+        self._relaxed[site] = self.members()
 
 
 def check_reachable(directory: Directory, here: str, there: str) -> None:
@@ -250,9 +281,13 @@ def check_reachable(directory: Directory, here: str, there: str) -> None:
         raise Unreachable(f"{there} cannot be reached from {here}: one of them is cut off")
 
 
-def _try_flock(fd: int) -> bool:
+def try_flock(fd: int) -> bool:
+    """Take an exclusive lock if nobody has it; return whether that worked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+os.register_at_fork(after_in_child=Directory._after_fork_in_child)

@@ -74,7 +74,9 @@ class SQLiteLink:
         self._tell_at = self._collect_at = 0.0
         self._closed = False
         self._eager = not replicating
-        self._replicator = Replicator(directory, settings.site, self.step, settings.wall) if replicating else None
+        self._replicator = (
+            Replicator(directory, settings.site, self.step, settings.wall, settings.lag) if replicating else None
+        )
 
     # --- endpoints ---------------------------------------------------------------------------------------------
 

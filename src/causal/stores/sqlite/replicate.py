@@ -6,15 +6,13 @@ who holds a lock that dies with its process. Correctness does not rest on that (
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING, Final
 
 from causal.errors import CausalError, StoreError
 from causal.stores.sqlite.apply import Coverage, Pulled, pull
-from causal.stores.sqlite.directory import CUT
+from causal.stores.sqlite.directory import CUT, try_flock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("causal")
 
 _POLL_MIN_S: Final = 0.002
+_POLL_IDLE_S: Final = 0.01
 _POLL_MAX_S: Final = 0.05
 _TAKE_OVER_S: Final = 0.1
 
@@ -72,8 +71,12 @@ class Replicator:
     `step()` does one round and returns when the next entry is due, in nanoseconds, or None. Thread-safety: safe.
     """
 
-    def __init__(self, directory: Directory, site: str, step: Callable[[], Pulled], wall: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Directory, site: str, step: Callable[[], Pulled], wall: Callable[[], int], lag: Lag
+    ) -> None:
         self._directory, self._site, self._step, self._wall = directory, site, step, wall
+        # Another process's commit is noticed by looking; that must not add much to the lag.
+        self._poll_max_s = min(_POLL_MAX_S, max(_POLL_IDLE_S, lag.median_s / 2))
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"causal-replicator-{site}", daemon=True)
@@ -89,19 +92,16 @@ class Replicator:
         self._directory.wakes.discard(self._wake)
 
     def _run(self) -> None:
-        fd = os.open(self._directory.path / f"{self._site}.replicator", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = self._directory.open_lock(f"{self._site}.replicator")
         try:
             while not self._stopped:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if try_flock(fd):
+                    self._replicate()
+                else:
                     self._wake.wait(_TAKE_OVER_S)
                     self._wake.clear()
-                    continue
-                self._replicate()
-                return
         finally:
-            os.close(fd)
+            self._directory.close_lock(fd)
 
     def _replicate(self) -> None:
         pause_s = _POLL_MIN_S
@@ -115,7 +115,7 @@ class Replicator:
             except Exception:  # noqa: BLE001 - a thread that dies unseen would stop replication for good
                 _log.exception("replication at %s met a bug and goes on", self._site)
                 done = Pulled()
-            pause_s = _POLL_MIN_S if done.applied else min(pause_s * 1.5, _POLL_MAX_S)
+            pause_s = _POLL_MIN_S if done.applied else min(pause_s * 1.5, self._poll_max_s)
             wait_s = pause_s
             if done.due_ns is not None:
                 wait_s = min(wait_s, max((done.due_ns - self._wall()) / 1e9, 0.0002))

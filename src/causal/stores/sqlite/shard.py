@@ -44,6 +44,7 @@ class ShardFile:
     __slots__ = (
         "_idle",
         "_known",
+        "_room",
         "_shown",
         "_writers",
         "_writing",
@@ -66,6 +67,7 @@ class ShardFile:
             first = connect(path)
         self._idle: deque[sqlite3.Cursor] = deque([first.cursor()])
         self._writers: dict[Durability, deque[sqlite3.Connection]] = {"full": deque(), "relaxed": deque()}
+        self._room = _IDLE
         self._writing = threading.Lock()
         self._shown: tuple[dict[int, int], Frontier] = ({}, Frontier())
         self._known: tuple[Rows, Mapping[int, Watermark]] = ([], {})
@@ -82,7 +84,7 @@ class ShardFile:
 
     def give_back(self, cursor: sqlite3.Cursor) -> None:
         """Return a borrowed cursor, outside any transaction."""
-        if len(self._idle) < _IDLE:
+        if len(self._idle) < self._room:
             self._idle.append(cursor)
         else:
             cursor.connection.close()
@@ -187,7 +189,7 @@ class ShardFile:
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if broken:
+            if broken or not self._room:
                 connection.close()
             else:
                 self._writers[durability].append(connection)
@@ -218,7 +220,8 @@ class ShardFile:
         return not busy
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection, and those in use when they are given back."""
+        self._room = 0
         while self._idle:
             self._idle.pop().connection.close()
         for idle in self._writers.values():
