@@ -155,6 +155,7 @@ class AsyncCausalStore(StoreBase[R, W]):
             if request.accepts(reading.watermarks):
                 return reading
             await reading.close()
+            await self._probe(link, name)  # the snapshot need not hold every shard that is demanded
         except StoreError as error:
             if request.kind == "write" and not isinstance(error, Unreachable):
                 raise

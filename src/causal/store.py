@@ -184,6 +184,7 @@ class CausalStore(StoreBase[R, W]):
             if request.accepts(reading.watermarks):
                 return reading
             reading.close()
+            self._probe(link, name)  # the snapshot need not hold every shard that is demanded
         except StoreError as error:
             if request.kind == "write" and not isinstance(error, Unreachable):
                 raise
