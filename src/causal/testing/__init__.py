@@ -1,0 +1,31 @@
+"""For the tests of users' own engines: Hypothesis strategies, and a state machine that drives an engine through sessions.
+
+    from causal.testing import EngineMachine, Subject, VirtualTime
+
+    class MyMachine(EngineMachine):
+        def make(self, lag):
+            time = VirtualTime()
+            engines = {site: MyEngine(site, lag=lag, now=time.monotonic) for site in self.sites}
+            return [Subject("mine", engines, time)]
+
+    TestMyEngine = MyMachine.TestCase
+
+Needs the package `hypothesis`.
+"""
+
+from causal.testing.book import Book
+from causal.testing.machine import POLICIES, EngineMachine, PlaceLag, Subject, VirtualTime
+from causal.testing.strategies import frontiers, positions, timestamps, tokens
+
+__all__ = [
+    "POLICIES",
+    "Book",
+    "EngineMachine",
+    "PlaceLag",
+    "Subject",
+    "VirtualTime",
+    "frontiers",
+    "positions",
+    "timestamps",
+    "tokens",
+]
