@@ -21,7 +21,19 @@ def _keys() -> click.Command:
     return keys
 
 
-COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {"keys": _keys}
+def _demo() -> click.Command:
+    from causal.cli.demo import demo
+
+    return demo
+
+
+def _compare() -> click.Command:
+    from causal.cli.compare import compare
+
+    return compare
+
+
+COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {"demo": _demo, "compare": _compare, "keys": _keys}
 
 
 class Commands(click.Group):

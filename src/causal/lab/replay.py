@@ -1,0 +1,268 @@
+"""Replay a trace over several sites, under one strategy, in virtual time, on the embedded store's real files.
+
+Owns the model of users: a session stays at its site and moves to another one now and then (`hop`, seeded); each operation is a
+request of its own that carries the session's token, as a web client would. Every site takes writes. A remote site costs one round
+trip to open a block at. Durability is relaxed: the files are thrown away, and a real fsync would only slow virtual time down.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import tempfile
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from causal.controls import Lag
+from causal.core.keyring import Key, Keyring
+from causal.core.policy import Limits, ReadPolicy
+from causal.errors import ConfigError, GateError
+from causal.lab.audit import Audit
+from causal.lab.virtual_time import VirtualTime
+from causal.store import CausalStore
+from causal.stores.sqlite import SQLiteEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from causal.lab.audit import Counts, Rank
+    from causal.lab.trace import Operation
+    from causal.session import Receipt
+    from causal.stores.sqlite.link import SQLiteLink
+
+STRATEGIES: Final[Mapping[str, Callable[[], ReadPolicy]]] = {
+    "token": lambda: ReadPolicy(wait_s=1.0),
+    "leader": lambda: ReadPolicy.leader(wait_s=1.0),
+    "window": lambda: ReadPolicy.leader_window(0.5),
+    "quorum": lambda: ReadPolicy.quorum(2, token=False, wait_s=1.0),
+    "quorum+token": lambda: ReadPolicy.quorum(2, wait_s=1.0),
+    "bounded": lambda: ReadPolicy.bounded(0.5, wait_s=1.0),
+    "eventual": ReadPolicy.eventual,
+}
+"""The strategies that the embedded store can run, by the names that `causal compare --policy` takes."""
+
+
+@attrs.frozen
+class Setting:
+    """What is held fixed while strategies are compared. Units: seconds. Thread-safety: immutable."""
+
+    sites: tuple[str, ...] = ("eu", "us", "ap")
+    lag: Lag = attrs.field(factory=lambda: Lag(0.05))
+    rtt_s: float = 0.08
+    speed: float = 1.0
+    hop: float = 0.2
+    seed: int = 1
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.sites) < 2 or len(set(self.sites)) != len(self.sites):
+            raise ConfigError("a comparison needs at least two different sites")
+        if not (self.speed > 0 and 0 <= self.hop <= 1 and self.rtt_s >= 0):
+            raise ConfigError("speed is positive, hop is in 0..1 and a round trip is not negative")
+
+
+@attrs.frozen
+class Result:
+    """What one strategy did to the users of a trace, and what it cost. Units: seconds; shares in 0..1."""
+
+    strategy: str
+    policy: str
+    reads: int
+    writes: int
+    stale: int
+    non_monotonic: int
+    out_of_causal_order: int
+    read_p50_s: float
+    read_p99_s: float
+    away: float
+    waited: int
+    waited_p50_s: float
+    refused_reads: int
+    refused_writes: int
+
+
+def replay(
+    operations: Sequence[Operation], strategy: str, setting: Setting, progress: Callable[[int], None] = lambda _: None
+) -> Result:
+    """Run a trace under one of STRATEGIES. The same arguments give the same result. Raises: ConfigError for an unknown strategy."""
+    if strategy not in STRATEGIES:
+        raise ConfigError(f"no strategy {strategy!r}: there are {', '.join(STRATEGIES)}")
+    with tempfile.TemporaryDirectory(prefix="causal-") as directory:
+        return _Run(operations, strategy, setting, Path(directory), progress).run()
+
+
+class _Run:
+    """One run. Everything happens inside virtual time."""
+
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        strategy: str,
+        setting: Setting,
+        directory: Path,
+        progress: Callable[[int], None],
+    ) -> None:
+        self.operations = operations
+        self.strategy = strategy
+        self.setting = setting
+        self.directory = directory
+        self.progress = progress
+        self.time = VirtualTime()
+        self.audit = Audit()
+        self.policy = STRATEGIES[strategy]()
+        self.latencies_s: list[float] = []
+        self.waits_s: list[float] = []
+        self.away = self.refused_reads = self.refused_writes = 0
+        self.engines = {
+            site: SQLiteEngine(
+                directory,
+                site=site,
+                lag_s=setting.lag,
+                rtt_s=setting.rtt_s,
+                durability="relaxed",
+                replicate="manual",
+                wall=self.time.wall_ns,
+                sleep=self.time.sleep,
+                first_origin=1,
+            )
+            for site in setting.sites
+        }
+        # A key of no secret value: the tokens of a simulation protect nothing, and must be the same in every run.
+        keyring = Keyring([Key(1, bytes(32))])
+        self.stores = {
+            site: CausalStore(
+                engine,
+                keyring=keyring,
+                audience="compare",
+                policy=self.policy,
+                limits=Limits(10**6, 10**6, 10**6, 10**6),
+                monotonic=self.time.monotonic,
+                wall=self.time.wall,
+                sleep=self.time.sleep,
+            )
+            for site, engine in self.engines.items()
+        }
+        self.files: dict[str, sqlite3.Connection] = {}
+        self.links: dict[str, SQLiteLink] = {}
+        self.last = (0, 0)
+
+    def run(self) -> Result:
+        sessions: dict[str, list[Operation]] = defaultdict(list)
+        for operation in self.operations:
+            sessions[operation.session].append(operation)
+        try:
+            for store in self.stores.values():
+                store.__enter__()
+            for store in self.stores.values():  # every site has joined by now: learn who they are, before anyone asks
+                store.head()
+            self.links = {site: engine.open() for site, engine in self.engines.items()}
+            for site in self.setting.sites:
+                path = self.directory / f"{site}.sqlite"
+                self.files[site] = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            for name, mine in sessions.items():
+                self.time.spawn(partial(self.live, name, mine), at_s=self.due_s(mine[0]))
+            self.time.run()
+        finally:
+            for file in self.files.values():
+                file.close()
+            for link in self.links.values():
+                link.close()
+            for store in self.stores.values():
+                store.close()
+        return self.result(self.audit.counts)
+
+    def due_s(self, operation: Operation) -> float:
+        return 1.0 + (operation.t_s - self.operations[0].t_s) / self.setting.speed
+
+    def live(self, name: str, operations: Sequence[Operation]) -> None:
+        """Be one user: one request after the other, at the trace's times, never two at once."""
+        chance = random.Random(f"{self.setting.seed}/{name}")  # the same walk under every strategy
+        site = chance.choice(self.setting.sites)
+        token: str | None = None
+        for operation in operations:
+            wait_s = self.due_s(operation) - self.time.now_s
+            if wait_s > 0:
+                self.time.sleep(wait_s)
+            if chance.random() < self.setting.hop:
+                site = chance.choice([other for other in self.setting.sites if other != site])
+            session = self.stores[site].session(token, subject=name)
+            if operation.op == "write":
+                self.write(site, session, operation)
+            else:
+                self.read(site, session, operation)
+            token = session.token()
+            self.progress(1)
+
+    def write(self, site: str, session: Any, operation: Operation) -> None:
+        try:
+            with session.write(wait_s=5.0) as tx:
+                tx.put(operation.key, [operation.number, operation.value])
+        except GateError:
+            self.refused_writes += 1
+            return
+        self.audit.wrote(operation.session, operation.key, operation.number, self.rank(site, operation))
+        now_s = self.time.now_s
+        for other in self.setting.sites:
+            if other != site:
+                self.time.spawn(partial(self.arrive, other), at_s=now_s + self.delay_s(other))
+
+    def arrive(self, site: str) -> None:
+        """Apply at a site what is due, and then what waited for it."""
+        while self.links[site].step().applied:
+            pass
+
+    def rank(self, site: str, operation: Operation) -> Rank:
+        """Look up what the store made of a write, in its file: nobody else runs between its commit and this."""
+        row = (
+            self.files[site]
+            .execute("SELECT stamp, origin, offset FROM data WHERE key = ?", (operation.key,))
+            .fetchone()
+        )
+        self.last = row[1], row[2]
+        return row[0], row[1]
+
+    def delay_s(self, other: str) -> float:
+        origin, offset = self.last
+        return self.setting.lag.delay_s(other, 0, origin, offset) + 1e-6
+
+    def read(self, site: str, session: Any, operation: Operation) -> None:
+        began_s = self.time.now_s
+        block = session.read()
+        try:
+            with block as db:
+                found = db.get(operation.key)
+        except GateError:
+            self.refused_reads += 1
+            return
+        self.audit.read(operation.session, operation.key, None if found is None else found[0])
+        receipt: Receipt = block.receipt
+        self.latencies_s.append(self.time.now_s - began_s)
+        self.away += receipt.endpoint != site
+        if receipt.waited_s > 0:
+            self.waits_s.append(receipt.waited_s)
+
+    def result(self, counts: Counts) -> Result:
+        latencies, waits = sorted(self.latencies_s), sorted(self.waits_s)
+        return Result(
+            self.strategy,
+            str(self.policy),
+            counts.reads,
+            counts.writes,
+            counts.stale,
+            counts.non_monotonic,
+            counts.out_of_causal_order,
+            _quantile(latencies, 0.5),
+            _quantile(latencies, 0.99),
+            self.away / max(1, len(latencies)),
+            len(waits),
+            _quantile(waits, 0.5),
+            self.refused_reads,
+            self.refused_writes,
+        )
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 6) if ordered else 0.0

@@ -1,0 +1,90 @@
+"""Traces: who read and wrote what, when. One JSON object a line.
+
+Owns the format and its errors. A line is `{"t": seconds, "session": text, "op": "read" | "write", "key": text, "value": text}`;
+`value` belongs to writes only, and times never go back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from causal.errors import CausalError
+
+
+class TraceError(CausalError, ValueError):
+    """A line of a trace that cannot be replayed; `file`, `line` and `reason` say which and why."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        self.file, self.line, self.reason = file, line, reason
+        super().__init__(f"{file}:{line}: {reason}")
+
+
+@attrs.frozen
+class Operation:
+    """One operation of a trace; `number` is its place, which is also the identity of what it writes.
+
+    Units: `t_s` in seconds. Thread-safety: immutable.
+    """
+
+    number: int
+    t_s: float
+    session: str
+    op: str
+    key: str
+    value: Any = None
+
+
+def read_trace(path: str | Path) -> list[Operation]:
+    """Read and check a whole trace. Raises: TraceError at the first line that is wrong, or if there is none at all."""
+    name = str(path)
+    operations: list[Operation] = []
+    last_s = -math.inf
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise TraceError(name, 0, f"cannot be read: {error.strerror}") from error
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            if number == len(lines):
+                break
+            raise TraceError(name, number, "an empty line")
+        reason, operation = _parse(raw, len(operations))
+        if operation is None:
+            raise TraceError(name, number, reason)
+        if operation.t_s < last_s:
+            raise TraceError(name, number, f"time goes back from {last_s:g} to {operation.t_s:g}")
+        last_s = operation.t_s
+        operations.append(operation)
+    if not operations:
+        raise TraceError(name, 1, "no operations")
+    return operations
+
+
+def _parse(raw: bytes, number: int) -> tuple[str, Operation | None]:
+    """Return the operation of a line, or the reason why there is none."""
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}", None
+    if not isinstance(row, dict):
+        return f"a line is an object, not {type(row).__name__}", None
+    unknown = row.keys() - {"t", "session", "op", "key", "value"}
+    if unknown:
+        return f"unknown field {min(unknown)!r}", None
+    t_s, session, op, key = (row.get(name) for name in ("t", "session", "op", "key"))
+    if isinstance(t_s, bool) or not isinstance(t_s, int | float) or not math.isfinite(t_s) or t_s < 0:
+        return f"t is a number of seconds, not {t_s!r}", None
+    if not isinstance(session, str) or not session:
+        return f"session is a text, not {session!r}", None
+    if op not in {"read", "write"}:
+        return f"op is 'read' or 'write', not {op!r}", None
+    if not isinstance(key, str) or not 0 < len(key.encode("utf-8", "replace")) <= 1024:
+        return f"key is a text of 1 to 1024 bytes, not {key!r}", None
+    if (op == "write") != ("value" in row):
+        return "a write has a value, a read has none", None
+    return "", Operation(number, float(t_s), session, op, key, row.get("value"))
