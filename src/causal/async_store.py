@@ -106,6 +106,7 @@ class AsyncCausalStore(StoreBase[R, W]):
     async def head(self) -> Frontier:
         """Ask every endpoint, and return everything that exists. Raises: NoEndpoint if a known live origin's leader cannot be asked."""
         link, arrived = await self._link(), self._state.number_now()
+        self._state.known(link.endpoints)
         await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
         return self._state.head(arrived)
 

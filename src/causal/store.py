@@ -135,6 +135,7 @@ class CausalStore(StoreBase[R, W]):
         Raises: NoEndpoint if the leader of a known live origin cannot be asked.
         """
         link, arrived = self._link(), self._state.number_now()
+        self._state.known(link.endpoints)
         for endpoint in link.endpoints:
             self._probe(link, endpoint.name)
         return self._state.head(arrived)

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = {
     "strategy": "Strategy",
-    "stale": "Stale own",
+    "stale": "Stale",
     "non_monotonic": "Non-mono",
-    "out_of_causal_order": "Non-causal",
+    "out_of_causal_order": "Acausal",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "away_percent": "Away %",
     "waited": "Waits",
-    "refused": "Refused",
+    "refused": "Errors",
 }
 
 NOTES: Final = (
-    "Counted from the values that reads returned. Stale own: the reader's own last write of the key was missing. Non-mono: older "
-    "than the session had read before. Non-causal: older than something in the reader's causal past (includes both). "
+    "Counted from the values that reads returned. Stale: the reader's own last write of the key was missing. Non-mono: older "
+    "than the session had read before. Acausal: older than something in the reader's causal past (includes both). "
     "Away: reads served at another site than the reader's own, which costs a round trip. Times are virtual: lag, round trips and waits."
 )
 

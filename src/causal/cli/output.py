@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -71,10 +72,12 @@ class Output:
             for row in rows:
                 self.record(row)
             return
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
         for field, heading in columns.items():
             numbers = rows and all(type(row.get(field)) in {int, float, type(None)} for row in rows)
-            table.add_column(heading, justify="right" if numbers else "left")
+            table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
         for row in rows:
             table.add_row(*(_cell(row.get(field)) for field in columns))
         self.console.print(table)

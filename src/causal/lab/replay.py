@@ -154,11 +154,11 @@ class _Run:
         for operation in self.operations:
             sessions[operation.session].append(operation)
         try:
-            for store in self.stores.values():
-                store.__enter__()
-            for store in self.stores.values():  # every site has joined by now: learn who they are, before anyone asks
-                store.head()
+            # Every site joins before a store opens: a store learns at once of all that are there, and of others by real time.
             self.links = {site: engine.open() for site, engine in self.engines.items()}
+            for site, store in self.stores.items():
+                store._state.random.seed(f"{self.setting.seed}/{site}")  # the jitter of its questions, too, must repeat
+                store.__enter__()
             for site in self.setting.sites:
                 path = self.directory / f"{site}.sqlite"
                 self.files[site] = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

@@ -1,0 +1,58 @@
+"""Traces: what is read, and the file, line and reason of what is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from causal.lab.trace import TraceError, read_trace
+
+GOOD = {"t": 0.5, "session": "s", "op": "write", "key": "k", "value": 1}
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def test_a_good_trace(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", GOOD, {"t": 1, "session": "s", "op": "read", "key": "k"})
+    first, second = read_trace(path)
+    assert (first.number, first.t_s, first.session, first.op, first.key, first.value) == (0, 0.5, "s", "write", "k", 1)
+    assert (second.number, second.op, second.value) == (1, "read", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "an object"),
+        ("", "empty line"),
+        ({**GOOD, "t": "1"}, "t is a number"),
+        ({**GOOD, "t": True}, "t is a number"),
+        ({**GOOD, "t": -1}, "t is a number"),
+        ('{"t": NaN, "session": "s", "op": "read", "key": "k"}', "t is a number"),
+        ({**GOOD, "t": 0.1}, "time goes back"),
+        ({**GOOD, "session": ""}, "session is a text"),
+        ({**GOOD, "op": "delete"}, "op is"),
+        ({**GOOD, "key": ""}, "key is a text"),
+        ({**GOOD, "key": "k" * 1025}, "key is a text"),
+        ({**GOOD, "more": 1}, "unknown field 'more'"),
+        ({k: v for k, v in GOOD.items() if k != "value"}, "a write has a value"),
+        ({**GOOD, "op": "read"}, "a write has a value"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: object, reason: str) -> None:
+    path = write(tmp_path / "t", GOOD, line, GOOD)
+    with pytest.raises(TraceError) as caught:
+        read_trace(path)
+    assert (caught.value.file, caught.value.line) == (str(path), 2)
+    assert reason in caught.value.reason
+
+
+def test_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(TraceError):
+        read_trace(tmp_path / "absent")
+    with pytest.raises(TraceError):
+        read_trace(write(tmp_path / "empty"))
