@@ -1,0 +1,241 @@
+"""The session layer on the reference engine, in a time that the test owns: what DESIGN sections 4 and 7 promise."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from causal import (
+    AsyncCausalStore,
+    CausalStore,
+    CommitUnknown,
+    ConfigError,
+    GateError,
+    GateTimeout,
+    Guarantee,
+    Keyring,
+    Limits,
+    Overloaded,
+    ReadPolicy,
+    TokenError,
+    WriteLost,
+)
+from causal.stores.memory import MemoryCluster, MemoryEngine
+
+KEYS = Keyring.generate()
+Make = Callable[..., CausalStore[Any, Any]]
+
+
+class World:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.cluster = MemoryCluster(("eu", "us"), lag_s=0.05, monotonic=lambda: self.now_s)
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def store(self, site: str, **settings: Any) -> CausalStore[Any, Any]:
+        engine = MemoryEngine(cluster=self.cluster, site=site)
+        given = {"keyring": KEYS, "audience": "shop", "monotonic": lambda: self.now_s, "sleep": self.sleep}
+        store = CausalStore(engine, **{**given, **settings})
+        store.__enter__()
+        return store
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def wrote(store: CausalStore[Any, Any], value: str = "new", token: str | None = None) -> Any:
+    session = store.session(token, subject="alice")
+    with session.write() as tx:
+        tx.put("k", value)
+    return session
+
+
+def test_a_read_waits_until_the_own_write_is_there(world: World) -> None:
+    us, token = world.store("us"), wrote(world.store("eu")).token()
+    with us.session(subject="alice").read(policy=ReadPolicy.eventual()) as db:
+        assert db.get("k") is None
+    with (read := us.session(token, subject="alice").read(policy=ReadPolicy(then="error"))) as db:
+        assert db.get("k") == "new"
+    assert read.receipt.how == "covered"
+    assert 0 < read.receipt.waited_s <= 0.06
+
+
+def test_a_replica_that_stands_still_is_left_for_the_leader(world: World) -> None:
+    us, token = world.store("us"), wrote(world.store("eu")).token()
+    world.cluster.pause("us")
+    with (read := us.session(token, subject="alice").read()) as db:
+        assert db.get("k") == "new"
+    assert read.receipt.endpoint == "eu"
+    assert dict(read.receipt.considered)["us"].startswith("BEHIND")
+    with pytest.raises(GateTimeout) as caught, us.session(token, subject="alice").read(policy=ReadPolicy(then="error")):
+        pass
+    assert caught.value.receipt.held is False
+    stale = us.session(token, subject="alice").read(policy=ReadPolicy(wait_s=0.0, then="stale"))
+    with stale as db:
+        assert db.get("k") is None
+    assert (stale.receipt.how, stale.receipt.held) == ("stale", False)
+
+
+def test_a_lost_write_is_said_and_forgotten_exactly(world: World) -> None:
+    eu, us = world.store("eu"), world.store("us")
+    session = wrote(eu)
+    world.cluster.catch_up("us")
+    with session.write() as tx:
+        tx.put("k", "lost")
+    world.cluster.forget_tail("eu", 1)
+    for attempt in (session.read, session.write):
+        with pytest.raises(WriteLost) as caught, attempt():
+            pass
+        assert [(loss.position.offset, loss.end) for loss in caught.value.lost] == [(2, 1)]
+    session.forget(caught.value.lost)
+    with session.read() as db:
+        assert db.get("k") == "new"
+    with us.session(session.token(), subject="alice").read() as db:
+        assert db.get("k") == "new"
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_without_an_answer_is_in_doubt(world: World, committed: bool) -> None:
+    eu, us = world.store("eu"), world.store("us")
+    session = eu.session(subject="alice")
+    world.cluster.lose_answer("eu", committed=committed)
+    with pytest.raises(CommitUnknown), session.write() as tx:
+        tx.put("k", "perhaps")
+    with (read := us.session(session.token(), subject="alice").read(policy=ReadPolicy(1.0))) as db:
+        assert db.get("k") == ("perhaps" if committed else None)
+    assert read.receipt.how == "leader"
+
+
+def test_what_a_bad_token_does_is_the_policys_choice(world: World) -> None:
+    us = world.store("us")
+    wrote(world.store("eu"))
+    session = us.session("garbage", subject="alice")
+    assert [one.index for one in session.rejected] == [0]
+    assert session.changed
+    with (read := session.read(policy=ReadPolicy(1.0))) as db:
+        assert db.get("k") == "new"
+    assert read.receipt.how == "leader"
+    with (again := us.session(session.token(), subject="alice").read(policy=ReadPolicy(1.0))) as db:
+        assert db.get("k") == "new"
+    assert again.receipt.how == "leader"  # the mark travels in the fresh token
+    assert world.store("us", policy=ReadPolicy(bad_token="ignore")).session("garbage").token() is None
+    with pytest.raises(TokenError):
+        world.store("us", policy=ReadPolicy(bad_token="raise")).session("garbage")
+
+
+def test_tokens_are_joined_and_sealed_again_only_when_they_changed(world: World) -> None:
+    eu, us = world.store("eu"), world.store("us")
+    one = wrote(eu).token()
+    with (other := us.session(subject="alice")).write() as tx:
+        tx.put("j", "mine")
+    session = eu.session(one, None, other.token(), subject="alice")
+    assert len(session.own) == 2
+    assert session.changed
+    unchanged = eu.session(one, subject="alice")
+    assert not unchanged.changed
+    assert unchanged.token() == one
+    with unchanged.read() as db:
+        db.get("k")
+    assert unchanged.token() == one
+    assert eu.session(subject="alice").token() is None
+    assert eu.session(one, subject="bob").rejected
+    unchanged.rebind("bob")
+    assert not eu.session(unchanged.token(), subject="bob").rejected
+
+
+def test_a_write_is_gated_too(world: World) -> None:
+    us = world.store("us")
+    token = wrote(world.store("eu")).token()
+    world.cluster.pause("us")
+    with pytest.raises(GateTimeout), us.session(token, subject="alice").write(wait_s=0.01):
+        pass
+    free = world.store("us", guarantees=Guarantee.READ_YOUR_WRITES)
+    with free.session(token, subject="alice").write() as tx:
+        tx.put("j", 1)
+
+
+def test_reads_inside_a_write_block_see_it_and_no_other_thread_does(world: World) -> None:
+    eu = world.store("eu")
+    session, seen = eu.session(subject="alice"), []
+
+    def elsewhere() -> None:
+        with session.read() as db:
+            seen.append(db.get("k"))
+
+    with session.write() as tx:
+        tx.put("k", "inside")
+        with (read := session.read()) as db:
+            assert db.get("k") == "inside"
+        assert read.receipt.how == "transaction"
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        with pytest.raises(ConfigError), session.write():
+            pass
+    assert seen == [None]
+
+
+def test_limits_refuse_at_once_and_are_given_back(world: World) -> None:
+    us = world.store("us", limits=Limits(waiters_per_endpoint=0, leader_reads=0))
+    token = wrote(world.store("eu")).token()
+    world.cluster.pause("us")
+    for policy in (ReadPolicy(), ReadPolicy(wait_s=0.0)):
+        with pytest.raises(Overloaded), us.session(token, subject="alice").read(policy=policy):
+            pass
+    assert not us._state.waiting
+    assert us._state.leader_reads == 0
+
+
+def test_configuration_refuses_to_forget_too_early(world: World) -> None:
+    with pytest.raises(ConfigError):
+        world.store("eu", token_ttl_s=960.0, max_staleness_s=900.0, max_clock_skew_s=60.0)
+
+
+def test_a_replica_that_is_not_shown_to_be_fresh_does_not_serve(world: World) -> None:
+    us = world.store("us")
+    world.store("eu")
+    world.cluster.cut_off("us")
+    world.now_s += 10_000
+    with pytest.raises(GateError), us.session().read():
+        pass
+    with (read := us.session().read(policy=ReadPolicy(unproven="serve"))) as db:
+        assert db.get("k") is None
+    assert read.receipt.unproven
+
+
+def test_a_cancelled_read_leaves_no_waiter() -> None:
+    async def main() -> None:
+        cluster = MemoryCluster(("eu", "us"), lag_s=0.0)
+        eu, us = (
+            AsyncCausalStore(MemoryEngine(cluster=cluster, site=site), keyring=KEYS, audience="shop")
+            for site in ("eu", "us")
+        )
+        async with eu, us:
+            cluster.pause("us")
+            async with (alice := eu.session(subject="alice")).write() as tx:
+                tx.put("k", "new")
+
+            async def read() -> Any:
+                async with us.session(alice.token(), subject="alice").read(policy=ReadPolicy(60.0)) as db:
+                    return db.get("k")
+
+            tasks = [asyncio.create_task(read()) for _ in range(4)]
+            while us._state.waiting["us", "alice"] < 4:  # noqa: ASYNC110 - the tasks have no event to tell of it
+                await asyncio.sleep(0)
+            for task in tasks[:3]:
+                task.cancel()
+            await asyncio.gather(*tasks[:3], return_exceptions=True)
+            assert us._state.waiting["us", "alice"] == 1
+            cluster.catch_up("us")
+            assert await tasks[3] == "new"
+            assert not us._state.waiting
+            assert us._lines["us"].poller is None
+            assert not us._lines["us"].queue
+
+    asyncio.run(main())
