@@ -5,9 +5,11 @@ asks for a round of workers, one line of JSON answers with what each acknowledge
 """
 
 import json
+import math
 import os
 import selectors
 import signal
+import sqlite3
 import sys
 import time
 import traceback
@@ -26,18 +28,21 @@ def write(path: str, site: str, seed: int, ack: int) -> NoReturn:
     link = engine(path, site).open()
     n = 0
     while True:
-        handle = link.write(site, 0, Frontier())
-        tx = handle.connection
-        name = f"{site}/{seed}/{n}"
-        count = tx.get("count", 0) + 1
-        tx.put("first", [name, count])
-        tx.put(f"write/{name}", name)
-        tx.put("count", count)
-        tx.put("last", [name, count])
-        position = handle.commit(Frontier()).position
-        assert position is not None
-        os.write(ack, f"{position.offset} {name}\n".encode())
+        transact(link, site, f"{site}/{seed}/{n}", ack)
         n += 1
+
+
+def transact(link: SQLiteLink, site: str, name: str, ack: int) -> None:
+    handle = link.write(site, 0, Frontier())
+    tx = handle.connection
+    count = tx.get("count", 0) + 1
+    tx.put("first", [name, count])
+    tx.put(f"write/{name}", name)
+    tx.put("count", count)
+    tx.put("last", [name, count])
+    position = handle.commit(Frontier()).position
+    assert position is not None
+    os.write(ack, f"{position.offset} {name}\n".encode())
 
 
 def replicate(path: str, site: str, seed: int, ack: int) -> NoReturn:
@@ -55,7 +60,51 @@ def replicate_all(path: str, site: str, seed: int, ack: int) -> NoReturn:
         link.close()
 
 
-WORK = {"write": write, "replicate": replicate, "reopen": replicate_all}
+def write_three(path: str, site: str, seed: int, ack: int) -> None:
+    """Acknowledge three transactions, and close."""
+    link = engine(path, site).open()
+    for n in range(3):
+        transact(link, site, f"{site}/{seed}/{n}", ack)
+    link.close()
+
+
+def replicate_once(path: str, site: str, seed: int, ack: int) -> None:
+    """Apply what there is, and close."""
+    link = engine(path, site).open()
+    link.step()
+    link.collect()
+    link.close()
+
+
+def leave(path: str, site: str, seed: int, ack: int) -> None:
+    """Take a site out."""
+    engine(path, "eu").leave(site)
+
+
+WORK = {
+    "write": write,
+    "replicate": replicate,
+    "reopen": replicate_all,
+    "write three": write_three,
+    "replicate once": replicate_once,
+    "leave": leave,
+}
+
+
+def die_at(statement: int) -> None:
+    """Let this process kill itself where its nth statement of SQL would begin."""
+    connect, left = sqlite3.connect, iter(range(statement, -1, -1))
+
+    def counted(sql: str) -> None:
+        if next(left) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(counted)
+        return connection
+
+    sqlite3.connect = traced
 
 
 def start(path: str, worker: dict[str, Any]) -> tuple[int, int]:
@@ -67,7 +116,10 @@ def start(path: str, worker: dict[str, Any]) -> tuple[int, int]:
     code = 1
     try:
         os.close(reading)
+        if "statement" in worker:
+            die_at(worker["statement"])
         WORK[worker["kind"]](path, worker["site"], worker["seed"], writing)
+        code = 0
     except BaseException:  # noqa: BLE001 - a forked child must never return into its parent's code
         traceback.print_exc()
     finally:
@@ -87,7 +139,7 @@ def play(path: str, workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     deadline = time.monotonic() + 120
     while running:
         for nth in running - kill_at.keys():
-            if heard[nth].count(b"\n") >= workers[nth]["acks"]:
+            if heard[nth].count(b"\n") >= workers[nth].get("acks", math.inf):
                 kill_at[nth] = time.monotonic() + workers[nth]["then_us"] / 1e6
         now = time.monotonic()
         for nth in [n for n, at in kill_at.items() if at <= now and n in running]:
@@ -109,7 +161,13 @@ def play(path: str, workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
             heard[nth] += data
         os.close(pipe)
         lines = heard[nth].decode().split("\n")[:-1]
-        answer.append({"killed": os.WIFSIGNALED(status), "acks": [line.split(" ", 1) for line in lines]})
+        answer.append(
+            {
+                "killed": os.WIFSIGNALED(status),
+                "code": os.waitstatus_to_exitcode(status),
+                "acks": [line.split(" ", 1) for line in lines],
+            }
+        )
     selector.close()
     return answer
 
