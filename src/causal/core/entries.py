@@ -35,7 +35,9 @@ REGULAR: Final = 4
 _SPLIT: Final = 2  # flag: high and low bits of offsets in columns of their own
 _MIXED: Final = 1  # flag: not all entries are own, or some have ages
 _OWN, _SEEN, _BOTH = 0, 1, 2
-_KIND: Final = 2  # bits of the width of a kind
+_HIGH: Final = 6  # bits of the width of the high 48 bits of an offset
+_LOW: Final = 5  # ... of the low 16
+_KIND: Final = 2  # ... of a kind
 _AGE: Final = 4  # ... of an age
 NOTHING: Final[dict[int, int]] = {}
 
@@ -57,8 +59,8 @@ def splits(xs: Sequence[int], lo: int, hi: int) -> bool:
     base, width = shape(lo, hi, n)
     high_base, high_width = shape(lo >> 16, hi >> 16, n)
     low_base, low_width = shape(min(lows), low_hi, n)
-    split = high_base.bit_length() + low_base.bit_length() + 2 * OFFSET + n * (high_width + low_width)
-    return split < base.bit_length() + n * width
+    split = high_base.bit_length() + low_base.bit_length() + 2 * (_HIGH + _LOW) + n * (high_width + low_width)
+    return split < base.bit_length() + 2 * OFFSET + n * width
 
 
 def put_entries(own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int]) -> int:
@@ -88,8 +90,8 @@ def put_entries(own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[i
         acc = put_ascending(acc, [k >> 32 for k in keys])
         acc = put_column(acc, [k & 0xFFFFFFFF for k in keys], ADDRESS)
     if split:
-        acc = put_column(acc, [x >> 16 for x in offsets], OFFSET)
-        acc = put_column(acc, [x & 0xFFFF for x in offsets], OFFSET)
+        acc = put_column(acc, [x >> 16 for x in offsets], _HIGH)
+        acc = put_column(acc, [x & 0xFFFF for x in offsets], _LOW)
     else:
         acc = put_shaped(acc, offsets, lo, hi, OFFSET)
     return _put_mixed(acc, keys, own, seen, ages, split) if mixed else acc
@@ -102,8 +104,8 @@ def _put_mixed(
     acc = put_column(acc, [_OWN if k not in seen else _BOTH if k in own else _SEEN for k in keys], _KIND)
     both = [k for k in keys if k in own and k in seen]
     if both and split:
-        acc = put_column(acc, [(seen[k] >> 16) - (own[k] >> 16) for k in both], OFFSET)
-        acc = put_column(acc, [seen[k] & 0xFFFF for k in both], OFFSET)
+        acc = put_column(acc, [(seen[k] >> 16) - (own[k] >> 16) for k in both], _HIGH)
+        acc = put_column(acc, [seen[k] & 0xFFFF for k in both], _LOW)
     elif both:
         acc = put_column(acc, [seen[k] - own[k] for k in both], OFFSET)
     return put_column(acc << 1 | 1, [ages.get(k, 0) for k in keys], _AGE) if ages else acc << 1
@@ -132,8 +134,8 @@ def get_entries(v: int, pos: int) -> tuple[dict[int, int], dict[int, int], Mappi
         if not all(map(lt, keys, keys[1:])) or keys == [*range(keys[0], keys[0] + (n << 32), 1 << 32)]:
             raise bad("positions out of order, or not in their shortest form")
     if flags & _SPLIT:
-        highs, pos = get_column(v, pos, n, OFFSET, MAX_OFFSET >> 16)
-        lows, pos = get_column(v, pos, n, OFFSET, 0xFFFF)
+        highs, pos = get_column(v, pos, n, _HIGH, MAX_OFFSET >> 16)
+        lows, pos = get_column(v, pos, n, _LOW, 0xFFFF)
         offsets = [h << 16 | w for h, w in zip(highs, lows, strict=True)]
     else:
         offsets, pos = get_column(v, pos, n, OFFSET, MAX_OFFSET)
@@ -169,8 +171,8 @@ def _get_mixed(
 def _get_ahead(v: int, pos: int, mine: list[int], split: bool) -> tuple[list[int], int]:
     """Read the `seen` offsets of the entries that have an `own` one too."""
     if split:
-        highs, pos = get_column(v, pos, len(mine), OFFSET, MAX_OFFSET >> 16)
-        lows, pos = get_column(v, pos, len(mine), OFFSET, 0xFFFF)
+        highs, pos = get_column(v, pos, len(mine), _HIGH, MAX_OFFSET >> 16)
+        lows, pos = get_column(v, pos, len(mine), _LOW, 0xFFFF)
         ahead = [(x >> 16) + h << 16 | w for x, h, w in zip(mine, highs, lows, strict=True)]
     else:
         column, pos = get_column(v, pos, len(mine), OFFSET, MAX_OFFSET)

@@ -138,16 +138,16 @@ class Token(_Claims):
         """
         if size(self) <= limit:
             return self
-        every = {key >> 48 for part in (self.own, self.seen) for key in part.entries} | self.seen.marks.keys()
+        every = {key >> 48 for part in (self.own, self.seen) for key in part.entries}
+        every |= self.seen.marks.keys() | self.seen.floors.keys()
         known = every if stores is None else every.intersection(stores)
-        token = _aged(self, known, now)
-        if size(token) > limit:
-            token = _ageless(token, known)
-        if size(token) > limit and floor:
-            token = _floored(token, {s: f for s, f in floor.items() if s in known})
-        if size(token) > limit:
-            token = _Marking(token, known, until, replicated or _EMPTY).fit(size, limit)
-        return token
+        token = self
+        for rung in (partial(_aged, known, now), partial(_ageless, known), partial(_floored, known, floor or {})):
+            shorter = rung(token)
+            if shorter is not token and size(shorter) <= limit:
+                return shorter
+            token = shorter
+        return _Marking(token, known, until, replicated or _EMPTY).fit(size, limit)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a token is immutable: cannot set {name!r}")
@@ -191,23 +191,33 @@ def _normal_ages(ages: Mapping[int, int], own: Frontier, seen: Frontier) -> Mapp
     return normal
 
 
-def _aged(token: Token, known: AbstractSet[int], now: float) -> Token:
+def _aged(known: AbstractSet[int], now: float, token: Token) -> Token:
     """Rung 2: without the entries that are past their own expiry (I5 covers them)."""
     gone = {key for key in token.ages if key >> 48 in known and token.expiry(key) <= now}
+    if not gone:
+        return token
     ages = {key: age_h for key, age_h in token.ages.items() if key not in gone}
     return Token.of(token.own.without(gone), token.seen.without(gone), token.expires_at, token.timestamp, ages)
 
 
-def _ageless(token: Token, known: AbstractSet[int]) -> Token:
+def _ageless(known: AbstractSet[int], token: Token) -> Token:
     """Rung 2, further: without ages, so that each entry lives as long as the token."""
     ages = {key: age_h for key, age_h in token.ages.items() if key >> 48 not in known}
+    if len(ages) == len(token.ages):
+        return token
     return Token.of(token.own, token.seen, token.expires_at, token.timestamp, ages)
 
 
-def _floored(token: Token, floor: Mapping[int, int]) -> Token:
+def _floored(known: AbstractSet[int], floor: Mapping[int, int], token: Token) -> Token:
     """Rung 3: old `seen` entries become one floor a store. Own writes are never folded: a floor cannot say that one is lost."""
+    folded = {
+        key: offset
+        for key, offset in token.seen.entries.items()
+        if key >> 48 in known and offset <= floor.get(key >> 48, -1)
+    }
+    if not folded:
+        return token
     floors: dict[int, int] = {}
-    folded = {key: offset for key, offset in token.seen.entries.items() if offset <= floor.get(key >> 48, -1)}
     for key, offset in folded.items():
         floors[key >> 48] = max(floors.get(key >> 48, 0), offset)
     seen = token.seen.without(folded) | Frontier.of({}, floors)
@@ -241,8 +251,9 @@ class _Marking:
 
         def without_foreign(token: Token) -> int:
             own, seen = (part.without(self.foreign) for part in (token.own, token.seen))
+            floors = {store: floor for store, floor in seen.floors.items() if store in self.known}
             marks = {store: mark for store, mark in seen.marks.items() if store in self.known}
-            seen = Frontier.of(seen.entries, seen.floors, marks)
+            seen = Frontier.of(seen.entries, floors, marks)
             ages = {key: age_h for key, age_h in token.ages.items() if key >> 48 in self.known}
             return size(Token.of(own, seen, token.expires_at, token.timestamp, ages))
 
