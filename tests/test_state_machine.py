@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 from causal.controls import Lag
@@ -79,7 +80,9 @@ class MemoryMachine(EngineMachine):
         return [memory(self.sites, self.shards, lag)]
 
 
-TestBoth = BothMachine.TestCase
-TestMemory = MemoryMachine.TestCase
-TestBoth.settings = settings(stateful_step_count=30)
+TestBoth = pytest.mark.timeout(1800)(BothMachine.TestCase)
+TestMemory = pytest.mark.timeout(1800)(MemoryMachine.TestCase)
+# On real files an example takes more than a second: many of them are for the deep profile.
+DEEP = settings.get_current_profile_name() == "deep"
+TestBoth.settings = settings(stateful_step_count=30, max_examples=settings().max_examples if DEEP else 25)
 TestMemory.settings = settings(stateful_step_count=40)
