@@ -109,13 +109,16 @@ def test_a_damaged_value_or_dependency_is_said(world: World) -> None:
     world.open("eu")
     world.put("eu", "v", 1)
     world.put("eu", "d", 1)
+    world.put("eu", "s", 1)
     with world.links["eu"].directory.file("eu", 0).writing() as db:
         db.execute("UPDATE data SET value = x'ff' WHERE key = 'v'")
-        db.execute("UPDATE data SET deps = x'ffff' WHERE key = 'd'")
+        db.execute("UPDATE data SET seen = x'000000010000000000000002ffff' WHERE key = 'd'")
+        db.execute("UPDATE data SET seen = x'00' WHERE key = 's'")
     with pytest.raises(StoreError, match="damaged"):
         world.get("eu", "v")
-    with pytest.raises(StoreError, match="damaged"):
-        world.look("eu", "d")
+    for key in ("d", "s"):
+        with pytest.raises(StoreError, match="damaged"):
+            world.look("eu", key)
 
 
 def test_a_full_disk_refuses_the_write_and_loses_nothing(world: World) -> None:

@@ -122,6 +122,38 @@ def test_the_watermark_is_of_the_very_state_that_is_shown(eu: World) -> None:
     assert eu.get("eu", "count") > shown
 
 
+def test_what_is_remembered_of_a_moment_is_of_that_moment(eu: World) -> None:
+    """A probe remembers a watermark by the number of its moment, and an older snapshot may still have that number."""
+    file = eu.links["eu"].directory.file("eu", 0)
+    eu.put("eu", "k", 1)
+    older = file.borrow()
+    older.execute("BEGIN")
+    older.execute("SELECT * FROM data").fetchall()
+    cursor = file.borrow().connection.cursor(Meddled)
+    cursor.meddle = lambda: eu.put("eu", "k", 2)
+    file._idle.append(cursor)
+    file.now()
+    assert file.watermarks(older)[0].origins[1] == (1, None)
+    older.execute("COMMIT")
+    file.give_back(older)
+
+
+def test_a_transaction_that_was_rolled_back_leaves_nothing_remembered(eu: World) -> None:
+    """Its moment had a number, which the next commit gets."""
+    eu.put("eu", "k", 1)
+    file = eu.links["eu"].directory.file("eu", 0)
+    connection = file.begin_write()
+    connection.execute("UPDATE watermark SET applied = 77")
+    file.end_write(connection)
+    handle = eu.links["eu"].write("eu", 0, Frontier())
+    handle.connection.put("k", 2)
+    handle.rollback()
+    eu.put("eu", "k", 2)
+    reading = eu.links["eu"].read("eu", (0,))
+    assert reading.watermarks[0].origins[1] == (2, None)
+    reading.close()
+
+
 def test_an_abandoned_scan_does_not_keep_its_snapshot(eu: World) -> None:
     for n in range(1000):
         eu.put("eu", f"k{n:04}", n) if n == 0 else None

@@ -14,8 +14,8 @@ import attrs
 
 from causal.core.position import pack, store_of
 from causal.kv import decode_changes
-from causal.stores.sqlite.reading import decoded_deps
 from causal.stores.sqlite.shard import REBUILDING, WATERMARK
+from causal.stores.sqlite.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,11 +31,11 @@ _FETCH: Final = (
 _LOG: Final = "INSERT INTO log (origin, offset, stamp, committed_ns, deps, changes) VALUES (?, ?, ?, ?, ?, ?)"
 _ADVANCE: Final = "UPDATE watermark SET applied = ?, stamp = ?, deps = ? WHERE origin = ?"
 WINNER: Final = (
-    "INSERT INTO data (key, value, stamp, origin, offset, deps) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-    "value = excluded.value, stamp = excluded.stamp, origin = excluded.origin, offset = excluded.offset, deps = excluded.deps "
-    "WHERE (excluded.stamp, excluded.origin) > (data.stamp, data.origin)"
+    "INSERT INTO data (key, value, stamp, seen) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+    "value = excluded.value, stamp = excluded.stamp, seen = excluded.seen "
+    "WHERE (excluded.stamp, excluded.seen) > (data.stamp, data.seen)"
 )
-"""Stores one version if it wins against the one that is there: the larger stamp, then the larger origin."""
+"""Stores one version if it wins against the one that is there: the larger stamp, then the larger origin (with which `seen` begins)."""
 
 Entry = tuple[int, int, int, bytes, bytes]
 """A row of a log: offset, stamp, committed_ns, deps, changes."""
@@ -179,7 +179,6 @@ def _apply(target: ShardFile, origin: int, entries: Iterable[Entry]) -> tuple[in
 
 def _store(db: sqlite3.Connection, origin: int, entry: Entry) -> None:
     offset, stamp, _, deps, changes = entry
-    db.executemany(
-        WINNER, [(key, value, stamp, origin, offset, deps) for key, value in decode_changes(changes).items()]
-    )
+    seen = packed_seen(origin, offset, deps)
+    db.executemany(WINNER, [(key, value, stamp, seen) for key, value in decode_changes(changes).items()])
     db.execute(_LOG, (origin, *entry))

@@ -100,7 +100,7 @@ def _one_moment(files: Sequence[ShardFile]) -> list[ReadTransaction]:
 
 def parts_stand_still(files: Sequence[ShardFile], parts: Sequence[ReadTransaction]) -> bool:
     """Return whether all snapshots are as their files are now, but for the last, which was opened last."""
-    return all(file.watermarks(file.rows()) == part.watermarks for file, part in zip(files[:-1], parts, strict=False))
+    return all(file.now() == part.watermarks for file, part in zip(files[:-1], parts, strict=False))
 
 
 def _open_all(files: Sequence[ShardFile]) -> list[ReadTransaction]:

@@ -67,6 +67,7 @@ class SQLiteLink:
         self.directory = directory
         self._settings = settings
         self._site = settings.site
+        self._near: dict[int, ShardFile] = {}
         self._members: Members | None = None
         self._endpoints: tuple[Endpoint, ...] = ()
         self._look_at = 0.0
@@ -135,15 +136,21 @@ class SQLiteLink:
         found: dict[int, Watermark] = {}
         for file in self.directory.files(endpoint):
             if file.shard != without:
-                found.update(file.watermarks(file.rows()))
+                found.update(file.now())
         return found
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[Reader]:
         """Open one snapshot of a site's shards; of several, all at one moment."""
-        if endpoint != self._site or self._closed:
-            self._enter(endpoint)
+        if len(shards) == 1 and endpoint == self._site:
+            file = self._near.get(shards[0])
+            if file is not None:
+                return ReadTransaction(file)
+        self._enter(endpoint)
         if len(shards) == 1:
-            return ReadTransaction(self._file(endpoint, shards[0]))
+            file = self._file(endpoint, shards[0])
+            if endpoint == self._site:
+                self._near[shards[0]] = file
+            return ReadTransaction(file)
         return CutTransaction([self._file(endpoint, shard) for shard in shards])
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
@@ -195,6 +202,7 @@ class SQLiteLink:
         if self._closed:
             return
         self._closed = True
+        self._near.clear()
         if self._replicator is not None:
             self._replicator.stop()
         self.directory.release(mark_closed)

@@ -9,17 +9,15 @@ A tombstone is shown, too: that a key is gone is news, and depends on the delete
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cbor2 import loads
 
 from causal.core.frontier import Frontier
-from causal.core.wire import decode_frontier
-from causal.errors import StoreError, TokenError
+from causal.errors import StoreError
 from causal.kv import MAX_KEY_BYTES, check_key, check_prefix, decode_value
 from causal.stores.sqlite.schema import translated
-from causal.stores.sqlite.shard import WATERMARK
+from causal.stores.sqlite.version import joined_seen, seen_frontier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,18 +25,11 @@ if TYPE_CHECKING:
     from causal.core.watermark import Watermark
     from causal.stores.sqlite.shard import ShardFile
 
-_GET: Final = "SELECT value, origin, offset, deps FROM data WHERE key = ?"
-_SCAN: Final = "SELECT key, value, origin, offset, deps FROM data WHERE key >= ? ORDER BY key"
+_GET: Final = "SELECT value, seen FROM data WHERE key = ?"
+_SCAN: Final = "SELECT key, value, seen FROM data WHERE key >= ? ORDER BY key"
 _CHUNK: Final = 256
-
-
-@lru_cache(maxsize=4096)
-def decoded_deps(packed: bytes) -> Frontier:
-    """Return stored dependencies; most versions share theirs with others. Raises: StoreError for damaged bytes."""
-    try:
-        return decode_frontier(packed)
-    except TokenError as error:
-        raise StoreError(f"stored dependencies are damaged: {error}") from error
+_MANY: Final = 4096
+_NOTHING: Final = Frontier()
 
 
 def _ended(*_: object) -> NoReturn:
@@ -51,17 +42,17 @@ class Reader:
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_cursor", "_deps", "_execute", "_file", "_offsets", "_scans")
+    __slots__ = ("_before", "_cursor", "_execute", "_file", "_scans", "_shown")
 
     _scans: list[sqlite3.Cursor] | None
-    _deps: set[bytes] | None
+    _before: Frontier | None
 
     def __init__(self, cursor: sqlite3.Cursor, file: ShardFile) -> None:
         self._cursor = cursor
         self._execute: Any = cursor.execute
         self._file = file
-        self._offsets: dict[int, int] = {}
-        self._deps = self._scans = None
+        self._shown: set[bytes] = set()
+        self._before = self._scans = None
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default` where there is none. Raises: ConfigError, StoreError."""
@@ -73,22 +64,14 @@ class Reader:
             raise translated(error, self._file.path) from error
         if row is None:
             return default
-        value, origin, offset, deps = row
-        if offset > self._offsets.get(origin, 0):
-            self._offsets[origin] = offset
-        if deps:
-            self._depends(deps)
+        value, seen = row
+        self._shown.add(seen)
         if value is None:
             return default
         try:
             return loads(value)
         except Exception:  # noqa: BLE001 - whatever it is, the careful way says it well
             return decode_value(value)
-
-    def _depends(self, deps: bytes) -> None:
-        if self._deps is None:
-            self._deps = set()
-        self._deps.add(deps)
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Iterate over keys that start with `prefix`, with their values, in the order of the keys. Raises: ConfigError, StoreError."""
@@ -114,13 +97,13 @@ class Reader:
                 rows = cursor.fetchmany(_CHUNK)
             except sqlite3.Error as error:
                 raise translated(error, self._file.path) from error
-            for key, value, origin, offset, deps in rows:
+            if len(self._shown) > _MANY:  # a scan of everything must not keep everything
+                self._before = self._seen()
+                self._shown.clear()
+            for key, value, seen in rows:
                 if not key.startswith(prefix):
                     return
-                if offset > self._offsets.get(origin, 0):
-                    self._offsets[origin] = offset
-                if deps:
-                    self._depends(deps)
+                self._shown.add(seen)
                 if value is not None:
                     yield key, value
             if len(rows) < _CHUNK:
@@ -131,21 +114,20 @@ class Reader:
             _ended()
 
     def _seen(self) -> Frontier:
-        if not self._offsets:
-            return _NOTHING
-        seen = self._file.frontier(self._offsets)
-        for packed in self._deps or ():
-            seen |= decoded_deps(packed)
-        return seen
+        shown, shard = self._shown, self._file.shard
+        if not shown:
+            return self._before or _NOTHING
+        if len(shown) == 1 and self._before is None:
+            (seen,) = shown
+            return seen_frontier(shard, seen)
+        joined = joined_seen(shard, shown)
+        return joined if self._before is None else joined | self._before
 
     def _end(self) -> None:
         self._execute = _ended
         if self._scans:
             for cursor in self._scans:
                 cursor.close()  # an open statement would keep the snapshot open, and the next block would read the old one
-
-
-_NOTHING: Final = Frontier()
 
 
 class ReadTransaction:
@@ -163,7 +145,7 @@ class ReadTransaction:
         cursor = file.borrow()
         try:
             cursor.execute("BEGIN")
-            self.watermarks = file.watermarks(cursor.execute(WATERMARK).fetchall())
+            self.watermarks = file.watermarks(cursor)
         except BaseException as error:
             cursor.connection.close()
             if isinstance(error, sqlite3.Error):

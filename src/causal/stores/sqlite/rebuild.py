@@ -17,6 +17,7 @@ from causal.stores.sqlite.apply import WINNER
 from causal.stores.sqlite.registry import LIVE
 from causal.stores.sqlite.replicate import replicate
 from causal.stores.sqlite.shard import REBUILDING, WATERMARK
+from causal.stores.sqlite.version import place_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -87,12 +88,12 @@ def merge(target: ShardFile, source: ShardFile) -> None:
         my_place = {row[0]: row[1] for row in mine.execute(WATERMARK)}
         gone = [
             (key,)
-            for key, origin, offset in mine.execute("SELECT key, origin, offset FROM data")
-            if offset <= their_place.get(origin, 0) and not _has(theirs, key)
+            for key, seen in mine.execute("SELECT key, seen FROM data")
+            if _within(their_place, seen) and not _has(theirs, key)
         ]
         mine.executemany("DELETE FROM data WHERE key = ?", gone)
-        versions = theirs.execute("SELECT key, value, stamp, origin, offset, deps FROM data")
-        mine.executemany(WINNER, (v for v in versions if v[4] > my_place.get(v[3], 0) or _has(mine, v[0])))
+        versions = theirs.execute("SELECT key, value, stamp, seen FROM data")
+        mine.executemany(WINNER, (v for v in versions if not _within(my_place, v[3]) or _has(mine, v[0])))
         mine.executemany("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?, ?, ?)", theirs.execute("SELECT * FROM log"))
         for origin, applied, end, stamp, deps in their_marks:
             mine.execute(_KNOW, (origin,))
@@ -101,6 +102,12 @@ def merge(target: ShardFile, source: ShardFile) -> None:
                 (applied, stamp, deps, origin, applied),
             )
             mine.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NULL', (end, origin))
+
+
+def _within(place: dict[int, int], seen: bytes) -> bool:
+    """Return whether a version lies within what is applied."""
+    origin, offset = place_of(seen)
+    return offset <= place.get(origin, 0)
 
 
 def _has(db: sqlite3.Connection, key: str) -> bool:

@@ -15,7 +15,6 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from causal.core.frontier import Frontier
 from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
 from causal.stores.sqlite.schema import BUSY_S, Durability, connect, errors_of, translated
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WATERMARK: Final = 'SELECT origin, applied, "end", mine, stamp FROM watermark'
+_MOMENT: Final = "SELECT number FROM moment"
 REBUILDING: Final = -1
 """The origin whose row stands in `watermark` while the file is being rebuilt from another's."""
 
@@ -45,7 +45,6 @@ class ShardFile:
         "_idle",
         "_known",
         "_room",
-        "_shown",
         "_writers",
         "_writing",
         "identity",
@@ -69,8 +68,7 @@ class ShardFile:
         self._writers: dict[Durability, deque[sqlite3.Connection]] = {"full": deque(), "relaxed": deque()}
         self._room = _IDLE
         self._writing = threading.Lock()
-        self._shown: tuple[dict[int, int], Frontier] = ({}, Frontier())
-        self._known: tuple[Rows, Mapping[int, Watermark]] = ([], {})
+        self._known: tuple[int, Mapping[int, Watermark]] = (-1, {})
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -115,30 +113,44 @@ class ShardFile:
                 raise
         self.give_back(cursor)
 
-    def watermarks(self, rows: Rows) -> Mapping[int, Watermark]:
-        """Return what rows of one snapshot promise, by shard id. Raises: Unreachable while the file is being rebuilt."""
-        known, marks = self._known  # one value: rows and marks of two threads must never be mixed
-        if rows != known:
-            marks = {self.shard: self._watermark(rows)}
-            self._known = rows, marks
+    def watermarks(self, cursor: sqlite3.Cursor) -> Mapping[int, Watermark]:
+        """Return what the snapshot of a read transaction promises, by shard id. Raises: Unreachable while the file is being rebuilt.
+
+        Not for write transactions: what they have not committed may carry a number that another's commit gets.
+        """
+        ((number,),) = cursor.execute(_MOMENT).fetchall()
+        known, marks = self._known  # one value: number and marks of two threads must never be mixed
+        if number != known:
+            marks = self.watermarks_of(cursor.execute(WATERMARK).fetchall())
+            self._known = number, marks
         return marks
 
-    def _watermark(self, rows: Rows) -> Watermark:
+    def watermarks_of(self, rows: Rows) -> Mapping[int, Watermark]:
+        """Return what these rows of one snapshot promise, by shard id. Raises: Unreachable while the file is being rebuilt."""
         if any(row[0] == REBUILDING for row in rows):
             raise Unreachable(f"{self.site} is being rebuilt from another site's copy")
         origins = {origin: (applied, end) for origin, applied, end, _, _ in rows}
         mine = [(origin, end) for origin, _, end, mine, _ in rows if mine]
         leads = frozenset(origin for origin, end in mine if end is None)
-        return Watermark(self.shard, origins, (*self.identity, *(origin for origin, _ in mine)), leads)
+        return {self.shard: Watermark(self.shard, origins, (*self.identity, *(origin for origin, _ in mine)), leads)}
 
-    def frontier(self, offsets: dict[int, int]) -> Frontier:
-        """Return offsets by origin as a frontier. The last one is kept: one key is often read many times in a row."""
-        shown, frontier = self._shown
-        if shown != offsets:
-            shard = self.shard << 32
-            frontier = Frontier.of({shard | origin: offset for origin, offset in offsets.items()})
-            self._shown = offsets.copy(), frontier  # the reader goes on to fill its own
-        return frontier
+    def now(self) -> Mapping[int, Watermark]:
+        """Return what the file promises now, by shard id. Raises: Unreachable while the file is being rebuilt."""
+        cursor = self.borrow()
+        try:
+            ((number,),) = cursor.execute(_MOMENT).fetchall()
+            known, marks = self._known
+            if number != known:
+                cursor.execute("BEGIN")
+                marks = self.watermarks(cursor)
+                cursor.execute("COMMIT")
+        except BaseException as error:
+            cursor.connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, self.path) from error
+            raise
+        self.give_back(cursor)
+        return marks
 
     # --- writing -----------------------------------------------------------------------------------------------
 

@@ -21,9 +21,10 @@ from causal.core.wire import encode_frontier
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.kv import check_key, check_prefix, decode_value, encode_changes, encode_value, next_stamp, stored_deps
-from causal.stores.sqlite.reading import Reader, decoded_deps
+from causal.stores.sqlite.reading import Reader
 from causal.stores.sqlite.schema import primary_code, translated
 from causal.stores.sqlite.shard import WATERMARK
+from causal.stores.sqlite.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("causal")
 
-_PUT: Final = "REPLACE INTO data (key, value, stamp, origin, offset, deps) VALUES (?, ?, ?, ?, ?, ?)"
+_PUT: Final = "REPLACE INTO data (key, value, stamp, seen) VALUES (?, ?, ?, ?)"
 _LOG: Final = "INSERT INTO log (origin, offset, stamp, committed_ns, deps, changes) VALUES (?, ?, ?, ?, ?, ?)"
 _ADVANCE: Final = "UPDATE watermark SET applied = ?, stamp = ?, deps = ? WHERE origin = ?"
 _ALARM_MS: Final = 500
@@ -111,7 +112,7 @@ class WriteTransaction:
         db = file.begin_locked(durability) if locked else file.begin_write(durability)
         try:
             self._rows = db.execute(WATERMARK).fetchall()
-            self.watermarks = {**others(), **file.watermarks(self._rows)}
+            self.watermarks = {**others(), **file.watermarks_of(self._rows)}
             if not self.watermarks[file.shard].leads:
                 raise Unreachable(f"{file.site} takes no writes of {file.path.name}: it has left, and may join again")
         except BaseException as error:
@@ -188,7 +189,8 @@ class WriteTransaction:
             raise StoreError(f"a write cannot depend on a later one: {full} at {applied}")
         full = full.without((own,))  # the position itself stands for all before it
         packed = encode_frontier(full) if full else b""
-        db.executemany(_PUT, [(key, value, stamp, origin, offset, packed) for key, value in changes.items()])
+        seen = packed_seen(origin, offset, packed)
+        db.executemany(_PUT, [(key, value, stamp, seen) for key, value in changes.items()])
         db.execute(_LOG, (origin, offset, stamp, wall_ns, packed, encode_changes(changes)))
         db.execute(_ADVANCE, (offset, stamp, packed, origin))
         return Commit(Position(shard, origin, offset), full)
