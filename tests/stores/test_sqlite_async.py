@@ -140,7 +140,7 @@ def test_a_cancelled_begin_leaves_no_lock(world: World, monkeypatch: pytest.Monk
 def test_a_cancelled_commit_goes_on_and_leaves_no_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         link = await world.engine("eu").aopen()
-        gate = Gate(monkeypatch, "causal.stores.sqlite.writing.WriteTransaction.commit")
+        gate = Gate(monkeypatch, "causal.stores.sqlite.blocks.writing.WriteTransaction.commit")
         handle = await link.write("eu", 0, Frontier())
         handle.connection.put("k", 1)
         committing = asyncio.ensure_future(handle.commit(Frontier()))
@@ -174,7 +174,7 @@ def test_a_cancelled_open_leaves_no_link(world: World, monkeypatch: pytest.Monke
             await opening
 
     asyncio.run(main())
-    from causal.stores.sqlite.directory import Directory
+    from causal.stores.sqlite.files.directory import Directory
 
     assert not Directory._open
 

@@ -15,9 +15,10 @@ import pytest
 from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.errors import CommitUnknown, ConfigError, StoreError
-from causal.stores.sqlite import SQLiteEngine, SQLiteLink, schema
-from causal.stores.sqlite.directory import try_flock
-from causal.stores.sqlite.shard import ShardFile
+from causal.stores.sqlite import SQLiteEngine, SQLiteLink
+from causal.stores.sqlite.files import schema
+from causal.stores.sqlite.files.locks import try_flock
+from causal.stores.sqlite.files.shard import ShardFile
 from tests.stores.sqlite_world import World, world
 
 __all__ = ["world"]

@@ -12,8 +12,8 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.sqlite import rebuild
-from causal.stores.sqlite.registry import JOINING, LEFT, LIVE
+from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
+from causal.stores.sqlite.replication import rebuild
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]

@@ -11,7 +11,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
-from causal.stores.sqlite import apply
+from causal.stores.sqlite.replication import apply
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]

@@ -10,9 +10,10 @@ from causal.controls import Lag
 from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
-from causal.stores.sqlite import SQLiteEngine, cut
-from causal.stores.sqlite.apply import Coverage, pull
-from causal.stores.sqlite.shard import ShardFile
+from causal.stores.sqlite import SQLiteEngine
+from causal.stores.sqlite.blocks import cut
+from causal.stores.sqlite.files.shard import ShardFile
+from causal.stores.sqlite.replication.apply import Coverage, pull
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]

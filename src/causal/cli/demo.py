@@ -22,8 +22,7 @@ from causal.stores.sqlite import SQLiteEngine
 
 if TYPE_CHECKING:
     from causal.session import Receipt
-    from causal.stores.sqlite.reading import Reader
-    from causal.stores.sqlite.writing import Writer
+    from causal.stores.sqlite import Reader, Writer
 
 LAG_S = 0.05
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from causal.errors import Unreachable
-from causal.stores.sqlite.schema import BUSY_S
+from causal.stores.sqlite.files.schema import BUSY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from causal.core.frontier import Frontier
     from causal.core.watermark import Watermark
     from causal.engine import Commit, Endpoint, ReadHandle
+    from causal.stores.sqlite.blocks.reading import Reader
+    from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction
     from causal.stores.sqlite.link import SQLiteLink
-    from causal.stores.sqlite.reading import Reader
-    from causal.stores.sqlite.writing import Writer, WriteTransaction
 
 T = TypeVar("T")
 

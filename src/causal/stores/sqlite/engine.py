@@ -16,16 +16,16 @@ from causal.controls import Lag
 from causal.core.position import MAX_ORIGIN, shard_id
 from causal.engine import Capabilities
 from causal.errors import ConfigError
-from causal.stores.sqlite import members
 from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread
-from causal.stores.sqlite.directory import CUT, PAUSED, Directory, check_name
+from causal.stores.sqlite.files.directory import CUT, PAUSED, Directory, check_name
 from causal.stores.sqlite.link import Settings, SQLiteLink
+from causal.stores.sqlite.replication import members
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-    from causal.stores.sqlite.schema import Durability
+    from causal.stores.sqlite.files.schema import Durability
 
 _MAX_FIRST_ORIGIN: Final = MAX_ORIGIN - 2**21
 

@@ -14,16 +14,16 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.engine import Endpoint
 from causal.errors import ConfigError, Unreachable
-from causal.stores.sqlite.apply import Pulled
-from causal.stores.sqlite.collect import collect
-from causal.stores.sqlite.cut import CutTransaction
-from causal.stores.sqlite.directory import PAUSED, check_reachable
-from causal.stores.sqlite.members import announce, attach_site, decide_ends, fence, mark_closed
-from causal.stores.sqlite.reading import Reader, ReadTransaction
-from causal.stores.sqlite.rebuild import restart
-from causal.stores.sqlite.registry import LEFT, LIVE, Members
-from causal.stores.sqlite.replicate import Replicator, replicate
-from causal.stores.sqlite.writing import Writer, WriteTransaction
+from causal.stores.sqlite.blocks.cut import CutTransaction
+from causal.stores.sqlite.blocks.reading import Reader, ReadTransaction
+from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction
+from causal.stores.sqlite.files.directory import PAUSED, check_reachable
+from causal.stores.sqlite.files.registry import LEFT, LIVE, Members
+from causal.stores.sqlite.replication.apply import Pulled
+from causal.stores.sqlite.replication.collect import collect
+from causal.stores.sqlite.replication.members import announce, attach_site, decide_ends, fence, mark_closed
+from causal.stores.sqlite.replication.rebuild import restart
+from causal.stores.sqlite.replication.replicate import Replicator, replicate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from causal.controls import Lag
     from causal.core.watermark import Watermark
     from causal.engine import ReadHandle
-    from causal.stores.sqlite.directory import Directory
-    from causal.stores.sqlite.schema import Durability
-    from causal.stores.sqlite.shard import ShardFile
+    from causal.stores.sqlite.files.directory import Directory
+    from causal.stores.sqlite.files.schema import Durability
+    from causal.stores.sqlite.files.shard import ShardFile
 
 _LOOK_S: Final = 0.05
 """How old the list of sites may be."""
@@ -116,7 +116,7 @@ class SQLiteLink:
         check_reachable(self.directory, self._site, endpoint)
         if self.directory.members().sites.get(endpoint) != LIVE:
             raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
-        if endpoint not in self.directory.attached:
+        if endpoint not in self.directory.locks.attached:
             attach_site(self.directory, endpoint)
 
     def _file(self, endpoint: str, shard: int) -> ShardFile:
@@ -238,7 +238,7 @@ class SQLiteLink:
         """Apply at an endpoint, now, everything it can reach, whatever the lag or pause."""
         if self.directory.members().sites.get(endpoint) != LIVE:
             raise ConfigError(f"no live site {endpoint!r} in {self.directory.path}")
-        if endpoint not in self.directory.attached:
+        if endpoint not in self.directory.locks.attached:
             attach_site(self.directory, endpoint)
         announce(self.directory, endpoint)
         decide_ends(self.directory, endpoint)

@@ -14,15 +14,15 @@ import attrs
 
 from causal.core.position import pack, store_of
 from causal.kv import decode_changes
-from causal.stores.sqlite.shard import REBUILDING, WATERMARK
-from causal.stores.sqlite.version import decoded_deps, packed_seen
+from causal.stores.sqlite.files.shard import REBUILDING, WATERMARK
+from causal.stores.sqlite.files.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
     from causal.core.frontier import Frontier
-    from causal.stores.sqlite.shard import Rows, ShardFile
+    from causal.stores.sqlite.files.shard import Rows, ShardFile
 
 _BATCH: Final = 256
 _FETCH: Final = (

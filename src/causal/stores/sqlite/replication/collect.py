@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from causal.stores.sqlite.registry import JOINING, LIVE
-from causal.stores.sqlite.shard import REBUILDING
-from causal.stores.sqlite.writing import heartbeat
+from causal.stores.sqlite.blocks.writing import heartbeat
+from causal.stores.sqlite.files.registry import JOINING, LIVE
+from causal.stores.sqlite.files.shard import REBUILDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from causal.clock import HybridLogicalClock
-    from causal.stores.sqlite.directory import Directory
-    from causal.stores.sqlite.registry import Members
-    from causal.stores.sqlite.shard import Rows, ShardFile
+    from causal.stores.sqlite.files.directory import Directory
+    from causal.stores.sqlite.files.registry import Members
+    from causal.stores.sqlite.files.shard import Rows, ShardFile
 
 _CHUNK: Final = 1000
 """How many entries are removed in one transaction: writers wait no longer than that."""

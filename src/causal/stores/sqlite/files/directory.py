@@ -1,34 +1,32 @@
 """A directory of sites, as this process has it open: its files, its locks, and who can reach whom.
 
-Owns what all links of one process share: the registry, one `ShardFile` for each file, the flags that simulate pauses and
-partitions, and two kinds of advisory locks that die with their process: `admin`, held while membership changes, and one for each
-site that says "somebody has it open". Knows nothing of how sites join or replicate.
+Owns what all links of one process share: the registry, the locks, one `ShardFile` for each file, and the flags that simulate pauses
+and partitions. Knows nothing of how sites join or replicate.
 
 HAZARD: SQLite must not be used across a fork. A directory that was open in the parent is refused in the child.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
 from causal.core.position import shard_id
 from causal.errors import CausalError, ConfigError, StoreError, Unreachable
-from causal.stores.sqlite.registry import LIVE, Members, Registry
-from causal.stores.sqlite.shard import ShardFile
+from causal.stores.sqlite.files.locks import Locks
+from causal.stores.sqlite.files.registry import LIVE, Members, Registry
+from causal.stores.sqlite.files.shard import ShardFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from causal.stores.sqlite.schema import Durability
+    from causal.stores.sqlite.files.schema import Durability
 
 _log = logging.getLogger("causal")
 
@@ -59,18 +57,16 @@ class Directory:
     def __init__(self, path: Path, first_origin: int | None) -> None:
         self.path = path
         self.pid = os.getpid()
-        self.fds: set[int] = set()
+        self.locks = Locks(path)
         self.wakes: set[threading.Event] = set()
         self._lock = threading.RLock()
-        self._admin_depth = 0
         self._files: dict[tuple[str, int], ShardFile] = {}
-        self._attached: dict[str, int] = {}
         self._complained: set[str] = set()
         self._relaxed: dict[str, Members] = {}
         self._links = 0
         try:
             path.mkdir(parents=True, exist_ok=True)
-            with self.admin():
+            with self.locks.admin():
                 registry = self.path / "cluster.sqlite"
                 used = [p.name for p in path.glob("*.open") if p.with_suffix(".sqlite").exists()]
                 if used and not registry.exists():
@@ -112,74 +108,8 @@ class Directory:
                 file.close()
             self._files.clear()
             self.registry.close()
-            for site in self.attached:
-                self.detach(site)
-
-    @classmethod
-    def _after_fork_in_child(cls) -> None:
-        """Let go of the parent's locks: a child that outlives its parent must not seem to have its sites open."""
-        cls._open_lock = threading.Lock()
-        for directory in cls._open.values():
-            while directory.fds:
-                os.close(directory.fds.pop())
-
-    # --- locks -------------------------------------------------------------------------------------------------
-
-    def open_lock(self, name: str) -> int:
-        """Open a lock file; returns its descriptor. Undone by `close_lock`, and in the child of a fork."""
-        fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self.fds.add(fd)
-        return fd
-
-    def close_lock(self, fd: int) -> None:
-        """Undo `open_lock`, and with it what was locked."""
-        if fd in self.fds:
-            self.fds.discard(fd)
-            os.close(fd)
-
-    @contextmanager
-    def admin(self) -> Iterator[None]:
-        """Hold the one lock under which membership changes, across processes. Reentrant."""
-        with self._lock:
-            if self._admin_depth:
-                yield
-                return
-            fd = self.open_lock("cluster.lock")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                self._admin_depth = 1
-                yield
-            finally:
-                self._admin_depth = 0
-                self.close_lock(fd)
-
-    def attach(self, site: str) -> bool:
-        """Say that this process has a site open; return whether nobody had. Under `admin`. Undone by `detach`."""
-        if site in self._attached:
-            return False
-        fd = self.open_lock(f"{site}.open")
-        first = try_flock(fd)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        self._attached[site] = fd
-        return first
-
-    def detach(self, site: str) -> None:
-        """Undo `attach`."""
-        fd = self._attached.pop(site, None)
-        if fd is not None:
-            self.close_lock(fd)
-
-    @property
-    def attached(self) -> tuple[str, ...]:
-        """The sites that this process has open."""
-        return tuple(self._attached)
-
-    def alone_with(self, site: str) -> bool:
-        """Return whether no other process has a site open that this one has. Under `admin`."""
-        fd = self._attached[site]
-        alone = try_flock(fd)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        return alone
+            for site in self.locks.attached:
+                self.locks.detach(site)
 
     # --- files -------------------------------------------------------------------------------------------------
 
@@ -281,13 +211,8 @@ def check_reachable(directory: Directory, here: str, there: str) -> None:
         raise Unreachable(f"{there} cannot be reached from {here}: one of them is cut off")
 
 
-def try_flock(fd: int) -> bool:
-    """Take an exclusive lock if nobody has it; return whether that worked."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _after_fork_in_child() -> None:
+    Directory._open_lock = threading.Lock()  # another thread of the parent may have held it
 
 
-os.register_at_fork(after_in_child=Directory._after_fork_in_child)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -13,13 +13,13 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any, Final
 
 from causal.core.frontier import Frontier
-from causal.stores.sqlite.reading import Reader, ReadTransaction
+from causal.stores.sqlite.blocks.reading import Reader, ReadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from causal.core.watermark import Watermark
-    from causal.stores.sqlite.shard import ShardFile
+    from causal.stores.sqlite.files.shard import ShardFile
 
 _TRIES: Final = 3
 _ABSENT: Final = object()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from causal.errors import ConfigError
-from causal.stores.sqlite.schema import errors_of, open_registry
+from causal.stores.sqlite.files.schema import errors_of, open_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

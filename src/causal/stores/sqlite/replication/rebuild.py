@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from causal.core.position import pack
 from causal.errors import Unreachable
-from causal.stores.sqlite.apply import WINNER
-from causal.stores.sqlite.registry import LIVE
-from causal.stores.sqlite.replicate import replicate
-from causal.stores.sqlite.shard import REBUILDING, WATERMARK
-from causal.stores.sqlite.version import place_of
+from causal.stores.sqlite.files.registry import LIVE
+from causal.stores.sqlite.files.shard import REBUILDING, WATERMARK
+from causal.stores.sqlite.files.version import place_of
+from causal.stores.sqlite.replication.apply import WINNER
+from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from causal.stores.sqlite.directory import Directory
-    from causal.stores.sqlite.shard import ShardFile
+    from causal.stores.sqlite.files.directory import Directory
+    from causal.stores.sqlite.files.shard import ShardFile
 
 _MARKS = 'SELECT origin, applied, "end", stamp, deps FROM watermark WHERE origin >= 0'
 _KNOW = "INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')"
@@ -73,7 +73,7 @@ def rebuild(directory: Directory, site: str) -> None:
 
 def restart(directory: Directory, site: str) -> None:
     """Rebuild a site that is open: a part of a log that it lacks is kept by nobody any more. Raises: Unreachable."""
-    with directory.admin():
+    with directory.locks.admin():
         for file in directory.files(site):
             with file.writing() as db:
                 begin_rebuilding(db)

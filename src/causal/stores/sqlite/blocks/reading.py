@@ -16,14 +16,14 @@ from cbor2 import loads
 from causal.core.frontier import Frontier
 from causal.errors import StoreError
 from causal.kv import MAX_KEY_BYTES, check_key, check_prefix, decode_value
-from causal.stores.sqlite.schema import translated
-from causal.stores.sqlite.version import joined_seen, seen_frontier
+from causal.stores.sqlite.files.schema import translated
+from causal.stores.sqlite.files.version import joined_seen, seen_frontier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from causal.core.watermark import Watermark
-    from causal.stores.sqlite.shard import ShardFile
+    from causal.stores.sqlite.files.shard import ShardFile
 
 _GET: Final = "SELECT value, seen FROM data WHERE key = ?"
 _SCAN: Final = "SELECT key, value, seen FROM data WHERE key >= ? ORDER BY key"

@@ -11,14 +11,15 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from causal.errors import CausalError, StoreError
-from causal.stores.sqlite.apply import Coverage, Pulled, pull
-from causal.stores.sqlite.directory import CUT, try_flock
+from causal.stores.sqlite.files.directory import CUT
+from causal.stores.sqlite.files.locks import try_flock
+from causal.stores.sqlite.replication.apply import Coverage, Pulled, pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from causal.controls import Lag
-    from causal.stores.sqlite.directory import Directory
+    from causal.stores.sqlite.files.directory import Directory
 
 _log = logging.getLogger("causal")
 
@@ -92,7 +93,7 @@ class Replicator:
         self._directory.wakes.discard(self._wake)
 
     def _run(self) -> None:
-        fd = self._directory.open_lock(f"{self._site}.replicator")
+        fd = self._directory.locks.open_lock(f"{self._site}.replicator")
         try:
             while not self._stopped:
                 if try_flock(fd):
@@ -101,7 +102,7 @@ class Replicator:
                     self._wake.wait(_TAKE_OVER_S)
                     self._wake.clear()
         finally:
-            self._directory.close_lock(fd)
+            self._directory.locks.close_lock(fd)
 
     def _replicate(self) -> None:
         pause_s = _POLL_MIN_S

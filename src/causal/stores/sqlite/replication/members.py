@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING
 import attrs
 
 from causal.errors import ConfigError, StoreError
-from causal.stores.sqlite.directory import CUT, Directory
-from causal.stores.sqlite.rebuild import begin_rebuilding, finish_rebuilding, rebuild
-from causal.stores.sqlite.registry import JOINING, LEFT, LIVE, FileRecord
-from causal.stores.sqlite.replicate import replicate
-from causal.stores.sqlite.schema import errors_of, open_shard
+from causal.stores.sqlite.files.directory import CUT, Directory
+from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE, FileRecord
+from causal.stores.sqlite.files.schema import errors_of, open_shard
+from causal.stores.sqlite.replication.rebuild import begin_rebuilding, finish_rebuilding, rebuild
+from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from causal.stores.sqlite.registry import Members
+    from causal.stores.sqlite.files.registry import Members
 
 _log = logging.getLogger("causal")
 
 
 def open_site(directory: Directory, site: str, names: Sequence[str], store: int) -> None:
     """Make a site of this process's own: known, complete, recovered, live. Raises: ConfigError, StoreError, Unreachable."""
-    with directory.admin():
+    with directory.locks.admin():
         directory.registry.bind_store(store)
         add_shards(directory, names)
         if directory.members().sites.get(site, LEFT) == LEFT:
@@ -50,8 +50,8 @@ def open_site(directory: Directory, site: str, names: Sequence[str], store: int)
 
 def attach_site(directory: Directory, site: str) -> None:
     """Have a site open in this process; the first to open it finds out what it may have forgotten. Raises: StoreError, Unreachable."""
-    with directory.admin():
-        first = directory.attach(site)
+    with directory.locks.admin():
+        first = directory.locks.attach(site)
         try:
             if first or directory.members().sites[site] == JOINING:
                 for name, index in directory.members().shards.items():
@@ -61,13 +61,13 @@ def attach_site(directory: Directory, site: str) -> None:
             decide_ends(directory, site)
         except BaseException:
             if first:
-                directory.detach(site)
+                directory.locks.detach(site)
             raise
 
 
 def add_shards(directory: Directory, names: Sequence[str]) -> Mapping[str, int]:
     """Number new shards, make the files that were never made, for every member, and return all shards."""
-    with directory.admin():
+    with directory.locks.admin():
         for name in names:
             if name not in directory.members().shards:
                 directory.registry.add_shard(name)
@@ -193,7 +193,7 @@ def decide_ends(directory: Directory, here: str) -> None:
     open_ended = [key for key, it in directory.members().origins.items() if not it.live and it.end is None]
     if not open_ended:
         return
-    with directory.admin():
+    with directory.locks.admin():
         holders = [here, *directory.peers(here)]
         if not {*directory.members().in_state(LIVE)} <= {*holders}:
             return
@@ -209,7 +209,7 @@ def decide_ends(directory: Directory, here: str) -> None:
 
 def leave(directory: Directory, site: str) -> None:
     """Take a site out: others get what they can of its writes, then its origins end. Raises: ConfigError for the last site."""
-    with directory.admin():
+    with directory.locks.admin():
         stay = [name for name in directory.members().in_state(LIVE) if name != site]
         if directory.members().sites.get(site) not in {LIVE, JOINING} or not stay:
             raise ConfigError(f"{site} cannot leave {directory.path}: it is not there, or there is no other site")
@@ -238,9 +238,9 @@ def fence(directory: Directory, site: str) -> None:
 
 def mark_closed(directory: Directory) -> None:
     """Record that sites were closed properly, where this process is the last to have them open: they have forgotten nothing."""
-    with directory.admin():
-        for site in directory.attached:
-            if directory.members().sites.get(site) == LIVE and directory.alone_with(site):
+    with directory.locks.admin():
+        for site in directory.locks.attached:
+            if directory.members().sites.get(site) == LIVE and directory.locks.alone_with(site):
                 for index in directory.members().shards.values():
                     record = directory.registry.file(site, index)
                     if record is not None and record.relaxed and directory.file(site, index).flush():

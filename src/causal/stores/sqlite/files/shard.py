@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
-from causal.stores.sqlite.schema import BUSY_S, Durability, connect, errors_of, translated
+from causal.stores.sqlite.files.schema import BUSY_S, Durability, connect, errors_of, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -21,18 +21,18 @@ from causal.core.wire import encode_frontier
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.kv import check_key, check_prefix, decode_value, encode_changes, encode_value, next_stamp, stored_deps
-from causal.stores.sqlite.reading import Reader
-from causal.stores.sqlite.schema import primary_code, translated
-from causal.stores.sqlite.shard import WATERMARK
-from causal.stores.sqlite.version import decoded_deps, packed_seen
+from causal.stores.sqlite.blocks.reading import Reader
+from causal.stores.sqlite.files.schema import primary_code, translated
+from causal.stores.sqlite.files.shard import WATERMARK
+from causal.stores.sqlite.files.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from causal.clock import HybridLogicalClock
     from causal.core.watermark import Watermark
-    from causal.stores.sqlite.schema import Durability
-    from causal.stores.sqlite.shard import ShardFile
+    from causal.stores.sqlite.files.schema import Durability
+    from causal.stores.sqlite.files.shard import ShardFile
 
 _log = logging.getLogger("causal")
 
