@@ -78,7 +78,7 @@ class MemoryCluster:
     def append(self, site: Site, shard: int, changes: Mapping[str, bytes | None], deps: Frontier) -> Commit:
         """Number and stamp a transaction, store its dependencies with it, and apply it where it was written.
 
-        The stamp is above every stamp that the site has met, so an effect wins over its cause whatever the clocks say
+        The stamp is above every stamp that the shard has met here, so an effect wins over its cause whatever the clocks say
         (redteam 10). Dependencies accumulate along the log: who sees this position demands all that led to it (I8).
         """
         copy = site.copies[shard]
@@ -90,7 +90,8 @@ class MemoryCluster:
         if log := copy.log(copy.own):
             stored |= log[-1].deps
         stored = stored.without([own])  # its own position stands for all before it
-        stamp = next_stamp(self._wall_ms(site) << 16, site.high)
+        site.clock = max(site.clock + 1, self._wall_ms(site) << 16)
+        stamp = next_stamp(site.clock, copy.high)
         position = Position(shard, copy.own, stamp if self.clock_offsets else last + 1)
         site.apply(Entry(position, stamp, dict(changes), stored, self._monotonic()))
         return Commit(position, stored)

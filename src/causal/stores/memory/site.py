@@ -54,7 +54,9 @@ class Snapshot:
 @attrs.define
 class Copy:
     """One site's copy of one shard. `own` is the origin that the site numbers; `origins` maps each known origin to
-    (applied, end). Thread-safety: guarded by the cluster's lock.
+    (applied, end); `high` is the largest stamp ever met here, and never goes back.
+
+    Thread-safety: guarded by the cluster's lock.
     """
 
     shard: int
@@ -62,6 +64,7 @@ class Copy:
     origins: dict[int, tuple[int, int | None]]
     logs: dict[int, list[Entry]] = attrs.field(factory=dict)
     versions: dict[str, Version] = attrs.field(factory=dict)
+    high: int = 0
     writing: threading.Lock = attrs.field(factory=threading.Lock)
 
     def log(self, origin: int) -> list[Entry]:
@@ -73,6 +76,7 @@ class Copy:
         origin = entry.position.origin
         self.log(origin).append(entry)
         self.origins[origin] = (entry.position.offset, self.origins[origin][1])
+        self.high = max(self.high, entry.stamp)
         versions = dict(self.versions)  # snapshots hold the old one
         for key, value in entry.changes.items():
             old = versions.get(key)
@@ -91,7 +95,7 @@ class Copy:
 
 @attrs.define
 class Site:
-    """A place with one copy of every shard. `high` is the largest stamp it has ever met; it never goes back.
+    """A place with one copy of every shard. `clock` is the last hybrid logical time that its clock gave.
 
     Thread-safety: guarded by the cluster's lock.
     """
@@ -99,7 +103,7 @@ class Site:
     name: str
     copies: dict[int, Copy]
     history: list[Entry] = attrs.field(factory=list)
-    high: int = 0
+    clock: int = 0
     incarnation: int = 1
     paused: bool = False
     cut: bool = False
@@ -111,7 +115,6 @@ class Site:
         """Apply a transaction here."""
         self.copies[entry.position.shard].apply(entry)
         self.history.append(entry)
-        self.high = max(self.high, entry.stamp)
 
     def covers(self, deps: Frontier, store: int) -> bool:
         """Return whether all dependencies in this store are applied here. Of a lost one, what survives must be."""
