@@ -203,26 +203,23 @@ class _Run:
         except GateError:
             self.refused_writes += 1
             return
-        self.audit.wrote(operation.session, operation.key, operation.number, self.rank(site, operation))
+        self.audit.wrote(operation.session, operation.key, operation.number, self.rank(site))
         now_s = self.time.now_s
         for other in self.setting.sites:
             if other != site:
-                self.time.spawn(partial(self.arrive, other), at_s=now_s + self.delay_s(other))
+                self.time.at(now_s + self.delay_s(other), partial(self.arrive, other))
 
     def arrive(self, site: str) -> None:
         """Apply at a site what is due, and then what waited for it."""
         while self.links[site].step().applied:
             pass
 
-    def rank(self, site: str, operation: Operation) -> Rank:
-        """Look up what the store made of a write, in its file: nobody else runs between its commit and this."""
-        row = (
-            self.files[site]
-            .execute("SELECT stamp, origin, offset FROM data WHERE key = ?", (operation.key,))
-            .fetchone()
-        )
-        self.last = row[1], row[2]
-        return row[0], row[1]
+    def rank(self, site: str) -> Rank:
+        """Look up how the store ranks the write just acknowledged, in its file: nobody else runs between its commit and this."""
+        found = self.files[site].execute('SELECT origin, applied, stamp FROM watermark WHERE mine AND "end" IS NULL')
+        origin, offset, stamp = found.fetchone()
+        self.last = origin, offset
+        return stamp, origin
 
     def delay_s(self, other: str) -> float:
         origin, offset = self.last
