@@ -1,17 +1,21 @@
-"""Every Python example of README.md and docs/ runs, and prints what the page says it prints.
+"""Every example of README.md and docs/ runs, and prints what the page says it prints.
 
 The convention is in CONTRIBUTING.md: a fence marked `output` holds all that was printed since the page's last such
 fence; `...` stands for what differs from run to run. Examples of one page share their names, from top to bottom.
+In a fence marked `console` the commands `$ causal ...` run, each above what it prints.
 """
 
 import contextlib
 import io
+import shlex
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
 import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+from causal.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -25,10 +29,29 @@ def check_output(example: Example) -> str | None:
     return f"the page shows:\n{example.parsed}\nthe example printed:\n{printed}"
 
 
+def run_commands(example: Example) -> str | None:
+    """Run the commands of a console fence that are this project's own; what others do is for the reader to try."""
+    wrong = []
+    for part in f"\n{example.parsed}".split("\n$ ")[1:]:
+        command, _, shown = part.partition("\n")
+        if command.startswith("causal "):
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                main.main(shlex.split(command)[1:], prog_name="causal", standalone_mode=False)
+            if not OutputChecker().check_output(shown.rstrip("\n") + "\n", printed.getvalue(), ELLIPSIS):
+                wrong.append(f"the page shows for {command}:\n{shown}\nit printed:\n{printed.getvalue()}")
+    return "\n".join(wrong) or None
+
+
 def run_page(path: Path) -> int:
     """Run a page's examples in the current directory, and count them."""
     document: Document = Sybil(
-        parsers=[PythonCodeBlockParser(), CodeBlockParser("output", check_output), SkipParser()],
+        parsers=[
+            PythonCodeBlockParser(),
+            CodeBlockParser("output", check_output),
+            CodeBlockParser("console", run_commands),
+            SkipParser(),
+        ],
     ).parse(path)
     ran = 0
     for example in document.examples():
@@ -71,6 +94,9 @@ def test_a_page_that_tells_the_truth_passes(tmp_path: Path) -> None:
         pytest.param(PAGE.partition("```output")[0], "prints more", id="output not shown"),
         pytest.param(PAGE + "\n```output\nand more\n```\n", "the page shows", id="output never printed"),
         pytest.param(PAGE + "\n```python\nassert who == 'eu', who\n```\n", "us", id="failing example"),
+        pytest.param(
+            PAGE + "\n```console\n$ causal --version\ncausal 0\n```\n", "for causal --version", id="wrong command"
+        ),
     ],
 )
 def test_a_page_that_does_not_is_found(page: str, complaint: str, tmp_path: Path) -> None:
