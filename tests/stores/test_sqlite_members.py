@@ -383,6 +383,24 @@ def test_an_old_copy_gets_from_others_what_their_logs_no_longer_hold(world: Worl
     assert world.everything("eu") == world.everything("us")
 
 
+def test_a_site_that_has_forgotten_finds_out_from_others_at_the_latest(world: World) -> None:
+    """Nothing of its own showed it when it opened, and nobody could be asked."""
+    world.open("eu", "us")
+    world.put("eu", "a", 1)
+    world.put("eu", "b", 2)
+    world.step("us")
+    with world.links["eu"].directory.file("eu", 0).writing() as db:  # as an older copy in place would have it
+        db.execute("UPDATE watermark SET applied = 1, stamp = 0 WHERE origin = 1")
+        db.execute("DELETE FROM log WHERE offset > 1")
+        db.execute("DELETE FROM data WHERE key = 'b'")
+    assert world.step("eu") == 0
+    assert world.watermark("eu").leads == {3}
+    world.step("eu")
+    assert world.everything("eu") == {"a": 1, "b": 2}
+    assert world.watermark("us").origins[1] == world.watermark("eu").origins[1] == (2, 2)
+    assert world.put("eu", "c", 3).position == Position(0, 3, 1)
+
+
 def test_a_lost_file_is_copied_from_another_site(world: World) -> None:
     world.open("eu", "us")
     kept = frontier(world.put("eu", "k", 1))

@@ -21,8 +21,7 @@ from causal.stores.sqlite.files.directory import PAUSED, check_reachable
 from causal.stores.sqlite.files.registry import LEFT, LIVE, Members
 from causal.stores.sqlite.replication.apply import Pulled
 from causal.stores.sqlite.replication.collect import collect
-from causal.stores.sqlite.replication.members import announce, attach_site, decide_ends, fence, mark_closed
-from causal.stores.sqlite.replication.rebuild import restart
+from causal.stores.sqlite.replication.members import announce, attach_site, decide_ends, fence, mark_closed, mend
 from causal.stores.sqlite.replication.replicate import Replicator, replicate
 
 if TYPE_CHECKING:
@@ -223,8 +222,7 @@ class SQLiteLink:
         if directory.is_up(site, PAUSED):
             return Pulled()
         done = replicate(directory, site, lag=self._settings.lag, now_ns=self._settings.wall())
-        if done.gaps:
-            restart(directory, site)
+        mend(directory, site, done)
         if not self._eager and now >= self._collect_at:
             self.collect()
             self._collect_at = now + _COLLECT_S
@@ -242,5 +240,4 @@ class SQLiteLink:
             attach_site(self.directory, endpoint)
         announce(self.directory, endpoint)
         decide_ends(self.directory, endpoint)
-        if replicate(self.directory, endpoint).gaps:
-            restart(self.directory, endpoint)
+        mend(self.directory, endpoint, replicate(self.directory, endpoint))

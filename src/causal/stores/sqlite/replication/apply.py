@@ -76,19 +76,22 @@ class Pulled:
     """What an attempt to replicate came to.
 
     `due_ns` says when the next entry is due, `gaps` and `offered` (packed keys) which origins' next entries the sources do not keep
-    any more, and do. Thread-safety: one thread at a time.
+    any more, and do, `forgotten` that the target numbers an origin of which the source holds more than itself.
+    Thread-safety: one thread at a time.
     """
 
     applied: int = 0
     due_ns: int | None = None
     gaps: set[int] = attrs.field(factory=set)
     offered: set[int] = attrs.field(factory=set)
+    forgotten: bool = False
 
     def add(self, other: Pulled) -> None:
         """Count another attempt in."""
         self.applied += other.applied
         self.gaps |= other.gaps
         self.offered |= other.offered
+        self.forgotten |= other.forgotten
         if other.due_ns is not None:
             self.due_ns = other.due_ns if self.due_ns is None else min(self.due_ns, other.due_ns)
 
@@ -103,13 +106,19 @@ def pull(
     result = Pulled()
     rows = target.rows()
     coverage.learn(target.shard, rows)
-    have = {origin: (applied, end) for origin, applied, end, _, _ in rows}
+    have = {row[0]: row[1:4] for row in rows}
     ready: list[tuple[int, list[Entry]]] = []
     with source.snapshot() as db:
         for origin, theirs, _, _, _ in db.execute(WATERMARK).fetchall():
-            applied, end = have.get(origin, (theirs, None))  # an origin that is unknown here is announced first
+            applied, end, mine = have.get(
+                origin, (theirs, None, 0)
+            )  # an origin that is unknown here is announced first
             last = theirs if end is None else min(theirs, end)
             if applied >= last or origin == REBUILDING:
+                continue
+            if mine and end is None:
+                # Nobody can hold more of a live origin than who numbers it, unless that file has forgotten.
+                result.forgotten = any(row[0] == origin and row[1] < theirs for row in target.rows())
                 continue
             entries = db.execute(_FETCH, (origin, applied, min(_BATCH, last - applied))).fetchall()
             key = pack(target.shard, origin)
@@ -119,9 +128,9 @@ def pull(
                     result.gaps.add(key)
                 continue
             result.offered.add(key)
-            mine = _ready(entries, target.shard, origin, coverage, due_ns, now_ns, result)
-            if mine:
-                ready.append((origin, mine))
+            some = _ready(entries, target.shard, origin, coverage, due_ns, now_ns, result)
+            if some:
+                ready.append((origin, some))
     for origin, entries in ready:
         count, place = _apply(target, origin, entries)
         result.applied += count

@@ -5,31 +5,27 @@ any point: numbers are given out before they are used, and files say themselves 
 
 An origin ends by a decision that is recorded once: at what the most advanced live member holds, when all of them can be asked. Until
 then it has no end, and positions past what is known are in doubt: behind, never applied and never lost.
-
-HAZARD: a file that is replaced by an older copy *in place*, within one life of its site, looks like itself. Put copies back under a
-new inode (move them in), with every process closed; then the site starts new origins, as after anything that can forget.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.errors import ConfigError, StoreError
+from causal.errors import ConfigError
 from causal.stores.sqlite.files.directory import CUT, Directory
-from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE, FileRecord
+from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
 from causal.stores.sqlite.files.schema import errors_of, open_shard
-from causal.stores.sqlite.replication.rebuild import begin_rebuilding, finish_rebuilding, rebuild
+from causal.stores.sqlite.replication.rebuild import finish_rebuilding, rebuild, restart
+from causal.stores.sqlite.replication.recover import learn, recover
 from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from causal.stores.sqlite.files.registry import Members
+    from causal.stores.sqlite.replication.apply import Pulled
 
 _log = logging.getLogger("causal")
 
@@ -55,7 +51,7 @@ def attach_site(directory: Directory, site: str) -> None:
         try:
             if first or directory.members().sites[site] == JOINING:
                 for name, index in directory.members().shards.items():
-                    _recover(directory, site, name, index)
+                    recover(directory, site, name, index)
             rebuild(directory, site)
             announce(directory, site)
             decide_ends(directory, site)
@@ -75,97 +71,22 @@ def add_shards(directory: Directory, names: Sequence[str]) -> Mapping[str, int]:
         for site in directory.members().in_state(LIVE):
             for name, index in shards.items():
                 if directory.registry.file(site, index) is None:
-                    _recover(directory, site, name, index)
+                    recover(directory, site, name, index)
                     with directory.file(site, index).writing() as db:
                         finish_rebuilding(db)  # a new shard has nothing to copy
         return shards
 
 
-# --- opening a file ----------------------------------------------------------------------------------------------
-
-
-def _recover(directory: Directory, site: str, name: str, index: int) -> None:
-    """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything."""
-    path, members = directory.file_path(site, name), directory.members()
-    db = open_shard(path)
-    try:
-        with errors_of(path):
-            meta = dict(db.execute("SELECT name, value FROM meta"))
-            inode, record = os.stat(path).st_ino, directory.registry.file(site, index)
-            if not meta:
-                _start(directory, db, site, name, index)
-                life = 0
-            else:
-                found = (meta["cluster"], meta["site"], meta["shard"])
-                if found != (members.cluster, site, name):
-                    raise StoreError(
-                        f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back"
-                    )
-                life = meta["life"]
-                why = _forgotten(directory, db, site, index, inode, life, record)
-                if why is not None:
-                    _log.warning("%s: new origin, because %s", path, why)
-                    _new_origin(directory, db, site, index)
-            db.execute("UPDATE meta SET value = ? WHERE name = 'life'", (life + 1,))
-            directory.registry.set_file(site, index, FileRecord(inode, life + 1, relaxed=False))
-    finally:
-        db.close()
-
-
-def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int) -> None:
-    origin = directory.registry.new_origin(site, index)
-    members = directory.members()
-    db.execute("BEGIN IMMEDIATE")
-    meta = {"cluster": members.cluster, "site": site, "shard": name, "life": 0}
-    db.executemany("REPLACE INTO meta VALUES (?, ?)", meta.items())
-    begin_rebuilding(db)
-    _learn(db, members, index)
-    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
-    db.execute("COMMIT")
-
-
-def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: int) -> None:
-    for origin, end in db.execute('SELECT origin, "end" FROM watermark WHERE origin >= 0').fetchall():
-        directory.registry.add_lost_origin(index, origin, end)
-    origin = directory.registry.new_origin(site, index)
-    db.execute("BEGIN IMMEDIATE")
-    _learn(db, directory.members(), index)
-    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
-    db.execute("COMMIT")
-
-
-def _forgotten(
-    directory: Directory,
-    db: sqlite3.Connection,
-    site: str,
-    index: int,
-    inode: int,
-    life: int,
-    record: FileRecord | None,
-) -> str | None:
-    """Say why a file may have forgotten what it once acknowledged; None if it cannot have."""
-    mine = db.execute("SELECT origin, applied FROM watermark WHERE mine").fetchall()
-    if record is None or not mine or [directory.members().own(site, index)] != [row[0] for row in mine]:
-        return "the registry knows it otherwise: one of them was restored"
-    if record.inode != inode:
-        return "it is another file than before: it was restored or copied"
-    if not record.life <= life <= record.life + 1:
-        return "it is of an earlier life: it was restored"
-    if record.relaxed:
-        return "it was written with relaxed durability and not closed: acknowledged writes may be missing"
-    for peer in directory.peers(site):
-        held = {row[0]: row[1] for row in directory.file(peer, index).rows()}
-        if held.get(mine[0][0], 0) > mine[0][1]:
-            return f"{peer} holds more of its writes than itself"
-    return None
-
-
-def _learn(db: sqlite3.Connection, members: Members, index: int) -> None:
-    """Copy origins and ends from the registry. Inside a write transaction."""
-    for (shard, origin), it in members.origins.items():
-        if shard == index:
-            db.execute("INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')", (origin,))
-            db.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NULL', (it.end, origin))
+def mend(directory: Directory, site: str, done: Pulled) -> None:
+    """Do what replication alone cannot: a new origin for a site that has forgotten, a copy for one that lacks what no log keeps."""
+    if done.forgotten:
+        with directory.locks.admin():
+            for name, index in directory.members().shards.items():
+                recover(directory, site, name, index)
+            announce(directory, site)
+            decide_ends(directory, site)
+    if done.gaps:
+        restart(directory, site)
 
 
 # --- what members are told ---------------------------------------------------------------------------------------
@@ -185,7 +106,7 @@ def announce(directory: Directory, here: str) -> None:
                 for (i, o), it in members.origins.items()
             ):
                 with file.writing() as db:
-                    _learn(db, members, index)
+                    learn(db, members, index)
 
 
 def decide_ends(directory: Directory, here: str) -> None:

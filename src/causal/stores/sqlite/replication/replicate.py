@@ -55,7 +55,7 @@ def replicate(
                     _log.warning("replication from %s to %s goes on without %s: %s", peer, site, file.path.name, error)
         total.applied += last.applied
         if not last.applied:
-            total.due_ns, total.gaps = last.due_ns, last.gaps - last.offered
+            total.due_ns, total.gaps, total.forgotten = last.due_ns, last.gaps - last.offered, last.forgotten
             return total
 
 

@@ -1,0 +1,110 @@
+"""Opening a site's file for the first time in a life: make it, or find out whether it has forgotten anything.
+
+Owns the signs of forgetting. Whatever can make a log forget starts a new origin: an unclean stop with relaxed durability, a file that
+was put back from a copy, a registry that was. The old origin is ended in `members.py`.
+
+HAZARD: a file that is overwritten *in place* by an older copy, within one life of its site, looks like itself until another site is
+heard that holds more of its writes. Put copies back under a new inode (move them in), with every process closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from causal.errors import StoreError
+from causal.stores.sqlite.files.registry import FileRecord
+from causal.stores.sqlite.files.schema import errors_of, open_shard
+from causal.stores.sqlite.replication.rebuild import begin_rebuilding
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from causal.stores.sqlite.files.directory import Directory
+    from causal.stores.sqlite.files.registry import Members
+
+_log = logging.getLogger("causal")
+
+
+def recover(directory: Directory, site: str, name: str, index: int) -> None:
+    """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything."""
+    path, members = directory.file_path(site, name), directory.members()
+    db = open_shard(path)
+    try:
+        with errors_of(path):
+            meta = dict(db.execute("SELECT name, value FROM meta"))
+            inode, record = os.stat(path).st_ino, directory.registry.file(site, index)
+            if not meta:
+                _start(directory, db, site, name, index)
+                life = 0
+            else:
+                found = (meta["cluster"], meta["site"], meta["shard"])
+                if found != (members.cluster, site, name):
+                    raise StoreError(
+                        f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back"
+                    )
+                life = meta["life"]
+                why = _forgotten(directory, db, site, index, inode, life, record)
+                if why is not None:
+                    _log.warning("%s: new origin, because %s", path, why)
+                    _new_origin(directory, db, site, index)
+            db.execute("UPDATE meta SET value = ? WHERE name = 'life'", (life + 1,))
+            directory.registry.set_file(site, index, FileRecord(inode, life + 1, relaxed=False))
+    finally:
+        db.close()
+
+
+def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int) -> None:
+    origin = directory.registry.new_origin(site, index)
+    members = directory.members()
+    db.execute("BEGIN IMMEDIATE")
+    meta = {"cluster": members.cluster, "site": site, "shard": name, "life": 0}
+    db.executemany("REPLACE INTO meta VALUES (?, ?)", meta.items())
+    begin_rebuilding(db)
+    learn(db, members, index)
+    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    db.execute("COMMIT")
+
+
+def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: int) -> None:
+    for origin, end in db.execute('SELECT origin, "end" FROM watermark WHERE origin >= 0').fetchall():
+        directory.registry.add_lost_origin(index, origin, end)
+    origin = directory.registry.new_origin(site, index)
+    db.execute("BEGIN IMMEDIATE")
+    learn(db, directory.members(), index)
+    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    db.execute("COMMIT")
+
+
+def _forgotten(
+    directory: Directory,
+    db: sqlite3.Connection,
+    site: str,
+    index: int,
+    inode: int,
+    life: int,
+    record: FileRecord | None,
+) -> str | None:
+    """Say why a file may have forgotten what it once acknowledged; None if it cannot have."""
+    held = [dict(row[:2] for row in directory.file(peer, index).rows()) for peer in directory.peers(site)]
+    mine = db.execute("SELECT origin, applied FROM watermark WHERE mine").fetchall()  # after what others hold of it
+    if record is None or not mine or [directory.members().own(site, index)] != [row[0] for row in mine]:
+        return "the registry knows it otherwise: one of them was restored"
+    if record.inode != inode:
+        return "it is another file than before: it was restored or copied"
+    if not record.life <= life <= record.life + 1:
+        return "it is of an earlier life: it was restored"
+    if record.relaxed:
+        return "it was written with relaxed durability and not closed: acknowledged writes may be missing"
+    if any(places.get(mine[0][0], 0) > mine[0][1] for places in held):
+        return "another site holds more of its writes than itself"
+    return None
+
+
+def learn(db: sqlite3.Connection, members: Members, index: int) -> None:
+    """Copy origins and ends from the registry. Inside a write transaction."""
+    for (shard, origin), it in members.origins.items():
+        if shard == index:
+            db.execute("INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')", (origin,))
+            db.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NULL', (it.end, origin))
