@@ -272,17 +272,18 @@ class _Marking:
         token, kept = self.token, frozenset(self.shards[:count])
         marks = dict(token.seen.marks)
         for store in self.known & (marks.keys() | self.last_of_store.keys()):
+            here = frozenset(shard for shard in kept if shard >> 16 == store)
             if self.last_of_store.get(store, -1) >= count:
-                lost = frozenset(
-                    origin for (s, origin), last in self.last_of_origin.items() if s == store and last >= count
-                )
-                mark = LeaderMark(self.until, frozenset(s for s in kept if s >> 16 == store), lost)
-                marks[store] = marks[store] | mark if store in marks else mark
-            if store in marks:  # a smaller `exact` covers more, and is implied by the entries that are listed
-                mark = marks[store]
-                marks[store] = LeaderMark(
-                    mark.until, mark.exact & kept, _ANY if any_origin and mark.origins else mark.origins
-                )
+                lost = {origin for (s, origin), last in self.last_of_origin.items() if s == store and last >= count}
+                mark = LeaderMark(self.until, here, frozenset(lost))
+            elif store in marks:
+                mark = LeaderMark(
+                    0, here
+                )  # a smaller `exact` covers more, and is implied by the entries that are listed
+            else:
+                continue
+            mark = marks[store] | mark if store in marks else mark
+            marks[store] = LeaderMark(mark.until, mark.exact, _ANY) if any_origin and mark.origins else mark
         keys = [key for shard in kept for key in self.keys[shard]] + self.foreign
         own = {key: token.own.entries[key] for key in keys if key in token.own.entries}
         seen = {key: token.seen.entries[key] for key in keys if key in token.seen.entries}
