@@ -191,11 +191,10 @@ def test_reads_are_marked_before_replicated_writes_and_those_before_writes_at_ri
 
 
 def test_a_write_is_at_risk_until_just_it_is_replicated() -> None:
-    token = Token(Frontier.of({A: 5}), expires_at=EXPIRES_AT)
-    for replicated, origins in ((4, {1}), (5, frozenset()), (6, frozenset())):
-        fitted = fit(token, 0, replicated=of(a=replicated))
-        assert fitted.seen.marks[0].origins == origins
-        assert not fitted.own
+    own = spread(40)
+    for ahead, origins in ((-1, {1}), (0, frozenset()), (1, frozenset())):
+        replicated = Frontier.of({key: offset + ahead for key, offset in own.entries.items()})
+        assert fit(Token(own, expires_at=EXPIRES_AT), replicated=replicated).seen.marks[0].origins == origins
 
 
 def test_origins_too_many_to_list_become_any_origin() -> None:
