@@ -18,29 +18,33 @@ START_S: Final = 1_700_000_000
 
 
 class _Task:
-    __slots__ = ("baton", "ended", "run")
+    """Something to run at a time: a thread of its own that may sleep, or an event, which may not."""
+
+    __slots__ = ("baton", "run", "thread")
 
     def __init__(self, run: Callable[[], object]) -> None:
         self.run = run
-        self.baton = threading.Semaphore(0)
-        self.ended = False
+        self.baton = threading.Lock()
+        self.baton.acquire()
+        self.thread: threading.Thread | None = None
 
 
 class VirtualTime:
-    """A discrete-event scheduler whose tasks are threads, handed the turn one at a time.
+    """A discrete-event scheduler whose tasks are threads; whoever goes to sleep hands the turn to who wakes next.
 
-    Units: seconds. Thread-safety: `sleep` from its own tasks only; the rest from the thread that calls `run`, or from a task.
-    Complexity: O(log n) a step for n sleepers, and one hand-over between threads.
+    Units: seconds. Thread-safety: `sleep`, `spawn` and `at` from whoever has the turn; `run` once, from outside.
+    Complexity: O(log n) a step for n sleepers, and a hand-over between threads only where another thread is next.
     """
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self._heap: list[tuple[float, int, _Task]] = []
+        self._heap: list[tuple[float, int, _Task | Callable[[], object]]] = []
         self._count = 0
-        self._turn = threading.Semaphore(0)
         self._current: _Task | None = None
+        self._started: set[_Task] = set()
+        self._over = threading.Event()
+        self._ending = threading.Lock()
         self._failure: BaseException | None = None
-        self._stopping = False
 
     def monotonic(self) -> float:
         """Return the virtual time."""
@@ -57,55 +61,93 @@ class VirtualTime:
     def sleep(self, seconds: float) -> None:
         """Let the running task sleep; others run meanwhile. Outside any task, time just passes."""
         task = self._current
-        if task is None or threading.current_thread().name != str(id(task)):
+        if task is None or task.thread is not threading.current_thread():
+            if self._over.is_set() and threading.current_thread() in {t.thread for t in self._started}:
+                raise SystemExit
             self.now_s += max(0.0, seconds)
             return
         self._push(self.now_s + max(0.0, seconds), task)
-        self._turn.release()
-        task.baton.acquire()
-        if self._stopping:
-            raise SystemExit
+        self._hand_over(task)
 
-    def spawn(self, run: Callable[[], object], *, at_s: float | None = None) -> None:
-        """Start a task now, or at a time."""
-        self._push(self.now_s if at_s is None else max(at_s, self.now_s), _Task(run))
+    def spawn(self, run: Callable[[], object], *, at_s: float) -> None:
+        """Start a task at a time: it may sleep."""
+        self._push(max(at_s, self.now_s), _Task(run))
 
-    def _push(self, at_s: float, task: _Task) -> None:
-        self._count += 1  # ties run in the order in which they were made: that is what makes runs repeat
-        heappush(self._heap, (at_s, self._count, task))
+    def at(self, at_s: float, event: Callable[[], object]) -> None:
+        """Let something happen at a time, all at once: it may not sleep. It costs no thread."""
+        self._push(max(at_s, self.now_s), event)
 
     def run(self) -> None:
-        """Run until every task has ended. Raises: what a task raised, after the others are ended."""
-        started: set[_Task] = set()
+        """Run until every task has ended. Raises: what a task or an event raised, once the others are ended."""
         try:
-            while self._heap and self._failure is None:
-                at_s, _, task = heappop(self._heap)
-                self.now_s = max(self.now_s, at_s)
-                self._current = task
-                if task in started:
-                    task.baton.release()
-                else:
-                    started.add(task)
-                    threading.Thread(target=self._body, args=(task,), name=str(id(task)), daemon=True).start()
-                self._turn.acquire()
-                self._current = None
-                if task.ended:
-                    started.discard(task)
+            self._hand_over(None)
+            self._over.wait()
         finally:
-            self._stopping = True
-            for task in started:  # an interrupted run leaves no thread behind
-                task.baton.release()
+            with self._ending:
+                self._over.set()
+            for task in list(self._started):  # an interrupted run leaves no thread behind
+                if task.baton.locked():
+                    task.baton.release()
+                if task.thread is not None:
+                    task.thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def _push(self, at_s: float, what: _Task | Callable[[], object]) -> None:
+        self._count += 1  # ties run in the order in which they were made: that is what makes runs repeat
+        heappush(self._heap, (at_s, self._count, what))
+
+    def _hand_over(self, me: _Task | None) -> None:
+        """Go on in time until a task is next; give it the turn; return when `me` has it again."""
+        while True:
+            if self._over.is_set():
+                break
+            if not self._heap:
+                self._over.set()
+                break
+            at_s, _, what = heappop(self._heap)
+            self.now_s = max(self.now_s, at_s)
+            if isinstance(what, _Task):
+                self._current = what
+                if what is me:
+                    return
+                self._wake(what)
+                if me is None:
+                    return
+                me.baton.acquire()
+                break
+            self._current = None
+            try:
+                what()
+            except BaseException as error:  # noqa: BLE001 - raised again by `run`, in the thread that waits for it
+                self._fail(error)
+        if self._over.is_set() and me is not None:
+            raise SystemExit
+
+    def _wake(self, task: _Task) -> None:
+        with self._ending:
+            if self._over.is_set():
+                return
+            if task.thread is not None:
+                task.baton.release()
+                return
+            task.thread = threading.Thread(target=self._body, args=(task,), daemon=True)
+            task.thread.start()
+            self._started.add(task)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._over.set()
 
     def _body(self, task: _Task) -> None:
         try:
             task.run()
-        except SystemExit:
-            if self._stopping:
-                return
-            raise
+        except SystemExit as error:
+            if not self._over.is_set():
+                self._fail(error)
+            return
         except BaseException as error:  # noqa: BLE001 - raised again by `run`, in the thread that waits for it
-            self._failure = error
-        task.ended = True
-        self._turn.release()
+            self._fail(error)
+            return
+        self._hand_over(None)
+        self._started.discard(task)
