@@ -115,8 +115,8 @@ class MemoryRead:
 
     def __init__(self, site: Site, shards: Sequence[int]) -> None:
         snapshot = site.snapshot()
-        self.watermarks: Mapping[int, Watermark] = {shard: s.watermark for shard, s in snapshot.items()}
         self.connection = MemoryReader(site, [_of(snapshot, shard) for shard in shards])
+        self.watermarks: Mapping[int, Watermark] = {shard: snapshot[shard].watermark for shard in shards}
 
     def seen(self) -> Frontier:
         """Return what was shown so far."""
