@@ -9,6 +9,7 @@ Exit codes: 0 done; 1 an error of causal's own, in one line; 2 wrong usage, or t
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Final
@@ -49,6 +50,8 @@ def _run() -> int:
 
     from causal.cli.main import main
 
+    # What matters is in a command's output; without a handler, warnings would stand among it.
+    logging.getLogger("causal").addHandler(logging.NullHandler())
     try:
         with main.make_context("causal", sys.argv[1:]) as context:
             main.invoke(context)

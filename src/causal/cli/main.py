@@ -33,7 +33,25 @@ def _compare() -> click.Command:
     return compare
 
 
-COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {"demo": _demo, "compare": _compare, "keys": _keys}
+def _token() -> click.Command:
+    from causal.cli.token import token
+
+    return token
+
+
+def _explain() -> click.Command:
+    from causal.cli.explain import explain
+
+    return explain
+
+
+COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
+    "demo": _demo,
+    "compare": _compare,
+    "token": _token,
+    "explain": _explain,
+    "keys": _keys,
+}
 
 
 class Commands(click.Group):

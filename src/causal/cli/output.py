@@ -77,7 +77,7 @@ class Output:
         )
         for field, heading in columns.items():
             numbers = rows and all(type(row.get(field)) in {int, float, type(None)} for row in rows)
-            table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
+            table.add_column(heading, justify="right" if numbers else "left", no_wrap=bool(numbers))
         for row in rows:
             table.add_row(*(_cell(row.get(field)) for field in columns))
         self.console.print(table)
