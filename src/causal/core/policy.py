@@ -60,9 +60,14 @@ def _one_of(*choices: str) -> Callable[[object, Any, str], None]:
     return check
 
 
-def _duration(_: object, attribute: Any, value: float) -> None:
-    if not (value >= 0 and math.isfinite(value)):
+def _duration(_: object, attribute: Any, value: Any) -> None:
+    if not (isinstance(value, (int, float)) and value >= 0 and math.isfinite(value)):
         raise ConfigError(f"{attribute.name} is a finite number of seconds >= 0, not {value!r}")
+
+
+def _count(_: object, attribute: Any, value: Any) -> None:
+    if not (isinstance(value, int) and value >= 0):
+        raise ConfigError(f"{attribute.name} is a whole number >= 0, not {value!r}")
 
 
 @attrs.frozen
@@ -84,8 +89,12 @@ class ReadPolicy:
     strategy: Strategy = attrs.field(default=Strategy.SESSION, kw_only=True)
     window_s: float = attrs.field(default=0.0, validator=_duration, kw_only=True)
     bound_s: float = attrs.field(default=0.0, validator=_duration, kw_only=True)
-    replicas: int = attrs.field(default=0, kw_only=True)
+    replicas: int = attrs.field(default=0, validator=_count, kw_only=True)
     token: bool = attrs.field(default=True, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.strategy is Strategy.QUORUM and self.replicas < 1:
+            raise ConfigError(f"a quorum has at least 1 endpoint, not {self.replicas}")
 
     @classmethod
     def leader(cls, *, wait_s: float = 0.1) -> ReadPolicy:
@@ -100,8 +109,6 @@ class ReadPolicy:
     @classmethod
     def quorum(cls, r: int, *, token: bool = True, wait_s: float = 0.1) -> ReadPolicy:
         """Read an endpoint that covers what the `r` nearest endpoints hold (and, with `token`, the session's demand)."""
-        if r < 1:
-            raise ConfigError(f"a quorum has at least 1 endpoint, not {r}")
         return cls(wait_s, strategy=Strategy.QUORUM, replicas=r, token=token)
 
     @classmethod
@@ -132,10 +139,11 @@ class ReadPolicy:
 class Limits:
     """Admission limits of one store in one process; beyond them a read is refused at once with Overloaded.
 
-    `unauthenticated` is the separate, small leader budget of sessions whose token could not be opened (I12). Thread-safety: immutable.
+    `unauthenticated` is the separate, small leader budget of sessions whose token could not be opened (I12). 0 allows none.
+    Raises: ConfigError. Thread-safety: immutable.
     """
 
-    waiters_per_endpoint: int = 1000
-    waiters_per_subject: int = 50
-    leader_reads: int = 200
-    unauthenticated: int = 10
+    waiters_per_endpoint: int = attrs.field(default=1000, validator=_count)
+    waiters_per_subject: int = attrs.field(default=50, validator=_count)
+    leader_reads: int = attrs.field(default=200, validator=_count)
+    unauthenticated: int = attrs.field(default=10, validator=_count)
