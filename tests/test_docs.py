@@ -7,6 +7,7 @@ In a fence marked `console` the commands `$ causal ...` run, each above what it 
 
 import contextlib
 import io
+import re
 import shlex
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+import causal
 from causal.cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,11 @@ def check_output(example: Example) -> str | None:
     return f"the page shows:\n{example.parsed}\nthe example printed:\n{printed}"
 
 
+def tidy(text: str) -> str:
+    """Return text without what a table leaves at the ends of lines."""
+    return "\n".join(map(str.rstrip, text.split("\n"))).strip("\n")
+
+
 def run_commands(example: Example) -> str | None:
     """Run the commands of a console fence that are this project's own; what others do is for the reader to try."""
     wrong = []
@@ -38,8 +45,9 @@ def run_commands(example: Example) -> str | None:
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 main.main(shlex.split(command)[1:], prog_name="causal", standalone_mode=False)
-            if not OutputChecker().check_output(shown.rstrip("\n") + "\n", printed.getvalue(), ELLIPSIS):
-                wrong.append(f"the page shows for {command}:\n{shown}\nit printed:\n{printed.getvalue()}")
+            shown, got = (tidy(text) for text in (shown, printed.getvalue()))
+            if not OutputChecker().check_output(shown, got, ELLIPSIS):
+                wrong.append(f"the page shows for {command}:\n{shown}\nit printed:\n{got}")
     return "\n".join(wrong) or None
 
 
@@ -67,6 +75,7 @@ def run_page(path: Path) -> int:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
     run_page(page)
 
 
@@ -103,3 +112,23 @@ def test_a_page_that_does_not_is_found(page: str, complaint: str, tmp_path: Path
     (tmp_path / "page.md").write_text(page)
     with pytest.raises(AssertionError, match=complaint):
         run_page(tmp_path / "page.md")
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs/reference/api.md").read_text()
+    missing = [name for name in causal.__all__ if not re.search(rf"`[^`]*\b{name}\b[^`]*`", page)]
+    missing += [
+        f"{name}.{member}"
+        for name in ("CausalStore", "Session", "Keyring", "KeyFile", "HybridLogicalClock", "Receipt", "ReadPolicy")
+        for member in dir(getattr(causal, name))
+        if not member.startswith("_") and not re.search(rf"`[^`]*\b{member}\b[^`]*`", page)
+    ]
+    assert not missing
+
+
+def test_every_hazard_has_its_place_in_the_explanation() -> None:
+    page = (ROOT / "docs/explanation/guarantees.md").read_text()
+    package = Path(causal.__file__).parent
+    files = [path.stem for path in package.rglob("*.py") if "HAZARD" in path.read_text()]
+    assert files
+    assert not [stem for stem in files if f"`{stem}`" not in page]
