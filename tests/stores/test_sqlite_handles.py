@@ -15,7 +15,7 @@ from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.sqlite import SQLiteEngine
-from causal.stores.sqlite.blocks import writing
+from causal.stores.sqlite.blocks import reading, writing
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]
@@ -197,6 +197,64 @@ def test_a_read_reports_every_version_it_showed_tombstones_included(eu: World) -
     handle.connection.get("b")
     assert handle.seen() == Frontier([Position(0, 1, 3)])
     handle.close()
+
+
+def test_what_many_versions_teach_is_joined(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions and dependencies of all of them, also where a scan is long and forgets the single versions."""
+    world.open("eu", "us")
+    expected = Frontier()
+    for n in range(300):
+        deps = Frontier([Position(5 << 16, n % 7, n)])
+        expected |= frontier(world.put(("eu", "us")[n % 2], f"k{n:03}", n, deps=deps))
+    world.settle()
+    for many in (4096, 10):
+        monkeypatch.setattr(reading, "_MANY", many)
+        monkeypatch.setattr(reading, "_CHUNK", 50)
+        handle = world.links["us"].read("us", (0,))
+        assert len(list(handle.connection.scan("k"))) == 300
+        assert handle.seen() == expected
+        handle.connection.get("k000")
+        assert handle.seen() == expected
+        handle.close()
+    handle = world.links["us"].read("us", (0,))
+    assert [handle.connection.get(key) for key in ("k000", "k001")] == [0, 1]
+    assert handle.seen() == frontier_of(world, "k000") | frontier_of(world, "k001")
+    handle.close()
+
+
+def frontier_of(world: World, key: str) -> Frontier:
+    return world.look("us", key)[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO watermark VALUES (99, 0, NULL, 0, 0, x'')",
+        "UPDATE watermark SET applied = 5",
+        'UPDATE watermark SET "end" = 0',
+        "DELETE FROM watermark",
+    ],
+)
+def test_every_change_of_a_watermark_is_a_new_moment(eu: World, change: str) -> None:
+    """A read asks for the number of the moment only: no change may keep it."""
+    file = eu.links["eu"].directory.file("eu", 0)
+    with file.writing() as db:
+        before = db.execute("SELECT number FROM moment").fetchone()
+        db.execute(change)
+        after = db.execute("SELECT number FROM moment").fetchone()
+    assert after > before
+
+
+def test_how_durable_a_commit_is(world: World) -> None:
+    """synchronous = FULL (2) waits for the disk at every commit; NORMAL (1) at checkpoints, which cannot damage a file."""
+    world.open("eu")
+    file = world.links["eu"].directory.file("eu", 0)
+    for durability, level in (("full", 2), ("relaxed", 1)):
+        connection = file.begin_write(durability)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        file.end_write(connection, durability)
+    assert world.links["eu"]._settings.durability == "full"
 
 
 def test_a_connection_is_of_no_use_after_its_block(eu: World) -> None:

@@ -13,7 +13,7 @@ from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
-from causal.stores.sqlite.replication import rebuild
+from causal.stores.sqlite.replication import rebuild, recover
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]
@@ -451,6 +451,16 @@ def test_a_restored_registry_takes_in_what_files_know(world: World) -> None:
     mark = world.watermark("eu")
     assert mark.judge(mine).verdict is Verdict.APPLIED
     assert all(end is not None for origin, (_, end) in mark.origins.items() if origin not in mark.leads)
+
+
+def test_an_end_that_a_file_knows_is_not_unlearned(world: World) -> None:
+    """From a registry that was restored, and does not know it any more."""
+    world.open("eu", "us")
+    directory = world.links["eu"].directory
+    with directory.file("eu", 0).writing() as db:
+        db.execute('UPDATE watermark SET "end" = 3 WHERE origin = 2')
+        recover.learn(db, directory.members(), 0)
+    assert world.watermark("eu").origins[2] == (0, 3)
 
 
 def test_a_file_that_is_replaced_while_it_is_open_takes_no_writes(world: World) -> None:
