@@ -17,7 +17,7 @@ from typing import Any
 
 import cbor2
 
-from causal import CausalStore, Keyring, ReadPolicy
+from causal import CausalStore, Keyring
 from causal.core.frontier import Frontier
 from causal.stores.sqlite import SQLiteEngine
 
@@ -49,7 +49,6 @@ def _measured(path: Path, rounds: int) -> Iterator[dict[str, Any]]:
         link = engines["eu"].open()
         hand = sqlite3.connect(path / "data" / "eu.sqlite", isolation_level=None)
         hand.execute("PRAGMA synchronous = FULL")
-        policy = ReadPolicy(unproven="serve")
 
         def by_hand() -> None:
             hand.execute("BEGIN")
@@ -64,7 +63,7 @@ def _measured(path: Path, rounds: int) -> Iterator[dict[str, Any]]:
             handle.close()
 
         def gated() -> None:
-            with session.read(policy=policy) as db:
+            with session.read() as db:
                 db.get("key/7")
 
         yield _row("read one key, bare handle", by_handle, by_hand, READS, rounds, 2.0)
