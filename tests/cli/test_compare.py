@@ -1,39 +1,69 @@
-"""`causal compare` and `causal demo`, as a user calls them."""
+"""`causal compare`, as a user calls it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
-from click.testing import CliRunner
+import pytest
+from click.testing import CliRunner, Result
 
 from causal.cli.demo import small_trace
 from causal.cli.main import main
 
+EXCERPT = Path(__file__).parent.parent / "data" / "flask-excerpt.jsonl"
 
-def written(path: Path) -> Path:
-    rows = (attrs.asdict(o) for o in small_trace(users=6, posts=3))
-    lines = (
-        {"t": r["t_s"], **{k: r[k] for k in ("session", "op", "key")}}
-        | ({"value": r["value"]} if r["op"] == "write" else {})
-        for r in rows
+# `causal compare` in a process of its own, which does something at its 50th operation.
+AT_50 = """
+import os, signal, sys
+import causal.cli.compare as command
+from causal.cli import run
+from causal.lab import replay as lab
+
+def replay(operations, strategy, setting, progress):
+    steps = iter(range(10**9))
+    def stepped(n):
+        progress(n)
+        if next(steps) == 50:
+            {what}
+    return lab.replay(operations, strategy, setting, stepped)
+
+command.replay, lab._roomy = replay, lambda _: None
+sys.argv = ["causal", "compare", *sys.argv[1:]]
+sys.exit(run())
+"""
+
+
+def compare(*argv: object) -> Result:
+    return CliRunner().invoke(main, ["compare", *map(str, argv)])
+
+
+def process(code: str, *argv: object, **settings: object) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, argv)],
+        stdin=subprocess.DEVNULL,
+        capture_output="stdout" not in settings,
+        timeout=120,
+        check=False,
+        **settings,
     )
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    lines = []
+    for row in map(attrs.asdict, small_trace(users=6, posts=3)):
+        line = {"t": row["t_s"], **{name: row[name] for name in ("session", "op", "key")}}
+        lines.append(json.dumps(line | ({"value": row["value"]} if row["op"] == "write" else {})))
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def test_compare_as_json(tmp_path: Path) -> None:
-    args = [
-        "compare",
-        str(written(tmp_path / "trace")),
-        "--policy",
-        "token",
-        "--policy",
-        "eventual",
-        "--hop",
-        "0.6",
-        "--json",
-    ]
-    result = CliRunner().invoke(main, args)
+def test_as_json(trace: Path) -> None:
+    result = compare(trace, "--policy", "token", "--policy", "eventual", "--policy", "token", "--hop", "0.6", "--json")
     assert result.exit_code == 0, result.output
     token, eventual = (json.loads(line) for line in result.stdout.splitlines())
     assert (token["strategy"], token["stale"], token["reads"]) == ("token", 0, 54)
@@ -41,18 +71,74 @@ def test_compare_as_json(tmp_path: Path) -> None:
     assert eventual["stale"] > 0
 
 
-def test_a_malformed_line_stops_it_before_any_run(tmp_path: Path) -> None:
-    path = written(tmp_path / "trace")
-    path.write_text(path.read_text() + "nonsense\n")
-    result = CliRunner().invoke(main, ["compare", str(path)])
-    assert result.exit_code == 2
-    assert f"{path}:73: not JSON" in result.output.replace("\n", "")
-
-
-def test_the_demo_tells_the_story_and_its_guarantees_hold() -> None:
-    result = CliRunner().invoke(main, ["demo", "--json"])
+def test_as_a_table_that_fits_a_terminal(trace: Path) -> None:
+    result = compare(trace, "--policy", "quorum+token", "--sites", "2", "--lag", "lognormal:20ms:0.5", "--speed", "2")
     assert result.exit_code == 0, result.output
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
-    found = [row["found"] for row in rows if "found" in row]
-    assert found[:2] == [None, "new.jpg"]
-    assert {row["strategy"] for row in rows if "strategy" in row} >= {"token", "leader", "eventual"}
+    assert "72 operations in 6 sessions at s1, s2" in result.stdout
+    table = [line for line in result.stdout.splitlines() if "quorum+token" in line or "Strategy" in line]
+    assert len(table) == 2
+    assert all(len(line) <= 80 for line in table)
+    assert "Counted from the values that reads returned" in result.stdout
+
+
+def test_two_processes_print_the_same_bytes() -> None:
+    argv = EXCERPT, "--policy", "token", "--policy", "quorum", "--hop", "0.4", "--lag", "lognormal:80ms:0.7"
+    code = "import sys; from causal.cli import run; sys.argv[1:1] = ['compare']; sys.exit(run())"
+    first, second = (process(code, *argv, env={**os.environ, "PYTHONHASHSEED": seed}) for seed in ("1", "2"))
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert b"token" in first.stdout
+    assert first.stdout == second.stdout
+
+
+def test_a_malformed_line_stops_it_before_any_run(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("causal.cli.compare.replay")
+    trace.write_text(trace.read_text() + "nonsense\n")
+    result = compare(trace)
+    assert result.exit_code == 2
+    assert f"{trace}:73: not JSON" in result.output.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--policy", "hope"),
+        ("--lag", "soon"),
+        ("--lag", "-1"),
+        ("--speed", "0"),
+        ("--speed", "nan"),
+        ("--speed", "inf"),
+        ("--rtt", "-1"),
+        ("--rtt", "inf"),
+        ("--sites", "eu"),
+        ("--sites", "100000"),
+        ("--sites", "eu,,us"),
+        ("--sites", "../eu,us"),
+        ("--hop", "2"),
+    ],
+)
+def test_what_cannot_be_is_wrong_usage(trace: Path, argv: tuple[str, ...]) -> None:
+    result = compare(trace, "--policy", "token", *argv)
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_no_trace_is_wrong_usage(tmp_path: Path) -> None:
+    assert compare(tmp_path / "absent").exit_code == 2
+    assert compare(tmp_path).exit_code == 2
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    code = AT_50.format(what="os.kill(os.getpid(), signal.SIGINT)")
+    done = process(code, EXCERPT, "--policy", "token", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"causal: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_ends_it(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = process(AT_50.format(what="pass"), EXCERPT, "--policy", "token", stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

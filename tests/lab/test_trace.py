@@ -34,10 +34,17 @@ def test_a_good_trace(tmp_path: Path) -> None:
         ({**GOOD, "t": -1}, "t is a number"),
         ('{"t": NaN, "session": "s", "op": "read", "key": "k"}', "t is a number"),
         ({**GOOD, "t": 0.1}, "time goes back"),
-        ({**GOOD, "session": ""}, "session is a text"),
+        ({**GOOD, "session": ""}, "session is a printable text"),
         ({**GOOD, "op": "delete"}, "op is"),
-        ({**GOOD, "key": ""}, "key is a text"),
-        ({**GOOD, "key": "k" * 1025}, "key is a text"),
+        ({**GOOD, "t": 1e300}, "t is a number"),
+        ({**GOOD, "session": "line\nbreak"}, "session is a printable text"),
+        ('{"t": 1, "session": "\\ud800", "op": "read", "key": "k"}', "session is a printable text"),
+        ('{"t": 1, "session": "s", "op": "read", "key": "\\ud800"}', "half of a surrogate pair"),
+        ('{"t": 1, "session": "s", "op": "write", "key": "k", "value": "\\ud800"}', "CBOR cannot hold"),
+        ({**GOOD, "value": json.loads("[" * 105 + "]" * 105)}, "at most 100 containers"),
+        ({**GOOD, "key": ""}, "a key"),
+        ({**GOOD, "key": 7}, "a key is a text"),
+        ({**GOOD, "key": "k" * 1025}, "a key"),
         ({**GOOD, "more": 1}, "unknown field 'more'"),
         ({k: v for k, v in GOOD.items() if k != "value"}, "a write has a value"),
         ({**GOOD, "op": "read"}, "a write has a value"),
@@ -49,6 +56,20 @@ def test_a_bad_line_is_named(tmp_path: Path, line: object, reason: str) -> None:
         read_trace(path)
     assert (caught.value.file, caught.value.line) == (str(path), 2)
     assert reason in caught.value.reason
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(json.dumps(GOOD).encode() + b"\n\xff\xfe\n")
+    with pytest.raises(TraceError) as caught:
+        read_trace(path)
+    assert caught.value.line == 2
+
+
+def test_a_last_line_may_lack_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text(json.dumps(GOOD))
+    assert len(read_trace(path)) == 1
 
 
 def test_no_trace(tmp_path: Path) -> None:

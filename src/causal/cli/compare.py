@@ -10,7 +10,7 @@ import click
 from causal.cli.output import Output, json_option
 from causal.controls import Lag
 from causal.errors import ConfigError
-from causal.lab.replay import STRATEGIES, Setting, replay
+from causal.lab.replay import MAX_SITES, STRATEGIES, Setting, replay
 from causal.lab.trace import TraceError, read_trace
 
 if TYPE_CHECKING:
@@ -26,16 +26,20 @@ COLUMNS: Final = {
     "out_of_causal_order": "Acausal",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
+    "leader_percent": "Leader %",
     "away_percent": "Away %",
     "waited": "Waits",
     "refused": "Errors",
 }
 
-NOTES: Final = (
-    "Counted from the values that reads returned. Stale: the reader's own last write of the key was missing. Non-mono: older "
-    "than the session had read before. Acausal: older than something in the reader's causal past (includes both). "
-    "Away: reads served at another site than the reader's own, which costs a round trip. Times are virtual: lag, round trips and waits."
-)
+NOTES: Final = """\
+Counted from the values that reads returned, by a bookkeeping of its own.
+Stale: less than the reader's own last write of the key; a concurrent write that wins over it is not stale.
+Non-mono: less than the same session read of the key before.
+Acausal: less than something in the reader's causal past; includes both.
+Leader: sent to a leader for being one. Every site takes writes: each is the leader of its own.
+Away: served at another site than the reader's own. Waits: reads held back. Errors: reads and writes refused.
+Times are virtual: lag, round trips and waits; the processor's work is not in them."""
 
 
 @click.command()
@@ -46,7 +50,7 @@ NOTES: Final = (
 )
 @click.option("--speed", default=1.0, show_default=True, help="Play the trace this much faster than it was recorded.")
 @click.option("--rtt", default=0.08, show_default=True, help="Round trip between sites, in seconds.")
-@click.option("--sites", default="eu,us,ap", show_default=True, help="The sites, by name.")
+@click.option("--sites", default="eu,us,ap", show_default=True, help="The sites, by name, or how many.")
 @click.option(
     "--hop", default=0.2, show_default=True, help="How likely a session moves to another site before an operation."
 )
@@ -65,31 +69,48 @@ def compare(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Replay TRACE over lagging sites, once for each strategy.
+    """Replay TRACE over lagging sites, once for each strategy, and count what users saw.
 
-    TRACE has one JSON object a line: t (seconds), session, op (read or write), key, and for writes a value.
+    TRACE has one JSON object a line: t (seconds), session, op (read or write), key, and for writes a value. Each operation is a
+    request that carries its session's token; a session moves between sites as --hop says. Time is virtual: the same arguments
+    print the same table, on any machine. A line that cannot be replayed stops it before anything runs, with exit code 2.
     """
     try:
         operations = read_trace(trace)
-        setting = Setting(tuple(sites.split(",")), Lag.parse(lag), rtt, speed, hop, seed)
+        setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
+        show(Output(as_json=as_json), operations, policies or list(STRATEGIES), setting)
     except (TraceError, ConfigError) as error:
         raise click.UsageError(str(error)) from error
-    show(Output(as_json=as_json), operations, policies or list(STRATEGIES), setting)
 
 
 def show(output: Output, operations: Sequence[Operation], policies: Sequence[str], setting: Setting) -> list[Result]:
     """Run the strategies and put out their table."""
     results = []
-    for name in policies:
+    for name in dict.fromkeys(policies):
         with output.progress(name, len(operations)) as advance:
             results.append(replay(operations, name, setting, advance))
+    sessions = len({operation.session for operation in operations})
     output.table(
         [row(result) for result in results],
         COLUMNS,
-        title=f"{len(operations):,} operations at {', '.join(setting.sites)}",
+        title=f"{len(operations):,} operations in {sessions:,} sessions at {', '.join(setting.sites)}: lag {_said(setting.lag)}, "
+        f"round trip {setting.rtt_s * 1000:g} ms, hop {setting.hop:g}, speed {setting.speed:g}, seed {setting.seed}",
     )
     output.say(NOTES, style="dim")
     return results
+
+
+def _names(sites: str) -> tuple[str, ...]:
+    """Return the names of sites, given by name or by number."""
+    return (
+        tuple(f"s{n + 1}" for n in range(min(int(sites), MAX_SITES + 1)))
+        if sites.isdecimal()
+        else tuple(sites.split(","))
+    )
+
+
+def _said(lag: Lag) -> str:
+    return f"{lag.median_s * 1000:g} ms" + (f" (log-normal, sigma {lag.sigma:g}, seed {lag.seed})" if lag.sigma else "")
 
 
 def row(result: Result) -> dict[str, object]:
@@ -97,6 +118,7 @@ def row(result: Result) -> dict[str, object]:
     return attrs.asdict(result) | {
         "p50_ms": round(result.read_p50_s * 1000, 1),
         "p99_ms": round(result.read_p99_s * 1000, 1),
+        "leader_percent": round(result.leader * 100, 1),
         "away_percent": round(result.away * 100, 1),
         "refused": result.refused_reads + result.refused_writes,
     }

@@ -64,7 +64,7 @@ class Output:
 
     def _print(self, text: RenderableType, style: str | None = None) -> None:
         # A sentence may hold a path or a command to copy: the terminal wraps it, not we.
-        self.console.print(text, style=style, soft_wrap=isinstance(text, str))
+        self.console.print(text, style=style, soft_wrap=isinstance(text, str | Text))
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> None:
         """Put out results that share their columns: a table of `columns` (field: heading), or a JSON object a row."""
@@ -72,8 +72,14 @@ class Output:
             for row in rows:
                 self.record(row)
             return
+        gap = 1 if len(columns) < 10 else 0  # many columns fit a terminal of 80 characters only with narrow gaps
         table = Table(
-            title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, gap, 0, 0),
         )
         for field, heading in columns.items():
             numbers = rows and all(type(row.get(field)) in {int, float, type(None)} for row in rows)

@@ -11,6 +11,7 @@ disk would only slow virtual time down. Time that the processor takes is not cou
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -28,6 +29,7 @@ from causal.core.keyring import Key, Keyring
 from causal.core.policy import Limits, ReadPolicy
 from causal.errors import ConfigError, GateError
 from causal.lab.audit import Audit
+from causal.lab.trace import MAX_T_S
 from causal.lab.virtual_time import VirtualTime
 from causal.store import CausalStore
 from causal.stores.sqlite import SQLiteEngine
@@ -51,6 +53,8 @@ STRATEGIES: Final[Mapping[str, Callable[[], ReadPolicy]]] = {
 }
 """The strategies that the embedded store can run, by the names that `causal compare --policy` takes."""
 
+MAX_SITES: Final = 16
+
 
 @attrs.frozen
 class Setting:
@@ -64,15 +68,21 @@ class Setting:
     seed: int = 1
 
     def __attrs_post_init__(self) -> None:
-        if len(self.sites) < 2 or len(set(self.sites)) != len(self.sites):
-            raise ConfigError("a comparison needs at least two different sites")
-        if not (self.speed > 0 and 0 <= self.hop <= 1 and self.rtt_s >= 0):
-            raise ConfigError("speed is positive, hop is in 0..1 and a round trip is not negative")
+        if not 2 <= len(self.sites) <= MAX_SITES or len(set(self.sites)) != len(self.sites):
+            raise ConfigError(
+                f"a comparison needs 2 to {MAX_SITES} different sites, not {', '.join(self.sites[: MAX_SITES + 1])}"
+            )
+        if not (0 < self.speed < math.inf and 0 <= self.hop <= 1 and 0 <= self.rtt_s < math.inf):
+            raise ConfigError("speed is positive, hop is in 0..1, a round trip is not negative, and none is infinite")
 
 
 @attrs.frozen
 class Result:
-    """What one strategy did to the users of a trace, and what it cost. Units: seconds; shares in 0..1."""
+    """What one strategy did to the users of a trace, and what it cost.
+
+    `leader` is the share of reads that were sent to a leader for being one, `away` of those served at another site than the
+    reader's, `waited` how many were held back. Units: seconds; shares in 0..1. Thread-safety: immutable.
+    """
 
     strategy: str
     policy: str
@@ -83,6 +93,7 @@ class Result:
     out_of_causal_order: int
     read_p50_s: float
     read_p99_s: float
+    leader: float
     away: float
     waited: int
     waited_p50_s: float
@@ -96,6 +107,10 @@ def replay(
     """Run a trace under one of STRATEGIES. The same arguments give the same result. Raises: ConfigError for an unknown strategy."""
     if strategy not in STRATEGIES:
         raise ConfigError(f"no strategy {strategy!r}: there are {', '.join(STRATEGIES)}")
+    if not operations:
+        raise ConfigError("a trace without operations cannot be replayed")
+    if operations[-1].t_s > MAX_T_S * setting.speed:
+        raise ConfigError(f"at speed {setting.speed:g} the trace would last more than {MAX_T_S:g} seconds")
     with tempfile.TemporaryDirectory(prefix="causal-", dir=_roomy(len(operations))) as directory:
         return _Run(operations, strategy, setting, Path(directory), progress).run()
 
@@ -131,7 +146,8 @@ class _Run:
         self.policy = STRATEGIES[strategy]()
         self.latencies_s: list[float] = []
         self.waits_s: list[float] = []
-        self.away = self.refused_reads = self.refused_writes = 0
+        self.leader = self.away = self.refused_reads = self.refused_writes = 0
+        self.wrote_s: dict[str, float] = {}
         self.engines = {
             site: SQLiteEngine(
                 directory,
@@ -220,7 +236,7 @@ class _Run:
             self.refused_writes += 1
             return
         self.audit.wrote(operation.session, operation.key, operation.number, self.rank(site))
-        now_s = self.time.now_s
+        self.wrote_s[operation.session] = now_s = self.time.now_s
         for other in self.setting.sites:
             if other != site:
                 self.time.at(now_s + self.delay_s(other), partial(self.arrive, other))
@@ -253,6 +269,8 @@ class _Run:
         receipt: Receipt = block.receipt
         self.latencies_s.append(self.time.now_s - began_s)
         self.away += receipt.endpoint != site
+        in_window = began_s - self.wrote_s.get(operation.session, -math.inf) < self.policy.window_s
+        self.leader += receipt.how in {"leader", "fallback"} or (receipt.how == "window" and in_window)
         if receipt.waited_s > 0:
             self.waits_s.append(receipt.waited_s)
 
@@ -268,7 +286,8 @@ class _Run:
             counts.out_of_causal_order,
             _quantile(latencies, 0.5),
             _quantile(latencies, 0.99),
-            self.away / max(1, len(latencies)),
+            round(self.leader / max(1, len(latencies)), 6),
+            round(self.away / max(1, len(latencies)), 6),
             len(waits),
             _quantile(waits, 0.5),
             self.refused_reads,

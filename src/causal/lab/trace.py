@@ -1,7 +1,7 @@
 """Traces: who read and wrote what, when. One JSON object a line.
 
 Owns the format and its errors. A line is `{"t": seconds, "session": text, "op": "read" | "write", "key": text, "value": text}`;
-`value` belongs to writes only, and times never go back.
+`value` belongs to writes only, and times never go back. Whatever a store could refuse is refused here, before anything is replayed.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from causal.errors import CausalError
+from causal.errors import CausalError, ConfigError
+from causal.kv import check_key, encode_value
+
+MAX_T_S: Final = 1e9
+"""The latest time of a trace: what is far beyond it is no number of seconds."""
 
 
 class TraceError(CausalError, ValueError):
@@ -77,14 +81,18 @@ def _parse(raw: bytes, number: int) -> tuple[str, Operation | None]:
     if unknown:
         return f"unknown field {min(unknown)!r}", None
     t_s, session, op, key = (row.get(name) for name in ("t", "session", "op", "key"))
-    if isinstance(t_s, bool) or not isinstance(t_s, int | float) or not math.isfinite(t_s) or t_s < 0:
-        return f"t is a number of seconds, not {t_s!r}", None
-    if not isinstance(session, str) or not session:
-        return f"session is a text, not {session!r}", None
+    if isinstance(t_s, bool) or not isinstance(t_s, int | float) or not 0 <= t_s <= MAX_T_S:
+        return f"t is a number of seconds in 0..{MAX_T_S:g}, not {t_s!r}", None
+    if not isinstance(session, str) or not 0 < len(session) <= 255 or not session.isprintable():
+        return f"session is a printable text of 1 to 255 characters, not {session!r}", None
     if op not in {"read", "write"}:
         return f"op is 'read' or 'write', not {op!r}", None
-    if not isinstance(key, str) or not 0 < len(key.encode("utf-8", "replace")) <= 1024:
-        return f"key is a text of 1 to 1024 bytes, not {key!r}", None
     if (op == "write") != ("value" in row):
         return "a write has a value, a read has none", None
+    try:
+        check_key(key)  # type: ignore[arg-type]  # says so itself
+        encode_value([number, row.get("value")])
+    except ConfigError as error:
+        return str(error), None
+    assert isinstance(key, str)
     return "", Operation(number, float(t_s), session, op, key, row.get("value"))
