@@ -74,7 +74,7 @@ class FileCeiling:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if fcntl is None:
             raise ConfigError("FileCeiling needs POSIX file locks; give the clock another ceiling on this system")
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # the process may change its directory: one bound must not become two
         if not self._path.parent.is_dir():
             raise ConfigError(f"the directory of the ceiling {self._path} does not exist")
 

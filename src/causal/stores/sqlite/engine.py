@@ -79,7 +79,7 @@ class SQLiteEngine:
             raise ConfigError(f"first_origin is in 0..{_MAX_FIRST_ORIGIN}, not {first_origin}")
         if any(rtt < 0 for rtt in (rtt_s.values() if isinstance(rtt_s, Mapping) else (rtt_s,))):
             raise ConfigError(f"a round trip is not negative: {rtt_s}")
-        self.directory = Path(directory)
+        self.directory = Path(directory).absolute()  # the process may change its own
         self.site = check_name(site, "site")
         self._names = tuple(check_name(name, "shard") for name in shards)
         self._first_origin = first_origin
