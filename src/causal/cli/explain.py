@@ -111,8 +111,6 @@ class _Asked:
         self.state, self.link = state, link
         self.watermarks: dict[str, Mapping[int, Watermark]] = {}
         state.known(link.endpoints)
-        for endpoint in link.endpoints:
-            self.probe(endpoint.name)
 
     def probe(self, name: str) -> None:
         state = self.state
@@ -126,15 +124,17 @@ class _Asked:
             state.observe(name, self.watermarks[name], asked, asked_at)
 
     def decide(self, request: Request) -> Decision:
-        """Drive a request up to where it would read, wait or be refused."""
-        while True:
-            decision = request.decide()
-            if not isinstance(decision, Probe):
-                request.end()
-                return decision
+        """Drive a request up to where it would read, wait or be refused. Every endpoint is asked, after the request."""
+        request.decide()  # the request has arrived: what is asked from here on is asked after it
+        for endpoint in self.link.endpoints:
+            self.probe(endpoint.name)
+        decision = request.decide()
+        while isinstance(decision, Probe):
             for name in decision.endpoints:
                 self.probe(name)
-            self.state.known(self.link.endpoints)
+            decision = request.decide()
+        request.end()
+        return decision
 
     def verdict(self, name: str, request: Request) -> str:
         """Return the worst verdict of an endpoint on what the request demands."""

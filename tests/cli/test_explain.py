@@ -1,0 +1,172 @@
+"""`causal explain`: the gate's decision, endpoint by endpoint, without reading or making anything."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from click.testing import CliRunner, Result
+
+from causal.cli.main import main
+from causal.core.frontier import Frontier, Position
+from causal.core.token import Token
+from causal.errors import ConfigError
+from causal.keyfile import create_key_file
+from causal.keys import KeyFile
+from causal.store import CausalStore
+from causal.stores.sqlite import SQLiteEngine
+
+
+@attrs.frozen
+class Shop:
+    data: Path
+    keys: Path
+    token: str
+    us: SQLiteEngine
+
+    def explain(self, *argv: object, token: str | None = None) -> Result:
+        options = "--data", self.data, "--site", "us", *argv
+        return CliRunner().invoke(main, ["explain", token or self.token, *map(str, options)])
+
+    def said(self, *argv: object, token: str | None = None) -> dict[str, Any]:
+        result = self.explain(*argv, "--json", token=token)
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    @property
+    def opened(self) -> tuple[object, ...]:
+        return "--key-file", self.keys, "--audience", "shop", "--subject", "alice"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """Alice has written at eu; nothing has reached us."""
+    create_key_file(tmp_path / "keys.json")
+    keys = KeyFile(tmp_path / "keys.json")
+    eu, us = (
+        SQLiteEngine(tmp_path / "data", site=site, shards=("photos", "orders"), replicate="manual")
+        for site in ("eu", "us")
+    )
+    with CausalStore(eu, keyring=keys, audience="shop") as store, CausalStore(us, keyring=keys, audience="shop"):
+        alice = store.session(subject="alice")
+        with alice.write(shard="photos") as tx:
+            tx.put("photo", "new.jpg")
+        token = alice.token()
+        assert token is not None
+        yield Shop(tmp_path / "data", tmp_path / "keys.json", token, us)
+
+
+def verdicts(found: dict[str, Any]) -> dict[str, str]:
+    return {row["endpoint"]: row["verdict"] for row in found["endpoints"]}
+
+
+def test_the_site_that_has_it_serves(shop: Shop) -> None:
+    found = shop.said("--shard", "photos", *shop.opened)
+    assert found["verified"]
+    assert verdicts(found) == {"us": "BEHIND", "eu": "APPLIED"}
+    assert [p["own"] for p in found["demand"]] == [True]
+    assert (found["decision"]["decision"], found["decision"]["endpoint"]) == ("serve", "eu")
+    assert [row["endpoint"] for row in found["endpoints"] if row["chosen"]] == ["eu"]
+    assert "Decision: serve at eu" in shop.explain("--shard", "photos", *shop.opened).stdout
+
+
+def test_once_applied_the_own_site_serves(shop: Shop) -> None:
+    shop.us.catch_up("us")
+    found = shop.said("--shard", "photos", *shop.opened)
+    assert verdicts(found) == {"us": "APPLIED", "eu": "APPLIED"}
+    assert found["decision"]["endpoint"] == "us"
+
+
+def test_a_site_that_nothing_shows_to_be_fresh_is_not_waited_on(shop: Shop) -> None:
+    shop.us.catch_up("us")
+    origin = next(iter(shop.said("--shard", "photos", *shop.opened)["demand"]))["origin"]
+    shop.us.cut_off("eu")
+    ahead = Token(seen=Frontier([Position(0, origin, 2)]), expires_at=2**34)  # eu is past it, and cannot be asked
+    text = KeyFile(shop.keys).seal(ahead, subject="alice", audience="shop")
+    found = shop.said("--shard", "photos", "--wait", "0.25", *shop.opened, token=text)
+    assert verdicts(found) == {"us": "BEHIND", "eu": "UNREACHABLE"}
+    assert found["decision"]["decision"] == "refuse"
+    shop.us.rejoin("eu")
+
+
+def test_an_own_write_past_its_leaders_head_is_lost(shop: Shop) -> None:
+    shop.us.catch_up("us")
+    origin = next(iter(shop.said("--shard", "photos", *shop.opened)["demand"]))["origin"]
+    text = KeyFile(shop.keys).seal(
+        Token(Frontier([Position(0, origin, 9)]), expires_at=2**34), subject="alice", audience="shop"
+    )
+    found = shop.said("--shard", "photos", *shop.opened, token=text)
+    assert (found["decision"]["decision"], found["decision"]["error"]) == ("refuse", "lost")
+    assert len(found["decision"]["lost"]) == 1
+    assert "Decision: refuse (lost)" in shop.explain("--shard", "photos", *shop.opened, token=text).stdout
+
+
+def test_nobody_who_can_be_asked_covers_it(shop: Shop) -> None:
+    shop.us.cut_off("eu")
+    found = shop.said("--shard", "photos", "--then", "error", *shop.opened)
+    assert verdicts(found) == {"us": "BEHIND", "eu": "UNREACHABLE"}
+    assert found["decision"]["decision"] == "refuse"
+    stale = shop.said("--shard", "photos", "--wait", "0", "--then", "stale", *shop.opened)
+    assert (stale["decision"]["how"], stale["decision"]["endpoint"]) == ("stale", "us")
+
+
+def test_an_origin_that_nobody_knows(shop: Shop) -> None:
+    text = KeyFile(shop.keys).seal(
+        Token(Frontier([Position(0, 1, 9)]), expires_at=2**34), subject="alice", audience="shop"
+    )
+    found = shop.said("--shard", "photos", *shop.opened, token=text)
+    assert set(verdicts(found).values()) == {"UNKNOWN"}
+    assert (found["decision"]["decision"], found["decision"]["endpoint"]) == ("wait", "us")  # it may yet hear of it
+    at_once = shop.said("--shard", "photos", "--wait", "0", *shop.opened, token=text)
+    assert at_once["decision"]["decision"] == "refuse"
+
+
+def test_another_subjects_token_means_the_leader(shop: Shop) -> None:
+    found = shop.said("--shard", "photos", "--key-file", shop.keys, "--audience", "shop", "--subject", "bob")
+    assert not found["verified"]
+    assert found["demand"] == []
+    assert found["leader_only"] == ["orders", "photos"]
+    assert (found["decision"]["how"], found["decision"]["endpoint"]) == ("leader", "eu")
+
+
+def test_without_keys_the_claims_are_taken_as_they_stand(shop: Shop) -> None:
+    found = shop.said("--shard", "photos")
+    assert not found["verified"]
+    assert len(found["demand"]) == 1
+    assert "NOT VERIFIED" in shop.explain("--shard", "photos").stdout
+
+
+def test_an_encrypted_token_needs_keys(shop: Shop) -> None:
+    text = KeyFile(shop.keys, profile="encrypted").seal(
+        Token(Frontier([Position(0, 1, 9)]), expires_at=2**34), subject="alice", audience="shop"
+    )
+    result = shop.explain("--shard", "photos", token=text)
+    assert isinstance(result.exception, ConfigError)
+    assert "encrypted" in str(result.exception)
+
+
+def test_it_reads_no_data_and_applies_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("data was read, or replicated")
+
+    monkeypatch.setattr("causal.stores.sqlite.link.SQLiteLink.read", forbidden)
+    monkeypatch.setattr("causal.stores.sqlite.link.SQLiteLink.write", forbidden)
+    monkeypatch.setattr("causal.stores.sqlite.link.SQLiteLink.step", forbidden)
+    shop.said("--shard", "photos", *shop.opened)
+    assert verdicts(shop.said("--shard", "photos", *shop.opened))["us"] == "BEHIND"
+
+
+def test_looking_makes_no_store_site_or_shard(shop: Shop, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    before = sorted(path.name for path in shop.data.iterdir())
+    for argv in (("--site", "mars"), ("--shard", "tips"), ()):  # without a shard: there are two
+        result = shop.explain(*argv)
+        assert isinstance(result.exception, ConfigError), result.output
+    assert sorted(path.name for path in shop.data.iterdir()) == before
+    result = CliRunner().invoke(main, ["explain", shop.token, "--data", str(empty), "--site", "us"])
+    assert isinstance(result.exception, ConfigError)
+    assert list(empty.iterdir()) == []
