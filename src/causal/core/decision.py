@@ -23,7 +23,8 @@ UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
 class Serve:
     """Read at this endpoint; the snapshot must cover `need`. A value, not frozen only because every read makes one.
 
-    `known` is what the decision believed of the endpoint. `clipped` are seen positions that were lost and no longer count.
+    `known` is what the decision believed of the endpoint. `clipped` are seen positions that were lost and no longer count. `unproven`
+    says that a leader read goes without the head of an origin whose leader cannot be asked, as the policy allows.
     """
 
     endpoint: str
@@ -31,6 +32,7 @@ class Serve:
     need: Mapping[int, int]
     known: EndpointView = attrs.field(eq=False, repr=False)
     clipped: tuple[Loss, ...] = ()
+    unproven: bool = False
     borne_out: object = attrs.field(default=None, eq=False, repr=False, init=False)
 
 
@@ -68,13 +70,22 @@ Decision = Serve | Probe | Wait | Refuse
 def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
     """Return whether a snapshot's own watermarks cover `serve.need`, from the incarnation that was decided on (I4).
 
-    Demands on shards that the snapshot does not hold were judged by what was known of the same endpoint.
+    Nor may the ground have moved under the decision: an endpoint that no longer numbers what it did, or lacks some of an origin that
+    nobody has judged it by, is not shown to be fresh (I5). Demands on shards that the snapshot does not hold were judged by what was
+    known of the same endpoint.
     """
     if serve.borne_out is watermarks:
         return True  # the same values as last time, and values do not change
     known = serve.known
     for shard, mark in watermarks.items():
         if mark.diverged or known.incarnations.get(shard) != mark.incarnation:
+            return False
+        for origin, (here, end) in mark.origins.items():
+            if (end is None or here < end) and shard << 32 | origin not in known.applied:
+                return False
+    for key in known.leads:
+        mine = watermarks.get(key >> 32)
+        if mine is not None and key & 0xFFFFFFFF not in mine.leads:
             return False
     need = serve.need
     for key in need:

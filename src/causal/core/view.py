@@ -83,7 +83,7 @@ class View:
     """What is known of all endpoints, nearest first.
 
     `ends` is the newest lineage known: where each ended origin stops. `heads` maps a live origin to samples `(asked at, head)` of the
-    endpoint that numbers it, oldest first; `leaders` says which endpoint that is.
+    endpoint that numbers it, oldest first; `leaders` says which endpoint that is. `tails` keeps the samples of origins that have ended.
 
     Invariant: within one incarnation of an endpoint, what is applied never shrinks, even if answers arrive out of order.
     Thread-safety: immutable; replace the whole. Complexity: `observe` is endpoints x origins x samples.
@@ -93,6 +93,16 @@ class View:
     ends: Mapping[int, int] = attrs.field(factory=dict)
     heads: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
     leaders: Mapping[int, str] = attrs.field(factory=dict)
+    tails: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
+
+    def live(self) -> set[int]:
+        """Return every origin that is known, at whatever endpoint, and not known to have ended."""
+        return {key for e in self.endpoints for key in e.applied if key not in self.ends} | self.leaders.keys()
+
+    def leader(self, key: int) -> EndpointView | None:
+        """Return the endpoint that numbers an origin, if it answers and still says so."""
+        endpoint = self.of(self.leaders.get(key, ""))
+        return endpoint if endpoint is not None and endpoint.down is None and key in endpoint.leads else None
 
     def of(self, name: str) -> EndpointView | None:
         """Return what is known of one endpoint."""
@@ -134,9 +144,15 @@ class View:
     ) -> View:
         """Return this view after an endpoint answered question number `asked`, which was sent at `asked_at`.
 
-        A new incarnation of any shard forgets everything that was known under the old one.
+        A new incarnation of any shard forgets everything that was known under the old one. A late answer of another incarnation than
+        the one that answered a newer question is of a life that is over, or will be asked again: it says nothing.
         """
         before = self.of(name) or EndpointView(name)
+        if any(
+            before.incarnations.get(s, w.incarnation) != w.incarnation and asked < before.asked.get(s, -1)
+            for s, w in watermarks.items()
+        ):
+            return self
         changed = {
             before.incarnations[s]
             for s, w in watermarks.items()
@@ -146,7 +162,7 @@ class View:
         applied = {k: v for k, v in before.applied.items() if k >> 32 not in stale}
         leads = {k for k in before.leads if k >> 32 not in watermarks and k >> 32 not in stale}
         questions = {s: n for s, n in before.asked.items() if s not in stale}
-        ends, heads, leaders = dict(self.ends), dict(self.heads), dict(self.leaders)
+        ends, heads, leaders, tails = dict(self.ends), dict(self.heads), dict(self.leaders), dict(self.tails)
         for shard, mark in watermarks.items():
             questions[shard] = max(questions.get(shard, -1), asked)
             for origin, (offset, end) in mark.origins.items():
@@ -154,8 +170,9 @@ class View:
                 applied[key] = max(offset, applied.get(key, -1))
                 if end is not None:
                     ends[key] = min(end, ends.get(key, end))
-                    heads.pop(key, None)
                     leaders.pop(key, None)
+                    if key in heads:
+                        tails[key] = heads.pop(key)
                 elif origin in mark.leads and key not in ends:
                     leads.add(key)
                     leaders[key] = name
@@ -189,9 +206,9 @@ class View:
             None if moved or not behind else before.stalled_at if before.stalled_at is not None else now,
             before.rank,
         )
-        others = [e for e in self.endpoints if e.name != name]
-        judged = [_judged(e, ends, heads) for e in [*others, after]]
-        return View(_nearest_first(judged), ends, heads, leaders)
+        news = View((*(e for e in self.endpoints if e.name != name), after), ends, heads, leaders, tails)
+        live = news.live()
+        return attrs.evolve(news, endpoints=_nearest_first([_judged(e, news, live) for e in news.endpoints]))
 
 
 def _nearest_first(endpoints: Iterable[EndpointView]) -> tuple[EndpointView, ...]:
@@ -209,22 +226,28 @@ def _sampled(samples: tuple[tuple[float, int], ...], asked_at: float, head: int)
     return samples if len(samples) <= _SAMPLES else samples[: _SAMPLES * 2 // 3 : 2] + samples[_SAMPLES * 2 // 3 :]
 
 
-def _judged(
-    endpoint: EndpointView, ends: Mapping[int, int], heads: Mapping[int, tuple[tuple[float, int], ...]]
-) -> EndpointView:
-    """Recompute how fresh an endpoint is shown to be, and whether it shows a history that was lost."""
-    down = endpoint.down
-    if any(endpoint.applied.get(key, -1) > end for key, end in ends.items()):
-        down = "holds writes past the end of a lost history"
-    fresh_at = NEVER if not endpoint.asked else math.inf
-    live = {k for k in endpoint.applied if k not in ends} | heads.keys()
-    for key in live:
-        if key in endpoint.leads:
-            continue
+def _judged(endpoint: EndpointView, view: View, live: Iterable[int]) -> EndpointView:
+    """Recompute how fresh an endpoint is shown to be, and whether it shows a history that was lost.
+
+    An origin that it has never heard of counts, too, if any endpoint has; and an ended one, until what survives of it is applied.
+    """
+    down, fresh_at = endpoint.down, NEVER if not endpoint.asked else math.inf
+    for key, end in view.ends.items():
         here = endpoint.applied.get(key, -1)
-        fresh_at = min(fresh_at, max((t for t, head in heads.get(key, ()) if head <= here or head == 0), default=NEVER))
+        if here > end:
+            down = "holds writes past the end of a lost history"
+        elif here < end:
+            fresh_at = min(fresh_at, _shown(here, view.tails.get(key, ())))
+    for key in live:
+        if key not in endpoint.leads:
+            fresh_at = min(fresh_at, _shown(endpoint.applied.get(key, -1), view.heads.get(key, ())))
     if fresh_at == math.inf and not endpoint.leads:
         fresh_at = endpoint.asked_at
     if fresh_at == endpoint.fresh_at and down == endpoint.down:
         return endpoint
     return attrs.evolve(endpoint, fresh_at=fresh_at, down=down)
+
+
+def _shown(here: int, samples: tuple[tuple[float, int], ...]) -> float:
+    """Return the newest time at which an origin's head was no more than what is applied here."""
+    return max((t for t, head in samples if head <= here or head == 0), default=NEVER)

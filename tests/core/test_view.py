@@ -1,0 +1,352 @@
+"""What a process knows of its endpoints: pinned cases, and a model in which every claim of freshness is checked against the truth."""
+
+import math
+from itertools import permutations, product
+from random import Random
+
+import attrs
+from hypothesis import settings
+
+from causal.core.decision import Serve, bears_out
+from causal.core.frontier import pack
+from causal.core.view import NEVER, EndpointView, View
+from causal.core.watermark import Watermark
+
+Origins = dict[int, tuple[int, int | None]]
+
+
+def mark(origins: Origins, *leads: int, life: object = 1, shard: int = 0) -> dict[int, Watermark]:
+    return {shard: Watermark(shard, origins, life, frozenset(leads))}
+
+
+def told(view: View, name: str, marks: dict[int, Watermark], *, asked: int, at: float | None = None) -> View:
+    at = float(asked) if at is None else at
+    return view.observe(name, marks, asked=asked, asked_at=at, now=at)
+
+
+def of(view: View, name: str) -> EndpointView:
+    found = view.of(name)
+    assert found is not None
+    return found
+
+
+NEW = View().known([("a", 0.05), ("b", 0.0)])
+
+
+# --- freshness (I5) ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_known_of_who_was_never_asked() -> None:
+    assert [(e.name, e.fresh_at, e.asked) for e in NEW.endpoints] == [("b", NEVER, {}), ("a", NEVER, {})]
+
+
+def test_a_replica_is_as_fresh_as_the_newest_head_that_it_covers() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)
+    view = told(view, "a", mark({1: (20, None)}, 1), asked=2, at=200.0)
+    view = told(view, "b", mark({1: (9, None)}), asked=3, at=300.0)
+    assert of(view, "b").fresh_at == NEVER
+    view = told(view, "b", mark({1: (10, None)}), asked=4, at=300.0)
+    assert of(view, "b").fresh_at == 100.0
+    view = told(view, "b", mark({1: (20, None)}), asked=5, at=400.0)
+    assert of(view, "b").fresh_at == 200.0
+    assert of(view, "a").fresh_at == math.inf
+
+
+def test_an_unchanged_head_asked_again_shows_more() -> None:
+    view = told(NEW, "b", mark({1: (10, None)}), asked=1)
+    for n in (2, 3):
+        view = told(view, "a", mark({1: (10, None)}, 1), asked=n)
+        assert of(view, "b").fresh_at == n
+
+
+def test_several_writing_sites_are_each_only_as_fresh_as_their_oldest_origin() -> None:
+    view = told(NEW, "a", mark({1: (10, None), 2: (7, None)}, 1), asked=1)
+    assert of(view, "a").fresh_at == NEVER  # nobody has said what 2's head is
+    view = told(view, "b", mark({1: (10, None), 2: (8, None)}, 2), asked=2)
+    assert (of(view, "a").fresh_at, of(view, "b").fresh_at) == (NEVER, 1.0)
+    view = told(view, "a", mark({1: (10, None), 2: (8, None)}, 1), asked=3)
+    assert (of(view, "a").fresh_at, of(view, "b").fresh_at) == (2.0, 3.0)
+
+
+def test_an_origin_that_only_others_have_heard_of_counts() -> None:
+    view = told(NEW, "b", mark({1: (10, None)}), asked=1)
+    view = told(view, "a", mark({1: (10, None)}, 1), asked=2)
+    assert of(view, "b").fresh_at == 2.0
+    view = told(view, "a", mark({1: (10, None), 3: (50, None)}, 1), asked=3)
+    assert of(view, "b").fresh_at == NEVER
+
+
+def test_what_an_ended_origin_left_behind_counts_until_it_is_applied() -> None:
+    view = told(NEW, "a", mark({3: (100, None)}, 3), asked=1)
+    view = told(view, "b", mark({3: (100, None)}), asked=2)
+    assert of(view, "b").fresh_at == 1.0
+    # 3 ended at 110; its writes 101..110 survive at a; nothing was written under 4 yet
+    view = told(view, "a", mark({3: (110, 110), 4: (0, None)}, 4), asked=3)
+    view = told(view, "b", mark({3: (100, 110), 4: (0, None)}), asked=4)
+    assert of(view, "b").fresh_at == 1.0
+    view = told(view, "b", mark({3: (110, 110), 4: (0, None)}), asked=5)
+    assert of(view, "b").fresh_at == 3.0
+
+
+def test_heads_thin_out_but_the_oldest_and_the_newest_stay() -> None:
+    view = NEW
+    for n in range(1, 500):
+        view = told(view, "a", mark({1: (n, None)}, 1), asked=n)
+    samples = view.heads[pack(0, 1)]
+    assert len(samples) <= 24
+    assert samples[0] == (1.0, 1)
+    assert samples[-1] == (499.0, 499)
+    assert list(samples) == sorted(samples)
+
+
+def test_a_late_head_is_no_news() -> None:
+    view = told(NEW, "a", mark({1: (20, None)}, 1), asked=7)
+    assert told(view, "a", mark({1: (10, None)}, 1), asked=5).heads == view.heads
+
+
+# --- incarnations (redteam 4) and the order of answers -------------------------------------------------------------------
+
+
+def test_a_new_incarnation_forgets_what_was_known_of_the_old_one() -> None:
+    two = {**mark({1: (10, None)}, 1), **mark({1: (5, None)}, 1, shard=1)}
+    view = told(NEW, "a", two, asked=1)
+    view = told(view, "a", mark({1: (7, None)}, 1, life=2), asked=2)
+    a = of(view, "a")
+    assert a.applied == {pack(0, 1): 7}  # shard 1 was of the same life: nothing is known of it
+    assert a.asked == {0: 2}
+    assert a.leads == {pack(0, 1)}
+    assert a.incarnations == {0: 2}
+
+
+def test_answers_out_of_order_never_take_back_what_one_life_has_applied() -> None:
+    view = told(NEW, "b", mark({1: (20, None)}), asked=7)
+    view = told(view, "b", mark({1: (10, None)}), asked=5)
+    assert of(view, "b").applied == {pack(0, 1): 20}
+    assert of(view, "b").asked == {0: 7}
+
+
+def test_a_late_answer_of_a_life_that_is_over_says_nothing() -> None:
+    view = told(NEW, "b", mark({1: (3, None)}, life=2), asked=7)
+    assert told(view, "b", mark({1: (10, None)}, life=1), asked=5) is view
+
+
+# --- who numbers what ------------------------------------------------------------------------------------------------
+
+
+def test_only_who_still_says_so_numbers_an_origin() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
+    leader = view.leader(pack(0, 1))
+    assert leader is not None
+    assert leader.name == "a"
+    assert told(view, "a", mark({1: (10, None)}), asked=2).leader(pack(0, 1)) is None
+    assert told(view, "a", mark({5: (3, None)}, 5, life=2), asked=2).leader(pack(0, 1)) is None
+    assert view.failed("a", "gone", asked=2, now=2.0).leader(pack(0, 1)) is None
+    assert view.leader(pack(0, 9)) is None
+
+
+def test_an_end_is_believed_whoever_says_it_and_never_unlearned() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
+    view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)
+    assert view.ends == {pack(0, 1): 8}
+    assert view.leaders == {pack(0, 2): "b"}
+    assert of(view, "a").down == "holds writes past the end of a lost history"
+    view = told(view, "a", mark({1: (10, None)}, 1), asked=3)  # it has not heard yet
+    assert view.ends == {pack(0, 1): 8}
+    assert view.leaders == {pack(0, 2): "b"}
+    assert of(view, "a").down is not None
+
+
+def test_an_acknowledged_write_is_known_at_once_where_it_was_numbered_and_only_there() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
+    view = told(view, "b", mark({1: (10, None)}), asked=2)
+    for name, offset in (("a", 11), ("b", 10)):
+        assert of(view.advanced(name, pack(0, 1), 11), name).applied == {pack(0, 1): offset}
+
+
+def test_endpoints_come_and_go_with_the_list() -> None:
+    view = told(NEW, "b", mark({1: (10, None)}), asked=1)
+    assert view.known([("a", 0.05), ("b", 0.0)]) is view
+    view = view.known([("c", 0.01), ("b", 0.02)])
+    assert [(e.name, bool(e.asked)) for e in view.endpoints] == [("c", False), ("b", True)]
+
+
+def test_at_equal_latency_a_replica_comes_before_a_leader_then_the_list_decides() -> None:
+    view = View().known([("c", 0.0), ("a", 0.0), ("b", 0.0)])
+    view = told(view, "c", mark({1: (10, None)}, 1), asked=1)
+    assert [e.name for e in view.endpoints] == ["a", "b", "c"]
+
+
+# --- catching up -----------------------------------------------------------------------------------------------------
+
+
+def test_catching_up_is_measured_from_one_backlog_into_the_next() -> None:
+    view = told(NEW, "a", mark({1: (100, None)}, 1), asked=1)
+    need, key = {pack(0, 1): 100}, pack(0, 1)
+    view = told(view, "b", mark({1: (10, None)}), asked=2, at=10.0)
+    assert of(view, "b").eta_s(need, 10.0, 0.1) is None
+    view = told(view, "b", mark({1: (30, None)}), asked=3, at=12.0)
+    assert of(view, "b").rates == {key: 10.0}
+    assert of(view, "b").eta_s(need, 12.0, 0.1) == 7.0
+    view = told(view, "b", mark({1: (30, None)}), asked=4, at=13.0)
+    assert of(view, "b").stalled_at == 13.0
+    assert of(view, "b").eta_s(need, 13.05, 0.1) == 7.0
+    assert of(view, "b").eta_s(need, 13.2, 0.1) == math.inf
+    view = told(view, "b", mark({1: (31, None)}), asked=5, at=14.0)
+    assert of(view, "b").stalled_at is None
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Machine:
+    """What is true of one endpoint: how much of each origin it has applied, and which ends it has heard of."""
+
+    life: int = 1
+    applied: dict[int, int] = attrs.field(factory=dict)
+    ends: dict[int, int] = attrs.field(factory=dict)
+    leads: set[int] = attrs.field(factory=set)
+
+    def watermark(self, name: str) -> dict[int, Watermark]:
+        origins = {o: (n, self.ends.get(o)) for o, n in self.applied.items()}
+        return mark(origins, *self.leads, life=(name, self.life))
+
+
+@attrs.define
+class Question:
+    """A probe underway: asked, perhaps answered, not yet taken in."""
+
+    name: str
+    number: int
+    asked_at: float
+    answer: dict[int, Watermark] | None = None
+
+
+class World:
+    """Sites that write, replicate, crash, fail over and step down, while questions and answers overtake each other."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.number = 0
+        self.acks: dict[int, list[float]] = {1: [], 2: []}  # origin -> when each of its writes was acknowledged
+        self.ends: dict[int, int] = {}
+        self.followed_by: dict[int, int] = {}
+        self.machines = {name: Machine(applied={1: 0, 2: 0}) for name in "abc"}
+        self.machines["a"].leads = {1}
+        self.machines["b"].leads = {2}
+        self.view = View().known([(name, 0.0) for name in "abc"])
+        self.underway: list[Question] = []
+
+    def write(self, name: str) -> None:
+        for origin in self.machines[name].leads:
+            self.now += 1.0
+            self.machines[name].applied[origin] += 1
+            self.acks[origin].append(self.now)
+
+    def replicate(self, name: str, source: str, n: int) -> None:
+        """Hear of the source's origins and ends, and apply up to `n` more of each."""
+        mine, theirs = self.machines[name], self.machines[source]
+        mine.ends |= theirs.ends
+        for origin, held in theirs.applied.items():
+            here = mine.applied.setdefault(origin, 0)
+            mine.applied[origin] = max(here, min(here + n, held, mine.ends.get(origin, held)))
+
+    def restart(self, name: str, back: int) -> None:
+        """Come back in a new life, with less of others' origins, and nothing past an end."""
+        one = self.machines[name]
+        one.life += 1
+        one.applied = {
+            o: n if o in one.leads else min(max(0, n - back), one.ends.get(o, n)) for o, n in one.applied.items()
+        }
+
+    def fail_over(self, name: str, successor: str, *, crash: bool) -> None:
+        """End what an endpoint numbers: at what another holds, or (stepping down) at all of it. The successor numbers a new origin."""
+        old, new = self.machines[name], self.machines[successor]
+        ended = sorted(old.leads)
+        for origin in ended:
+            held = max(m.applied.get(origin, 0) for n, m in self.machines.items() if n != name)
+            self.ends[origin] = old.ends[origin] = new.ends[origin] = held if crash else old.applied[origin]
+            new.applied.setdefault(origin, 0)
+        old.leads = set()
+        if crash:
+            self.restart(name, 0)
+        if not new.leads:
+            origin = len(self.acks) + 1
+            self.acks[origin], new.leads, new.applied[origin] = [], {origin}, 0
+        self.followed_by |= dict.fromkeys(ended, *new.leads)
+
+    def ask(self, name: str) -> None:
+        self.now += 1.0
+        self.number += 1
+        self.underway.append(Question(name, self.number, self.now))
+
+    def answer(self, nth: int) -> None:
+        if self.underway:
+            question = self.underway[nth % len(self.underway)]
+            question.answer = question.answer or self.machines[question.name].watermark(question.name)
+
+    def take_in(self, nth: int) -> None:
+        if self.underway:
+            self.now += 1.0
+            question = self.underway.pop(nth % len(self.underway))
+            answer = question.answer or self.machines[question.name].watermark(question.name)
+            self.view = self.view.observe(
+                question.name, answer, asked=question.number, asked_at=question.asked_at, now=self.now
+            )
+
+    def probe(self, name: str) -> None:
+        self.ask(name)
+        self.take_in(-1)
+
+    def check(self) -> None:
+        """The claim of I5, where an endpoint's own snapshot bears a decision out: everything that was acknowledged before `fresh_at`, and
+        survives, is applied there, of every origin that the process was told of or that followed one that it credits the endpoint with.
+        """
+        told = {key for e in self.view.endpoints for key in e.applied}
+        for known in self.view.endpoints:
+            machine = self.machines[known.name]
+            snapshot = machine.watermark(known.name)
+            if not known.asked or known.down is not None:
+                continue
+            if not bears_out(Serve(known.name, "covered", {}, known), snapshot):
+                continue
+            assert all(machine.applied[key] >= offset for key, offset in known.applied.items()), known
+            heard = {*told, *snapshot[0].origins} | {self.followed_by.get(origin, origin) for origin in known.leads}
+            for origin in heard:
+                missing = self.acks[origin][machine.applied.get(origin, 0) : self.ends.get(origin)]
+                assert not missing or missing[0] >= known.fresh_at, (known, origin, missing)
+
+
+Step = tuple[str, tuple[object, ...], dict[str, bool]]
+STEPS: list[Step] = [
+    *(("write", (name,), {}) for name in "abc"),
+    *(("replicate", pair, {}) for a, b in permutations("abc", 2) for pair in [(a, b, 0), (a, b, 1), (a, b, 9)]),
+    *(("restart", (name, back), {}) for name in "abc" for back in (0, 2)),
+    *(("fail_over", pair, {"crash": crash}) for pair in product("abc", repeat=2) for crash in (True, False)),
+    *(("probe", (name,), {}) for name in "abc" for _ in range(4)),
+    *(("ask", (name,), {}) for name in "abc"),
+    *(("answer", (nth,), {}) for nth in (0, 0, -1)),
+    *(("take_in", (nth,), {}) for nth in (0, 0, -1)),
+]
+
+
+def broken(steps: list[Step]) -> str:
+    world = World()
+    for method, args, options in steps:
+        getattr(world, method)(*args, **options)
+        try:
+            world.check()
+        except AssertionError as claim:
+            return str(claim)
+    return ""
+
+
+def test_what_is_claimed_of_freshness_is_true() -> None:
+    """Random walks from seeds; one that breaks a claim is shown with the steps that do not matter taken out."""
+    for seed in range(50 * settings().max_examples):
+        steps = Random(seed).choices(STEPS, k=25)
+        if broken(steps):
+            for n in reversed(range(len(steps))):
+                if broken(steps[:n] + steps[n + 1 :]):
+                    del steps[n]
+            raise AssertionError(f"seed {seed}: {[(m, *a, *o.items()) for m, a, o in steps]}: {broken(steps)}")
