@@ -255,6 +255,39 @@ def test_a_bound_given_back_is_not_taken_for_one_that_another_still_holds() -> N
     assert PatientClock(wall=wall, ceiling=ceiling).now() > highest
 
 
+def test_what_others_reserved_in_between_is_not_given_back() -> None:
+    wall, ceiling = Wall(), MemoryCeiling()
+    a = PatientClock(wall=wall, ceiling=ceiling)
+    a.now()
+    highest = PatientClock(wall=wall, ceiling=ceiling).now()
+    wall.ms = T0_MS + 130
+    assert a.now() < highest  # and reserves once more
+    a.close()
+    assert ceiling.bound is not None
+    assert highest < ceiling.bound
+
+
+def test_a_clock_closed_twice_gives_nothing_back_that_is_another_s_by_then() -> None:
+    wall, ceiling = Wall(), MemoryCeiling()
+    with PatientClock(wall=wall, ceiling=ceiling) as closed_twice:
+        closed_twice.now()
+        held = ceiling.bound
+        closed_twice.close()
+        other = PatientClock(wall=wall, ceiling=ceiling)
+        other.now()
+        assert ceiling.bound == held  # the same bound, reserved by another
+        highest = other.now()
+    assert ceiling.bound is not None
+    assert highest < ceiling.bound
+
+
+def test_a_reserve_stops_at_the_end_of_the_range(tmp_path: Path) -> None:
+    wall = Wall(MAX_TIMESTAMP >> 16)
+    clock = PatientClock(wall=wall, ceiling=tmp_path / "ceiling")
+    assert clock.now().physical_ms == wall.ms
+    assert FileCeiling(tmp_path / "ceiling").load() == MAX_TIMESTAMP
+
+
 def fork(parent: PatientClock, wall: Wall, ceiling: MemoryCeiling) -> PatientClock:
     """What a forked child finds: the parent's clock, copied."""
     child = PatientClock(wall=wall, max_drift_s=parent.max_drift_s, ceiling=ceiling)

@@ -147,7 +147,9 @@ def test_old_seen_entries_fold_into_one_floor_and_own_ones_never() -> None:
     old = {pack(i, 1): (NOW - 500) * 1000 + i << 16 for i in range(20)}
     new = {pack(i, 2): NOW * 1000 + i << 16 for i in range(3)}
     mine = {pack(30, 1): (NOW - 900) * 1000 << 16, pack(3, 1): (NOW - 901) * 1000 << 16}
-    assert mine[pack(3, 1)] < old[pack(3, 1)]  # written, and then seen further on: what was seen folds, the write does not
+    assert (
+        mine[pack(3, 1)] < old[pack(3, 1)]
+    )  # written, and then seen further on: what was seen folds, the write does not
     fitted = fit(
         Token(Frontier.of(mine), Frontier.of(old | new), expires_at=EXPIRES_AT), floor={0: (NOW - 100) * 1000 << 16}
     )

@@ -1,0 +1,120 @@
+"""A COSE library that we did not write reads our tokens: it verifies the signed ones and decrypts the encrypted ones.
+
+It runs in an environment of its own (CAUSAL_COSE_PYTHON, or .venv-cose of `make setup`), and is given the keys as this test
+derives them by RFC 5869, the text, and what binds it. It never sees this package.
+"""
+
+import hmac
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import cbor2
+import pytest
+
+from causal import Frontier, Key, Keyring, Token
+from causal.core.position import pack
+from causal.core.wire import encode_claims
+
+PEER = r"""
+import base64, json, sys
+import cbor2
+from pycose.algorithms import A256GCM, HMAC25664, HMAC256
+from pycose.headers import Algorithm
+from pycose.keys import SymmetricKey
+from pycose.messages import Enc0Message, Mac0Message
+
+answers = []
+for case in json.load(sys.stdin):
+    data = base64.urlsafe_b64decode(case["text"] + "=" * (-len(case["text"]) % 4))
+    kind = Mac0Message if case["frame"] == "mac0" else Enc0Message
+    answer = {}
+    try:
+        message = kind.from_cose_obj(cbor2.loads(data), True)
+        message.key = SymmetricKey(bytes.fromhex(case["key"]))
+        message.external_aad = cbor2.dumps([case["audience"], case["subject"]])
+        answer["alg"] = message.get_attr(Algorithm).identifier
+        answer["kid"] = next(v for k, v in message.uhdr.items() if k.identifier == 4).hex()
+        if kind is Mac0Message:
+            answer["verified"] = message.verify_tag()
+            answer["payload"] = message.payload.hex()
+        else:
+            answer["payload"] = message.decrypt().hex()
+            answer["verified"] = True
+    except Exception as error:
+        answer["verified"] = False
+        answer["error"] = type(error).__name__
+    answers.append(answer)
+json.dump(answers, sys.stdout)
+"""
+
+HERE = Path(__file__).parents[2] / ".venv-cose" / "bin" / "python"
+PYTHON = os.environ.get("CAUSAL_COSE_PYTHON") or (str(HERE) if HERE.exists() else None)
+KEY = Key(7, bytes(range(32)))
+TOKENS = [
+    Token(expires_at=1_800_000_000),
+    Token(Frontier.of({pack(i, 3): 10**12 + i for i in range(6)}), expires_at=1_800_000_000),
+    Token(Frontier.of({1: 5}), Frontier.of({1: 9}, {0: 7}), expires_at=23, timestamp=2**64 - 1, ages={1: 3}),
+    Token(Frontier.of({pack(i * i, i): i**9 for i in range(90)}), expires_at=2**35 - 1),
+]
+BOUND: list[tuple[str | None, str]] = [("alice", "shop"), (None, "shop"), ("", "shop"), ("Zoë" * 90, "boutique " * 40)]
+
+
+def derived(purpose: str) -> str:
+    """RFC 5869 by hand: no salt, one block."""
+    extracted = hmac.digest(bytes(32), KEY.secret, "sha256")
+    return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256").hex()
+
+
+def ask(cases: list[dict[str, object]]) -> list[dict[str, object]]:
+    if PYTHON is None:
+        pytest.skip("no environment with the COSE peer: make setup makes one")
+    done = subprocess.run(
+        [PYTHON, "-c", PEER], input=json.dumps(cases), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers: list[dict[str, object]] = json.loads(done.stdout)
+    assert len(answers) == len(cases)
+    return answers
+
+
+def cases(alg: int, **options: object) -> list[tuple[Token, dict[str, object]]]:
+    keys = Keyring([KEY], **options)  # type: ignore[arg-type]
+    found = []
+    for token in TOKENS:
+        key = derived(f"causal/1/{alg}" + (f"/{token.expires_at // 3600}" if alg == 3 else ""))
+        for subject, audience in BOUND:
+            text = keys.seal(token, subject=subject, audience=audience)
+            frame = "encrypt0" if alg == 3 else "mac0"
+            found.append((token, {"frame": frame, "text": text, "key": key, "subject": subject, "audience": audience}))
+    return found
+
+
+@pytest.mark.parametrize(("tag_bits", "alg"), [(64, 4), (256, 5)])
+def test_a_peer_verifies_signed_tokens(tag_bits: int, alg: int) -> None:
+    asked = cases(alg, tag_bits=tag_bits)
+    for (token, _), answer in zip(asked, ask([case for _, case in asked]), strict=True):
+        assert answer == {"alg": alg, "kid": "07", "verified": True, "payload": encode_claims(token).hex()}
+
+
+def test_a_peer_decrypts_encrypted_tokens() -> None:
+    asked = cases(3, profile="encrypted")
+    for (token, _), answer in zip(asked, ask([case for _, case in asked]), strict=True):
+        hour = token.expires_at // 3600
+        assert answer == {
+            "alg": 3,
+            "kid": (b"\x07" + hour.to_bytes(3, "big")).hex(),
+            "verified": True,
+            "payload": encode_claims(token).hex(),
+        }
+        assert cbor2.loads(encode_claims(token))[1] == token.expires_at
+
+
+def test_the_peer_refuses_what_we_refuse() -> None:
+    """So that its yes means something: another subject, another audience, another key."""
+    wrong: list[dict[str, object]] = []
+    for (_, case), *_ in (cases(4), cases(3, profile="encrypted")):
+        for change in ({"subject": "bob"}, {"audience": "other"}, {"key": "00" * 32}):
+            wrong.append(case | change)
+    assert [answer["verified"] for answer in ask(wrong)] == [False] * 6
