@@ -13,7 +13,7 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
-from causal.errors import CausalError, GateError, StoreError, Unreachable
+from causal.errors import GateError, StoreError, Unreachable
 from causal.request import Request
 from causal.session import Receipt, SessionState, Written
 
@@ -89,8 +89,12 @@ class AsyncCausalStore(StoreBase[R, W]):
         async with self._opening:
             if self._live is None:
                 link = await self._state.engine.aopen(self._state.number)
-                self._state.known(link.endpoints)
-                await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
+                try:
+                    self._state.known(link.endpoints)
+                    await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
+                except BaseException:
+                    await link.close()
+                    raise
                 self._live = link
             return self._live
 
@@ -111,7 +115,11 @@ class AsyncCausalStore(StoreBase[R, W]):
         return self._state.head(arrived)
 
     async def _leader(self, shard: int) -> str:
-        return (await self._link()).leader(shard)
+        link = await self._link()
+        leader = link.leader(shard)
+        if self._state.view.of(leader) is None:
+            self._state.known(link.endpoints)
+        return leader
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         """Wait in the endpoint's line until its poller finds the need covered, or the time is up."""
         state, began = self._state, self._state.monotonic()
         line = self._lines.setdefault(wait.endpoint, _Line())
-        state.enter_wait(wait.endpoint, len(line.queue), request.session.subject)
+        state.enter_wait(wait.endpoint, request.session.subject)
         waiter = None
         try:
             woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -189,6 +197,8 @@ class AsyncCausalStore(StoreBase[R, W]):
                     self._poll(link, wait.endpoint, line), name=f"causal poll {wait.endpoint}"
                 )
             await asyncio.wait((woken,), timeout=wait.for_s)
+            if woken.done():
+                woken.result()
         finally:
             if waiter is not None:
                 line.queue.discard(waiter)
@@ -200,14 +210,19 @@ class AsyncCausalStore(StoreBase[R, W]):
 
     async def _poll(self, link: AsyncLink[R, W], name: str, line: _Line) -> None:
         pause_s = POLL_S
-        while line.queue:
-            await self._sleep(pause_s * self._state.random.uniform(0.8, 1.0))
-            pause_s = min(pause_s * 1.5, POLL_MAX_S)
-            known = (await self._probe(link, name)).of(name)
-            down = known is None or known.down is not None
-            for waiter in line.queue.drain() if known is None or down else line.queue.advance(known.applied):
+        try:
+            while line.queue:
+                await self._sleep(pause_s * self._state.random.uniform(0.8, 1.0))
+                pause_s = min(pause_s * 1.5, POLL_MAX_S)
+                known = (await self._probe(link, name)).of(name)
+                down = known is None or known.down is not None
+                for waiter in line.queue.drain() if known is None or down else line.queue.advance(known.applied):
+                    if not waiter.handle.done():
+                        waiter.handle.set_result(None)
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait, not to a task that nobody awaits
+            for waiter in line.queue.drain():
                 if not waiter.handle.done():
-                    waiter.handle.set_result(None)
+                    waiter.handle.set_exception(error)
 
 
 class AsyncSession(Claims, Generic[R, W]):
@@ -262,7 +277,7 @@ class AsyncSession(Claims, Generic[R, W]):
             try:
                 async with self.read() as connection:
                     return await fn(connection, *args, **kwargs)
-            except CausalError as error:
+            except StoreError as error:
                 if not left or not error.retryable:
                     raise
         raise AssertionError("unreachable")

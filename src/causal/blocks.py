@@ -7,6 +7,7 @@ Owns what happens when a block begins and ends, and which reads belong to which 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -14,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
 from causal.errors import CommitUnknown, ConfigError, StoreError
-from causal.request import Request
+from causal.request import Grant, Request
 
 if TYPE_CHECKING:
-    from causal.core.decision import Serve
     from causal.core.frontier import Frontier
     from causal.engine import AsyncReadHandle, AsyncWriteHandle, Link, ReadHandle, WriteHandle
     from causal.session import Receipt, SessionState
@@ -47,15 +47,15 @@ class AsyncAdmitting(Protocol):
 
 
 def _here() -> object:
-    """Return who runs: the task inside an event loop, else the thread.
+    """Return who runs: the process, and the task inside an event loop, else the thread.
 
-    Contexts are copied into threads and child tasks: that must not make a block theirs.
+    Contexts are copied into threads, child tasks and forked processes: that must not make a block theirs.
     """
     try:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
-    return threading.get_ident() if task is None else task
+    return os.getpid(), threading.get_ident() if task is None else task
 
 
 class _Block:
@@ -116,24 +116,6 @@ class _Reading(_Block):
                     return block.connection
         self._request = Request(state, self._session, shard, self._policy or state.policy, kind="read")
         return None
-
-
-class Grant:
-    """How the last read of a shard was served, when that was the common way: the next one may go straight there.
-
-    It holds while nothing that the decision rested on has changed: the session, the view, the link. What makes a read safe is judged
-    anew every time: the snapshot's own watermarks, and its freshness. Thread-safety: immutable by convention.
-    """
-
-    __slots__ = ("fresh_until", "link", "serve", "shards", "version", "view")
-
-    def __init__(self, request: Request, serve: Serve, link: Link[Any, Any]) -> None:
-        self.version = request.version
-        self.view = request.view
-        self.serve = serve
-        self.shards = (request.shard,)
-        self.link = link
-        self.fresh_until = serve.known.fresh_at + request.store.max_staleness_s
 
 
 class Read(_Reading, Generic[R]):
@@ -248,7 +230,7 @@ class AsyncRead(_Reading, Generic[R]):
 
 
 class _Writing(_Block):
-    __slots__ = ("_before", "_handle", "_owner", "_wait_s")
+    __slots__ = ("_handle", "_owner", "_wait_s")
 
     _handle: Any
 
@@ -257,7 +239,6 @@ class _Writing(_Block):
         self._wait_s = wait_s
         self._handle = None
         self._owner: object = None
-        self._before: tuple[_Writing, ...] = ()
 
     def concerns(self, state: StoreState, session: SessionState, shard: int) -> bool:
         """Return whether a read of this shard by this session, here and now, belongs to this block's transaction."""
@@ -286,8 +267,7 @@ class _Writing(_Block):
         """Return the shard's id. Raises: ConfigError inside another write block of the same session and shard."""
         state: StoreState = self._store._state
         shard = state.shard(self._shard)
-        self._before = _blocks.get()
-        if any(block.concerns(state, self._session, shard) for block in self._before):
+        if any(block.concerns(state, self._session, shard) for block in _blocks.get()):
             raise ConfigError("already inside a write block of this session on this shard")
         return shard
 
@@ -299,11 +279,12 @@ class _Writing(_Block):
 
     def _entered(self) -> None:
         self._owner = _here()
-        _blocks.set((*self._before, self))
+        # Those that were left in another context, as frameworks do, are still listed in this one.
+        _blocks.set((*(block for block in _blocks.get() if block._handle is not None), self))
 
     def _left(self) -> None:
-        # Set, not reset: a context variable's token is of no use in another context, and frameworks do leave blocks in another one.
-        _blocks.set(self._before)
+        # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.
+        _blocks.set(tuple(block for block in _blocks.get() if block is not self))
 
     def _doubted(self, doubt: CommitUnknown) -> None:
         assert self._request is not None
@@ -338,7 +319,13 @@ class Write(_Writing, Generic[W]):
                 handle.rollback()
                 self._saw(seen)
                 return
-            commit = handle.commit(request.dependencies(seen))
+            try:
+                commit = handle.commit(request.dependencies(seen))
+            except Exception:
+                raise
+            except BaseException:
+                request.in_doubt()  # interrupted: the commit may have happened
+                raise
             self._saw(seen)
             self._session.acknowledged(commit, request.store.wall())
             request.committed(commit)
@@ -381,8 +368,10 @@ class AsyncWrite(_Writing, Generic[W]):
                 return
             try:
                 commit = await handle.commit(request.dependencies(seen))
-            except asyncio.CancelledError:
-                request.in_doubt()  # the commit may have happened: nobody waited for the answer
+            except Exception:
+                raise
+            except BaseException:
+                request.in_doubt()  # cancelled or interrupted: the commit may have happened, and nobody waited for the answer
                 raise
             self._saw(seen)
             self._session.acknowledged(commit, request.store.wall())

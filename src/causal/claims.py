@@ -76,7 +76,7 @@ class Claims:
     def __init__(self, settings: StoreState, state: SessionState, texts: Iterable[str | None]) -> None:
         self._settings = settings
         self._state = state
-        self._present(texts)
+        self._present(texts, first=True)
 
     def join(self, *claims: str | Frontier | None) -> None:
         """Join replies' tokens, frontiers, and the positions of writes made outside (`store.position`, which count as own).
@@ -89,11 +89,12 @@ class Claims:
                 self._state.join(claim, own=isinstance(claim, Written), now=now)
         self._present([claim for claim in claims if not isinstance(claim, Frontier)])
 
-    def _present(self, texts: Iterable[str | None]) -> None:
+    def _present(self, texts: Iterable[str | None], *, first: bool = False) -> None:
         """Open tokens and join them; what cannot be opened is the policy's to judge (I12)."""
         store = self._settings
         before = len(self._state.rejected)
-        if not self._state.present(texts, store.keyring, store.audience, now=store.wall(), ttl_s=store.token_ttl_s):
+        now, ttl_s = store.wall(), store.token_ttl_s
+        if not self._state.present(texts, store.keyring, store.audience, now=now, ttl_s=ttl_s, first=first):
             return
         match store.policy.bad_token:
             case "raise":

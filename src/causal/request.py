@@ -6,10 +6,10 @@ Both loops (`store.py`, `async_store.py`) drive it, so that every rule is writte
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from causal.core.frontier import Frontier
-from causal.core.gate import UNCHECKED, Refuse, Serve, bears_out, considered, covered, decide
+from causal.core.gate import UNCHECKED, Refuse, Serve, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     from causal.core.gate import Decision
     from causal.core.watermark import Watermark
-    from causal.engine import Commit
+    from causal.engine import Commit, Link
     from causal.state import StoreState
 
 MAX_STEPS: Final = 1000
 """Decisions per request: an endpoint that flaps between decision and snapshot ends in a timeout, not in an endless loop."""
+MAX_LATE_ATTEMPTS: Final = 10
+"""Snapshots that may be tried in vain once the budget is spent."""
 
 
 _NOTHING_KNOWN: Final = View()
@@ -90,9 +92,9 @@ class Request:
             self.arrived = store.number_now()
             self.demand = self.demand.again(self.arrived, wrote_ago_s, self.at)
         self.asked = store.number_now()  # of the snapshot that a Serve leads to: drawn before it is asked for
-        if self.steps > MAX_STEPS:
-            return Refuse("timeout", f"no snapshot covered the demand in {MAX_STEPS} tries")
         elapsed_s = now - self.began_at
+        if self.steps > MAX_STEPS or (self.attempts > MAX_LATE_ATTEMPTS and elapsed_s >= policy.wait_s):
+            return Refuse("timeout", f"none of {self.attempts} snapshots bore its decision out")
         decision = decide(self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s)
         if isinstance(decision, Serve):
             return self._serves(decision)
@@ -112,8 +114,12 @@ class Request:
 
     @property
     def common(self) -> bool:
-        """Whether the very first decision served, by nothing but the demand: the same would be decided again (no clock is involved)."""
-        return self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
+        """Whether the very first decision served, by nothing but the demand: the same would be decided again.
+
+        Other ways of serving hang on a clock, on a question or on a limit, which a grant would go round.
+        """
+        served = self.serve is not None and self.serve.how == "covered"
+        return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
 
     def granted(self, serve: Serve, view: View) -> None:
         """Account for a read that went the way of an earlier one."""
@@ -128,17 +134,20 @@ class Request:
         assert serve is not None
         if serve.how in UNCHECKED:
             return True
+        self.unproven = serve.unproven
         good = bears_out(serve, watermarks)
+        current = False
         if good and serve.how == "leader":
-            # An origin that nobody was asked about: its head belongs to the demand. (The heads show more than freshness.)
+            # An origin that nobody was asked about: its head belongs to the demand.
             leaders = self.view.leaders
-            good = all(
+            good = serve.unproven or all(
                 shard << 32 | origin in leaders
                 for shard, mark in watermarks.items()
                 for origin, (_, end) in mark.origins.items()
                 if end is None
             )
-        elif good and self.at is None and serve.known.fresh_at != math.inf:
+            current = self.demand.shards <= at_leaders(self.demand, self.policy)  # heads show more than freshness
+        if good and not current and self.at is None and serve.known.fresh_at != math.inf:
             # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
             if serve.known.fresh_at < self.store.monotonic() - bound_s:
@@ -151,11 +160,10 @@ class Request:
     # --- a write's end ---------------------------------------------------------------------------------------------
 
     def dependencies(self, seen: Frontier) -> Frontier:
-        """Return what the write depends on: everything the session knows, with the heads it was gated on if a mark folded positions."""
+        """Return what the write depends on: all that the session knows, and what it was gated on if a mark or a floor folded positions."""
         deps = self.session.joined.exact | seen
-        return (
-            deps | Frontier.of(dict(self.serve.need)) if self.serve is not None and self.demand.leader_shards else deps
-        )
+        folded = self.demand.leader_shards or self.demand.floor is not None
+        return deps | Frontier.of(dict(self.serve.need)) if self.serve is not None and folded else deps
 
     def committed(self, commit: Commit) -> None:
         """Note an acknowledged write."""
@@ -209,7 +217,8 @@ class Request:
             held=how not in UNCHECKED
             and how != "bounded"
             and self.refused is None
-            and (how != "quorum" or self.policy.token),
+            and (how != "quorum" or self.policy.token)
+            and not (how == "leader" and self.unproven),
             demand=len(self.demand.need),
             probes=self.probes,
             attempts=self.attempts,
@@ -227,4 +236,25 @@ class Request:
         if self._budget is not None:
             self.end()
         if self.store.on_receipt is not None:
-            self.store.on_receipt(self.receipt())
+            try:
+                self.store.on_receipt(self.receipt())
+            except Exception as error:  # noqa: BLE001 - whoever listens must not make a committed write look failed
+                log.warning("on_receipt raised %s", type(error).__name__)
+
+
+class Grant:
+    """How the last read of a shard was served, when that was the common way: the next one may go straight there.
+
+    It holds while nothing that the decision rested on has changed: the session, the view, the link. What makes a read safe is judged
+    anew every time: the snapshot's own watermarks, and its freshness. Thread-safety: immutable by convention.
+    """
+
+    __slots__ = ("fresh_until", "link", "serve", "shards", "version", "view")
+
+    def __init__(self, request: Request, serve: Serve, link: Link[Any, Any]) -> None:
+        self.version = request.version
+        self.view = request.view
+        self.serve = serve
+        self.shards = (request.shard,)
+        self.link = link
+        self.fresh_until = serve.known.fresh_at + request.store.max_staleness_s

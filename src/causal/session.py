@@ -163,11 +163,23 @@ class SessionState:
 
     # --- growing -----------------------------------------------------------------------------------------------
 
-    def present(self, texts: Iterable[str | None], keyring: Keyring, audience: str, *, now: float, ttl_s: float) -> int:
-        """Open and join tokens; return how many could not be opened. What failed and why is appended to `rejected`."""
+    def present(
+        self,
+        texts: Iterable[str | None],
+        keyring: Keyring,
+        audience: str,
+        *,
+        now: float,
+        ttl_s: float,
+        first: bool = False,
+    ) -> int:
+        """Open and join tokens; return how many could not be opened. What failed and why is appended to `rejected`.
+
+        `first` says that this is what the client holds: if it is one good token, the client needs no other until something changes.
+        """
         failed: list[Rejected] = []
-        opened: list[str] = []
-        expired = False
+        opened: set[str] = set()
+        expired = grown = False
         for index, text in enumerate(texts):
             if text is None:
                 continue
@@ -178,28 +190,32 @@ class SessionState:
             except TokenError as error:
                 failed.append(Rejected(index, error))
                 continue
-            opened.append(text)
-            self._join_token(token, ttl_s)
+            opened.add(text)
+            grown |= self._join_token(token, now, ttl_s)
         with self._lock:
-            if len({*opened}) == 1 and not failed and not expired and self._presented is None and not self.changed:
-                self._presented = opened[0]
-            elif opened or failed:
+            if first and len(opened) == 1 and not failed and not expired:
+                (self._presented,) = opened
+            elif grown or failed or expired or (first and opened):
                 self.changed = True
             self.rejected = (*self.rejected, *failed)
         for one in failed:
             log.warning("a presented token could not be opened: %s", type(one.error).__name__)
         return len(failed)
 
-    def _join_token(self, token: Token, ttl_s: float) -> None:
+    def _join_token(self, token: Token, now: float, ttl_s: float) -> bool:
+        """Join a token's claims, but for marks whose time is over; return whether that demands more than before."""
+        theirs = token.seen.lapse(now)
         with self._lock:
+            grown = not (self.own >= token.own and self.seen >= theirs)
             self.own |= token.own
-            self.seen |= token.seen
+            self.seen |= theirs
             for frontier in (token.own, token.seen):
                 for key in frontier.entries:
                     self._born[key] = max(self._born.get(key, 0.0), token.expiry(key) - ttl_s)
             if token.timestamp is not None:
                 self.wrote_at = max(self.wrote_at or 0.0, (token.timestamp >> 16) / 1000)
             self._moved(changed=self.changed)
+        return grown
 
     def _moved(self, *, changed: bool = True) -> None:
         self.version += 1

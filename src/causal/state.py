@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from causal.core.cose import MAX_CHARS
 from causal.core.frontier import MAX_STORE, Frontier, pack, shard_id
 from causal.core.policy import Guarantee, Limits, ReadPolicy
 from causal.core.view import View
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from causal.engine import Endpoint, Engine
     from causal.session import Receipt
 
+MAX_TTL_S: Final = 100 * 366 * 86_400
+MIN_TOKEN_CHARS: Final = 32
+"""About what a token takes that demands nothing."""
 
 suspend_aware_monotonic: Final[Callable[[], float]] = functools.partial(
     time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
@@ -71,6 +75,7 @@ class StoreState:
     leader_reads: int = 0
     unauthenticated: int = 0
     waiting: Counter[tuple[str, str | None]] = attrs.field(factory=Counter)
+    waiters: Counter[str] = attrs.field(factory=Counter)
     random: random.Random = attrs.field(factory=random.Random)
 
     def __attrs_post_init__(self) -> None:
@@ -86,6 +91,10 @@ class StoreState:
             )
         if self.max_staleness_s <= 0 or self.max_clock_skew_s < 0:
             raise ConfigError("max_staleness_s is positive and max_clock_skew_s is not negative")
+        if self.token_ttl_s > MAX_TTL_S:
+            raise ConfigError(f"token_ttl_s is at most {MAX_TTL_S} (a century), not {self.token_ttl_s:g}")
+        if not MIN_TOKEN_CHARS <= self.max_token_chars <= MAX_CHARS:
+            raise ConfigError(f"max_token_chars is in {MIN_TOKEN_CHARS}..{MAX_CHARS}, not {self.max_token_chars!r}")
         self.shards = {name: shard_id(self.number, index) for name, index in self.engine.shards.items()}
         if not self.shards:
             raise ConfigError("the engine has no shards")
@@ -121,19 +130,25 @@ class StoreState:
         return frontier
 
     def head(self, arrived: int) -> Frontier:
-        """Return every live origin's head, asked after `arrived`. Raises: NoEndpoint where a leader did not answer."""
+        """Return every live origin's head, asked after `arrived`, and other origins' ends. Raises: NoEndpoint where no leader answered."""
         view = self.view
-        head: dict[int, int] = {}
-        for key, name in view.leaders.items():
-            leader = view.of(name)
-            if leader is None or leader.down is not None or not leader.asked_since((key >> 32,), arrived):
-                raise NoEndpoint(f"origin {key & 0xFFFFFFFF} of shard {key >> 32}: its leader {name} cannot be asked")
-            head[key] = leader.applied.get(key, -1)
-        return Frontier.of({k: v for k, v in head.items() if v >= 0})
+        head = dict(view.ends)
+        for key in view.live():
+            leader = view.leader(key)
+            if leader is None or not leader.asked_since((key >> 32,), arrived):
+                raise NoEndpoint(f"origin {key & 0xFFFFFFFF} of shard {key >> 32} has no leader that can be asked")
+            head[key] = leader.applied[key]
+        return Frontier.of(head)
 
     def floor(self) -> int:
         """Return up to which hybrid time old `seen` entries may fold: everything older than the freshness that replicas must show."""
         return max(0, int((self.wall() - self.max_staleness_s) * 1000)) << 16
+
+    def forked(self) -> None:
+        """In a forked child: the threads that held the lock, waited or read are the parent's."""
+        self.lock = threading.Lock()
+        self.leader_reads = self.unauthenticated = 0
+        self.waiting, self.waiters = Counter(), Counter()
 
     # --- news ----------------------------------------------------------------------------------------------------
 
@@ -157,7 +172,8 @@ class StoreState:
         """Take in an endpoint's answer to question `asked`, sent at `asked_at`."""
         now = self.monotonic()
         with self.lock:
-            self.view = self.view.observe(name, watermarks, asked=asked, asked_at=asked_at, now=now)
+            if self.view.of(name) is not None:  # a late answer must not bring back an endpoint that has left
+                self.view = self.view.observe(name, watermarks, asked=asked, asked_at=asked_at, now=now)
             return self.view
 
     def failed(self, name: str, error: Exception, asked: int) -> View:
@@ -170,22 +186,22 @@ class StoreState:
 
     # --- admission -----------------------------------------------------------------------------------------------
 
-    def enter_wait(self, endpoint: str, waiters: int, subject: str | None) -> None:
+    def enter_wait(self, endpoint: str, subject: str | None) -> None:
         """Count a waiter; anonymous ones are not one subject. Raises: Overloaded, at once, beyond a limit."""
-        if waiters >= self.limits.waiters_per_endpoint:
-            raise Overloaded(
-                f"{waiters} reads wait at {endpoint} already; the limit is {self.limits.waiters_per_endpoint}"
-            )
         with self.lock:
+            if self.waiters[endpoint] >= self.limits.waiters_per_endpoint:
+                raise Overloaded(f"{self.limits.waiters_per_endpoint} reads wait at {endpoint} already")
             if subject is not None and self.waiting[endpoint, subject] >= self.limits.waiters_per_subject:
                 raise Overloaded(
                     f"this subject has {self.limits.waiters_per_subject} reads waiting at {endpoint} already"
                 )
+            self.waiters[endpoint] += 1
             self.waiting[endpoint, subject] += 1
 
     def leave_wait(self, endpoint: str, subject: str | None) -> None:
         """Undo `enter_wait`."""
         with self.lock:
+            self.waiters[endpoint] -= 1
             self.waiting[endpoint, subject] -= 1
             if not self.waiting[endpoint, subject]:
                 del self.waiting[endpoint, subject]

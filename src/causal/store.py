@@ -17,7 +17,7 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
-from causal.errors import CausalError, GateError, StoreError, Unreachable
+from causal.errors import GateError, StoreError, Unreachable
 from causal.request import Request
 from causal.session import Receipt, SessionState, Written
 
@@ -106,16 +106,21 @@ class CausalStore(StoreBase[R, W]):
         with self._opening:
             if self._live is None:
                 link = self._state.engine.open(self._state.number)
-                self._state.known(link.endpoints)
-                for endpoint in link.endpoints:
-                    self._probe(link, endpoint.name)
+                try:
+                    self._state.known(link.endpoints)
+                    for endpoint in link.endpoints:
+                        self._probe(link, endpoint.name)
+                except BaseException:
+                    link.close()
+                    raise
                 self._live = link
             return self._live
 
     def _forked(self) -> None:
         """In a forked child: the parent's connections are not ours, its threads are gone, and its locks may be held for ever."""
         self._live, self._lines = None, {}
-        self._opening, self._state.lock = threading.Lock(), threading.Lock()
+        self._opening = threading.Lock()
+        self._state.forked()
 
     def session(self, *texts: str | None, subject: str | None = None) -> Session[R, W]:
         """Return a session that demands everything the presented tokens say, joined.
@@ -141,7 +146,11 @@ class CausalStore(StoreBase[R, W]):
         return self._state.head(arrived)
 
     def _leader(self, shard: int) -> str:
-        return self._link().leader(shard)
+        link = self._link()
+        leader = link.leader(shard)
+        if self._state.view.of(leader) is None:
+            self._state.known(link.endpoints)
+        return leader
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -205,7 +214,7 @@ class CausalStore(StoreBase[R, W]):
         """Wait in the endpoint's line: one thread of the line polls for all, the others sleep until they are covered."""
         state, began = self._state, self._state.monotonic()
         line = self._lines.setdefault(wait.endpoint, _Line())
-        state.enter_wait(wait.endpoint, len(line.queue), request.session.subject)
+        state.enter_wait(wait.endpoint, request.session.subject)
         sleeper, deadline, pause_s = _Sleeper(), began + wait.for_s, POLL_S
         waiter = None
         try:
@@ -313,13 +322,13 @@ class Session(Claims, Generic[R, W]):
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
 
-        For another shard or policy: `with session.read(...)`. Raises: as `read`, after three tries.
+        For another shard or policy: `with session.read(...)`. Raises: as `read`; Unreachable after three tries.
         """
         for left in (2, 1, 0):
             try:
                 with self.read() as connection:
                     return fn(connection, *args, **kwargs)
-            except CausalError as error:
+            except StoreError as error:  # what the gate raises is final: its budget is spent
                 if not left or not error.retryable:
                     raise
         raise AssertionError("unreachable")

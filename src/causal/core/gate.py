@@ -15,7 +15,7 @@ import attrs
 
 from causal.core.decision import UNCHECKED, Decision, How, Probe, Refuse, Serve, Wait, bears_out
 from causal.core.demand import Demand, considered
-from causal.core.frontier import Loss, Position
+from causal.core.frontier import ANY_ORIGIN, Loss, Position
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import NEVER, EndpointView, View
 
@@ -32,6 +32,7 @@ __all__ = [
     "Refuse",
     "Serve",
     "Wait",
+    "at_leaders",
     "bears_out",
     "considered",
     "covered",
@@ -68,6 +69,11 @@ def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_stal
     return None
 
 
+def at_leaders(demand: Demand, policy: ReadPolicy) -> frozenset[int]:
+    """Return the shards that are read at their leaders: all that the block concerns by policy, those of a mark in any case."""
+    return demand.leader_shards | demand.shards if policy.strategy is Strategy.LEADER else demand.leader_shards
+
+
 def decide(
     demand: Demand, view: View, policy: ReadPolicy, elapsed_s: float, *, now: float, max_staleness_s: float
 ) -> Decision:
@@ -91,6 +97,7 @@ class _Case:
     elapsed_s: float
     now: float
     max_staleness_s: float
+    unproven: bool = False
 
     def decide(self) -> Decision:
         decision = self.choose()
@@ -118,15 +125,19 @@ class _Case:
             if not isinstance(quorum, dict):
                 return quorum
             need = _join(need if self.policy.token else {}, quorum)
-        if self.policy.strategy is Strategy.LEADER or self.demand.leader_shards:
-            how, heads = "leader", self.heads()
+        if self.demand.floor is not None:
+            need = _join(need, self.floored(self.demand.floor))
+        shards = at_leaders(self.demand, self.policy)
+        if shards:
+            how = "leader"
+            # What an ended origin left behind counts as much: its leader is gone, its acknowledged writes are not.
+            need = _join(need, {k: end for k, end in self.view.ends.items() if k >> 32 in shards})
+            heads = self.heads(shards)
             if isinstance(heads, EndpointView):
                 return Serve(heads.name, how, need, heads, clipped)
             if not isinstance(heads, dict):
                 return heads
             need = _join(need, heads)
-        if self.demand.floor is not None:
-            need = _join(need, self.floored(self.demand.floor))
         return self.gated(need, how, clipped)
 
     # --- what is lost (I6) -------------------------------------------------------------------------------------
@@ -135,64 +146,73 @@ class _Case:
         """Return the need without lost seen positions; refuse if an own position is lost or can no longer be judged."""
         ends = dict(self.view.ends)
         for key in self.demand.need:
-            leader = self.leader_of(key)
+            leader = self.view.leader(key)
             # Past the head of the very endpoint that numbers the origin, asked after the token arrived: never acknowledged, or forgotten.
             if key not in ends and leader is not None and leader.asked_since((key >> 32,), self.demand.arrived):
                 ends[key] = leader.applied.get(key, -1)
         lost = tuple(_loss(k, v, ends[k]) for k, v in self.demand.own.items() if k in ends and v > ends[k])
         if lost:
             return {}, Refuse("lost", "acknowledged writes are past the end of their history", lost), ()
-        mark = self.demand.mark
-        if mark is not None and any(
-            k >> 32 in self.demand.leader_shards and mark.recalls(k & 0xFFFFFFFF) for k in self.view.ends
-        ):
-            return (
-                {},
-                Refuse("doubt", "a history that held folded own writes has ended: some may be lost", doubt=mark),
-                (),
-            )
+        doubt = self.doubt()
+        if doubt is not None:
+            return {}, doubt, ()
         clipped = tuple(_loss(k, v, ends[k]) for k, v in self.demand.need.items() if k in ends and v > ends[k])
         if not clipped:
             return self.demand.need, None, ()
         return {k: min(v, ends.get(k, v)) for k, v in self.demand.need.items()}, None, clipped
 
-    def leader_of(self, key: int) -> EndpointView | None:
-        name = self.view.leaders.get(key)
-        endpoint = None if name is None else self.view.of(name)
-        return endpoint if endpoint is not None and endpoint.down is None else None
+    def doubt(self) -> Refuse | None:
+        """Refuse if a history that held folded own writes has ended: exactly those are named, for `forget`."""
+        mark, shards = self.demand.mark, self.demand.leader_shards
+        if mark is None or not mark.origins:
+            return None
+        ended = {k & 0xFFFFFFFF for k in self.view.ends if k >> 32 in shards and mark.recalls(k & 0xFFFFFFFF)}
+        if not ended:
+            return None
+        doubt = attrs.evolve(mark, origins=mark.origins if ANY_ORIGIN in mark.origins else frozenset(ended))
+        return Refuse("doubt", "a history that held folded own writes has ended: some may be lost", doubt=doubt)
 
     # --- demands that must be asked for --------------------------------------------------------------------------
 
-    def heads(self) -> dict[int, int] | EndpointView | Probe | Refuse:
+    def heads(self, shards: frozenset[int]) -> dict[int, int] | EndpointView | Probe | Refuse:
         """Return every live origin's head, asked after the request, on the shards that are read at the leader (redteam 1).
 
         Where one endpoint numbers every live origin, it is current by construction: it is returned itself, unasked.
         """
-        shards = self.demand.leader_shards or self.demand.shards
-        keys = [k for k in self.live_keys() | self.view.leaders.keys() if k >> 32 in shards]
-        names = {self.view.leaders.get(k) for k in keys}
-        only = self.leader_of(keys[0]) if len(names) == 1 else None
+        live, arrived = self.view.live(), self.demand.arrived
+        keys = [k for k in live if k >> 32 in shards]
+        leaders = {k: self.view.leader(k) for k in keys}
+        names = {e.name if e is not None else None for e in leaders.values()}
+        recalled = self.demand.mark.origins - {ANY_ORIGIN} if self.demand.mark is not None else frozenset()
+        unheard = recalled - {k & 0xFFFFFFFF for k in live | self.view.ends.keys()}
+        only = leaders[keys[0]] if len(names) == 1 and not unheard else None
         if (
             only is not None
             and self.demand.at in (None, only.name)
-            and not only.asked_since(shards, self.demand.arrived)
+            and not only.asked_since(shards, arrived)
+            and (self.demand.shards <= shards or self.proven(only))
         ):
             return only
-        ask = names if names and None not in names else {e.name for e in self.view.endpoints}
+        everyone = None in names or not names or bool(unheard)
         unasked = tuple(
-            e.name for e in self.usable() if e.name in ask and not e.asked_since(shards, self.demand.arrived)
+            e.name
+            for e in self.usable()
+            if (everyone or not e.asked or e.name in names) and not e.asked_since(shards, arrived)
         )
         if unasked:
             return Probe(unasked, "a leader read asks every origin's head after the request")
+        if unheard:
+            return Refuse("no endpoint", f"origin {min(unheard)}, which held an own write, is known to no endpoint")
         heads: dict[int, int] = {}
-        for key in keys:
-            leader = self.leader_of(key)
-            if leader is not None and leader.asked_since((key >> 32,), self.demand.arrived):
-                heads[key] = leader.applied.get(key, -1)
+        for key, leader in leaders.items():
+            if leader is not None and leader.asked_since((key >> 32,), arrived):
+                heads[key] = leader.applied[key]
             elif self.policy.unproven == "refuse":
                 return Refuse(
                     "no endpoint", f"origin {key & 0xFFFFFFFF} of shard {key >> 32} has no leader that can be asked"
                 )
+            else:
+                self.unproven = True
         if not keys and not self.usable():
             return Refuse("no endpoint", "no endpoint can be asked")
         return heads
@@ -218,21 +238,19 @@ class _Case:
         keys = {k for e in self.view.endpoints for k in e.applied if k >> 48 in stores}
         return {k: min(floor, ends.get(k, floor)) for k in keys}
 
-    def live_keys(self) -> set[int]:
-        return {k for e in self.view.endpoints for k in e.applied if k not in self.view.ends}
-
     # --- who covers ----------------------------------------------------------------------------------------------
 
     def gated(self, need: Mapping[int, int], how: How, clipped: tuple[Loss, ...]) -> Decision:
         """Serve where the need is covered; else probe, wait, fall back or refuse, in this order."""
         candidates = [e for e in self.servable() if e.down is None and e.asked]
-        if how == "leader":  # the heads asked for it show that an endpoint is current; prefer who numbers an origin
+        if how == "leader":  # prefer who numbers an origin
             candidates.sort(key=lambda e: not e.leads)
-        else:
+        # Heads asked for the request show that an endpoint is current, on the shards that they are of.
+        if how != "leader" or not self.demand.shards <= at_leaders(self.demand, self.policy):
             candidates = [e for e in candidates if self.proven(e)]
         for endpoint in candidates:
             if endpoint.covers(need):
-                return Serve(endpoint.name, how, need, endpoint, clipped)
+                return Serve(endpoint.name, how, need, endpoint, clipped, self.unproven)
         left_s = self.policy.wait_s - self.elapsed_s
         if left_s > 0:
             step = self.probe_or_wait(need, left_s)
@@ -258,7 +276,7 @@ class _Case:
                 ]
                 if leaders:
                     return Probe(
-                        tuple(leaders), f"{endpoint.name} is not shown to be less than {self.max_staleness_s:g} s stale"
+                        tuple(leaders), f"{endpoint.name} is not shown to be less than {self.limit_s:g} s stale"
                     )
                 continue
             eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
@@ -270,9 +288,9 @@ class _Case:
         """Return what an endpoint must apply to be served; None if its staleness cannot be shown by anything known."""
         if self.proven(endpoint):
             return need
-        oldest = self.now - self.max_staleness_s
-        lacking = dict(need)
-        for key in self.live_keys() | self.view.heads.keys():
+        oldest = self.now - self.limit_s
+        lacking = _join(need, self.view.ends)
+        for key in self.view.live():
             if key in endpoint.leads:
                 continue
             recent = [head for t, head in self.view.heads.get(key, ()) if t >= oldest]
@@ -285,6 +303,8 @@ class _Case:
         """Go to the endpoint that covers by construction: the one that numbers every demanded origin."""
         wanted = {k for k in need if k not in self.view.ends}
         some = [e for e in self.usable() if (e.leads & wanted if wanted else e.leads)]
+        if not some or any(self.view.leader(k) is None for k in wanted):
+            some = self.usable()  # who numbers it now is not known: somebody may have taken over
         unasked = [e for e in some if not e.asked_since(self.demand.shards, self.demand.arrived)]
         for endpoint in unasked:
             if endpoint.down is None and endpoint.leads >= wanted and self.proven(endpoint):
@@ -310,9 +330,8 @@ class _Case:
 
     def bounded(self) -> Decision:
         """Serve who is shown to be at most `bound_s` stale; else ask the leaders, then gate on what they answered."""
-        oldest = self.now - self.policy.bound_s
         for endpoint in self.usable():
-            if endpoint.down is None and endpoint.fresh_at >= oldest:
+            if endpoint.down is None and endpoint.fresh_at >= self.now - self.limit_s:
                 return Serve(endpoint.name, "bounded", {}, endpoint)
         ask = tuple(e.name for e in self.usable() if not e.asked_since(self.demand.shards, self.demand.arrived))
         if ask:
@@ -338,7 +357,12 @@ class _Case:
         """Whether an endpoint may be served at all (I5). A write goes to its leader, which is gated on the demand alone (I9)."""
         if self.policy.unproven == "serve" or self.demand.at is not None:
             return True
-        return endpoint.fresh_at >= self.now - self.max_staleness_s
+        return endpoint.fresh_at >= self.now - self.limit_s
+
+    @property
+    def limit_s(self) -> float:
+        bounded = self.policy.strategy is Strategy.BOUNDED
+        return min(self.policy.bound_s, self.max_staleness_s) if bounded else self.max_staleness_s
 
     def refused(self, reason: str) -> Refuse:
         return Refuse(

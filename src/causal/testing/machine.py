@@ -77,6 +77,14 @@ class Carried:
     known: frozenset[int]
 
 
+@attrs.frozen
+class Act:
+    """What a client does in one block, and what it knows after it was shown something. Thread-safety: immutable."""
+
+    do: Callable[[Session[Any, Any]], Mapping[str, str | None]]
+    know: Callable[[Mapping[str, str | None], frozenset[int]], frozenset[int]]
+
+
 POLICIES: Final = (
     ReadPolicy(),
     ReadPolicy(wait_s=0.5),
@@ -151,40 +159,15 @@ class EngineMachine(RuleBasedStateMachine):
                 subject.stores[site] = store.__enter__()
 
     @rule(data=st.data())
-    def write(self, data: st.DataObject) -> None:
-        """Write one or two keys at a site, perhaps after reading them in the same block."""
-        shard = data.draw(st.sampled_from(self.shards), "shard")
-        keys = data.draw(st.lists(st.sampled_from(self.keys), min_size=1, max_size=2, unique=True), "keys")
-        deleted = data.draw(st.sampled_from([(), (), (keys[0],)]), "deleted")
-        looks = data.draw(st.booleans(), "reads first")
-        first = len(self.book.writes)
-        changes = {key: None if key in deleted else f"v{first + n}" for n, key in enumerate(keys)}
-
-        def act(session: Session[Any, Any]) -> Mapping[str, str | None]:
-            with session.write(shard=shard) as tx:
-                shown = {key: tx.get(key) for key in keys} if looks else {}
-                for key, value in changes.items():
-                    if value is None:
-                        tx.delete(key)
-                    else:
-                        tx.put(key, value)
-                return shown
-
-        def know(shown: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
-            return self.book.write(shard, changes, self.book.read(shard, shown, known))
-
-        self._visit(data, act, know)
+    def form(self, data: st.DataObject) -> None:
+        """Write at a site: one transaction on one shard, or one on each."""
+        self._visit(data, [self._write(data, shard) for shard in self._shards(data)])
 
     @rule(data=st.data())
-    def get(self, data: st.DataObject) -> None:
-        """Read one key at a site."""
-        key = data.draw(st.sampled_from(self.keys), "key")
-        self._read(data, lambda db: {key: db.get(key)})
-
-    @rule(data=st.data())
-    def scan(self, data: st.DataObject) -> None:
-        """Read all of a shard at a site, in one snapshot."""
-        self._read(data, lambda db: dict.fromkeys(self.keys) | dict(db.scan()))
+    def page(self, data: st.DataObject) -> None:
+        """Read at a site, one shard or one after the other: all of it in one snapshot, or a key."""
+        policy = data.draw(st.sampled_from(POLICIES), "policy")
+        self._visit(data, [self._read(data, shard, policy) for shard in self._shards(data)])
 
     @rule(data=st.data())
     @precondition(lambda self: any(self.carried.values()))
@@ -225,70 +208,78 @@ class EngineMachine(RuleBasedStateMachine):
 
     # --- how a rule is carried out ---------------------------------------------------------------------------------
 
-    def _read(self, data: st.DataObject, look: Callable[[Any], Mapping[str, str | None]]) -> None:
-        shard = data.draw(st.sampled_from(self.shards), "shard")
-        policy = data.draw(st.sampled_from(POLICIES), "policy")
+    def _shards(self, data: st.DataObject) -> list[str]:
+        return data.draw(st.lists(st.sampled_from(self.shards), min_size=1, max_size=2, unique=True), "shards")
 
-        def act(session: Session[Any, Any]) -> Mapping[str, str | None]:
+    def _write(self, data: st.DataObject, shard: str) -> Act:
+        keys = data.draw(st.lists(st.sampled_from(self.keys), min_size=1, max_size=2, unique=True), "keys")
+        deleted = data.draw(st.sampled_from([(), (), (), (keys[0],)]), "deleted")
+        looks = data.draw(st.booleans(), "reads first")
+
+        def changes() -> Mapping[str, str | None]:
+            first = len(self.book.writes)
+            return {key: None if key in deleted else f"v{first + n}" for n, key in enumerate(keys)}
+
+        def do(session: Session[Any, Any]) -> Mapping[str, str | None]:
+            with session.write(shard=shard) as tx:
+                shown = {key: tx.get(key) for key in keys} if looks else {}
+                for key, value in changes().items():
+                    if value is None:
+                        tx.delete(key)
+                    else:
+                        tx.put(key, value)
+                return shown
+
+        def know(shown: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
+            return self.book.write(shard, changes(), self.book.read(shard, shown, known))
+
+        return Act(do, know)
+
+    def _read(self, data: st.DataObject, shard: str, policy: ReadPolicy) -> Act:
+        key = data.draw(st.sampled_from([None, None, *self.keys]), "key")
+
+        def do(session: Session[Any, Any]) -> Mapping[str, str | None]:
             with session.read(shard=shard, policy=policy) as db:
-                return look(db)
+                return {key: db.get(key)} if key is not None else dict.fromkeys(self.keys) | dict(db.scan())
 
-        self._visit(data, act, lambda shown, known: self.book.read(shard, shown, known))
+        return Act(do, lambda shown, known: self.book.read(shard, shown, known))
 
-    def _visit(
-        self,
-        data: st.DataObject,
-        act: Callable[[Session[Any, Any]], Mapping[str, str | None]],
-        know: Callable[[Mapping[str, str | None], frozenset[int]], frozenset[int]],
-    ) -> None:
-        """Let a client do something at a site, in every engine; compare, judge, and let it carry the new token."""
+    def _visit(self, data: st.DataObject, acts: Sequence[Act]) -> None:
+        """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
         client = data.draw(st.sampled_from(self.clients), "client")
         site = data.draw(st.sampled_from(self.sites), "site")
-        choices = ["last", "last", "last", "all", "old", "new"] if self.carried[client] else ["new"]
+        held = self.carried[client]
+        choices = ["last", "last", "last", "all", "old", "new"] if held else ["new"]
         how = data.draw(st.sampled_from([*choices, *(["live"] if (client, site) in self.live else [])]), "session")
         if how == "live":
             sessions, known = self.live[client, site]
         else:
-            held = self.carried[client]
-            chosen = (
-                {"new": [], "last": held[-1:], "all": held}.get(how)
-                if how != "old"
-                else [data.draw(st.sampled_from(held))]
-            )
-            assert chosen is not None
+            old = [data.draw(st.sampled_from(held), "token")] if how == "old" else []
+            chosen = {"new": [], "last": held[-1:], "all": held, "old": old}[how]
             known = frozenset[int]().union(*(c.known for c in chosen))
             sessions = [
                 s.stores[site].session(*[c.texts[n] for c in chosen], subject=client)
                 for n, s in enumerate(self.subjects)
             ]
-        self._settle(client, site, sessions, [self._try(act, s) for s in sessions], know, known)
-
-    def _settle(
-        self,
-        client: str,
-        site: str,
-        sessions: list[Session[Any, Any]],
-        outcomes: list[Mapping[str, str | None] | str],
-        know: Callable[[Mapping[str, str | None], frozenset[int]], frozenset[int]],
-        known: frozenset[int],
-    ) -> None:
-        for subject in self.subjects:
-            subject.time.step()
-        assert all(o == outcomes[0] for o in outcomes), (
-            f"not the same: {dict(zip([s.name for s in self.subjects], outcomes, strict=True))}"
-        )
-        if not isinstance(outcomes[0], str):
-            known = know(outcomes[0], known)
+        for act in acts:
+            known = self._carry_out(act, sessions, known)
         self.live[client, site] = sessions, known
         self._carry(client, Carried(tuple(s.token() for s in sessions), known))
 
-    def _try(
-        self, act: Callable[[Session[Any, Any]], Mapping[str, str | None]], session: Session[Any, Any]
-    ) -> Mapping[str, str | None] | str:
+    def _carry_out(self, act: Act, sessions: Sequence[Session[Any, Any]], known: frozenset[int]) -> frozenset[int]:
+        """Do the same in every engine; compare, judge, and return what the client knows then."""
+        outcomes = [self._try(act, session) for session in sessions]
+        for subject in self.subjects:
+            subject.time.step()
+        names = [subject.name for subject in self.subjects]
+        assert all(o == outcomes[0] for o in outcomes), f"not the same: {dict(zip(names, outcomes, strict=True))}"
+        return known if isinstance(outcomes[0], str) else act.know(outcomes[0], known)
+
+    def _try(self, act: Act, session: Session[Any, Any]) -> Mapping[str, str | None] | str:
         """Return what was shown, or the name of a refusal that a caller may try again."""
         assert not session.rejected
         try:
-            return act(session)
+            return act.do(session)
         except GateError as error:
             if not error.retryable:
                 raise
