@@ -129,6 +129,7 @@ class SQLiteLink:
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         """Return the watermarks of an endpoint now, of every shard."""
         self._enter(endpoint, timeout_s)
+        self.refresh()  # they may tell of a site that has joined since: only who knows it can ask it
         return self._watermarks(endpoint)
 
     def _watermarks(self, endpoint: str, *, without: int = -1) -> dict[int, Watermark]:
