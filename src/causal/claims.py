@@ -24,7 +24,10 @@ W = TypeVar("W")
 
 
 class Settings(TypedDict, total=False):
-    """The settings of a store, all by keyword. Units: seconds; `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`."""
+    """The settings of a store, all by keyword. Units: seconds; `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`.
+
+    HAZARD: where the servers' wall clocks differ by more than `max_clock_skew_s`, demands expire too early by the difference.
+    """
 
     keyring: Required[Keyring]
     audience: Required[str]

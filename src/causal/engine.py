@@ -190,7 +190,9 @@ class Engine(Protocol[R_co, W_co]):
         """Shard name -> index in 0..65535. Indexes are stored and never reused."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What this engine promises beyond the contract; never changes."""
+
 
     def open(self, store: int = 0) -> Link[R_co, W_co]:
         """Connect. `store` is the store's number: shard ids are `store << 16 | index`. Raises: ConfigError, StoreError."""
