@@ -193,7 +193,6 @@ class Engine(Protocol[R_co, W_co]):
     def capabilities(self) -> Capabilities:
         """What this engine promises beyond the contract; never changes."""
 
-
     def open(self, store: int = 0) -> Link[R_co, W_co]:
         """Connect. `store` is the store's number: shard ids are `store << 16 | index`. Raises: ConfigError, StoreError."""
 
