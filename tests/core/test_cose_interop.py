@@ -115,6 +115,5 @@ def test_the_peer_refuses_what_we_refuse() -> None:
     """So that its yes means something: another subject, another audience, another key."""
     wrong: list[dict[str, object]] = []
     for (_, case), *_ in (cases(4), cases(3, profile="encrypted")):
-        for change in ({"subject": "bob"}, {"audience": "other"}, {"key": "00" * 32}):
-            wrong.append(case | change)
+        wrong.extend(case | change for change in ({"subject": "bob"}, {"audience": "other"}, {"key": "00" * 32}))
     assert [answer["verified"] for answer in ask(wrong)] == [False] * 6
