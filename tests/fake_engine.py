@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from causal import AsyncCausalStore, CausalStore, Keyring
 from causal.core.frontier import Frontier, Position
 from causal.core.watermark import Watermark
 from causal.engine import Capabilities, Commit, Endpoint
@@ -182,3 +183,58 @@ class AsyncFakeLink:
 
     async def close(self) -> None:
         self.link.close()
+
+
+KEYS = Keyring.generate()
+T0_S = 1_700_000_000.0
+
+
+class Time:
+    """A time that moves when somebody sleeps, or when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wall(self) -> float:
+        return T0_S + self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    async def asleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def store(self, engine: Any, **settings: Any) -> CausalStore[Any, Any]:
+        """An open store in this time."""
+        store: CausalStore[Any, Any] = CausalStore(engine, sleep=self.sleep, **self._settings(settings))
+        return store.__enter__()
+
+    def async_store(self, engine: Any, **settings: Any) -> AsyncCausalStore[Any, Any]:
+        """A store in this time that opens at its first use."""
+        return AsyncCausalStore(engine, sleep=self.asleep, **self._settings(settings))
+
+    def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"keyring": KEYS, "audience": "shop", "monotonic": self.monotonic, "wall": self.wall, **given}
+
+
+def near_and_far(offset: int = 10, **promises: bool) -> FakeEngine:
+    """A replica here, and far away the leader, which numbers origin 1 of shard 0."""
+    far = Server("far", {0: {1: (offset, None)}}, {0: {1}}, latency_s=0.05)
+    return FakeEngine(Server("near", {0: {1: (offset, None)}}), far, leader="far", **promises)
+
+
+def idle(store: CausalStore[Any, Any] | AsyncCausalStore[Any, Any]) -> bool:
+    """Whether nothing waits, reads at a leader, or is still open."""
+    state = store._state
+    lines = store._lines.values()
+    return not (
+        state.waiting
+        or any(state.waiters.values())
+        or state.leader_reads
+        or state.unauthenticated
+        or any(line.queue for line in lines)
+        or getattr(state.engine, "open_handles", ())
+    )
