@@ -196,6 +196,7 @@ def test_the_acknowledgement_returns_dependencies(time: Time, engine: FakeEngine
 
 @pytest.mark.parametrize("ends", ["commit", "raise"])
 def test_what_a_write_block_read_is_seen_however_it_ends(time: Time, engine: FakeEngine, ends: str) -> None:
+    engine.answer = lambda handle: Commit(Position(0, 1, 11))
     session = time.store(engine).session()
     engine.servers["here"].shown = Frontier((Position(1, 1, 7),))
     with suppress(RuntimeError), session.write(shard="x"):
@@ -434,10 +435,16 @@ def test_but_its_own_snapshot_is_judged(time: Time, offset: int) -> None:
     before = len(engine.calls)
     with session.read() as server:
         assert server.name == ("near" if offset == 10 else "far")
+        assert len(engine.open_handles) == 1
     assert engine.calls[before:][:2] == [
         ("read", "near"),
         ("read", "near"),
     ]  # the grant's, then the gate's; both in vain
+
+
+def test_but_a_policy_of_its_own_is_asked(time: Time) -> None:
+    session = time.store(near_and_far()).session()
+    assert [how(session), how(session, policy=ReadPolicy.leader()), how(session)] == ["covered", "leader", "covered"]
 
 
 def test_but_a_session_that_knows_more_demands_more(time: Time) -> None:
