@@ -273,7 +273,7 @@ class _Writing(_Block):
 
     def _requested(self, shard: int, leader: str) -> Request:
         state: StoreState = self._store._state
-        policy = ReadPolicy(state.policy.wait_s if self._wait_s is None else self._wait_s, then="error")
+        policy = state.write_policy if self._wait_s is None else ReadPolicy(self._wait_s, then="error")
         self._request = Request(state, self._session, shard, policy, kind="write", at=leader)
         return self._request
 

@@ -79,12 +79,11 @@ class Request:
         self.steps += 1
         if self.steps == 1:
             self.began_at = now
-            if self.at is None:
-                serve = covered(self.demand, view, policy, now, store.max_staleness_s)
-                if serve is not None:
-                    self.serve = serve
-                    self.attempts = 1
-                    return serve
+            serve = covered(self.demand, view, policy, now, store.max_staleness_s, self.at)
+            if serve is not None:
+                self.serve = serve
+                self.attempts = 1
+                return serve
         if not self.arrived:
             # The common case has no need of a number. Drawn late, it only asks for newer answers.
             wrote_at = self.session.wrote_at if policy.strategy is Strategy.WINDOW else None

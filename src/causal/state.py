@@ -68,6 +68,8 @@ class StoreState:
     only: int | None = None
     reading: tuple[bool, bool] = (True, True)
     writing: tuple[bool, bool] = (True, True)
+    write_policy: ReadPolicy = attrs.field(init=False)
+    """How a write waits for its leader to cover what the session demands."""
     dependencies: bool = False
     clock_offsets: bool = False
     lock: threading.Lock = attrs.field(factory=threading.Lock)
@@ -99,6 +101,7 @@ class StoreState:
         if not self.shards:
             raise ConfigError("the engine has no shards")
         self.every = frozenset(self.shards.values())
+        self.write_policy = ReadPolicy(self.policy.wait_s, then="error")
         self.only = next(iter(self.every)) if len(self.every) == 1 else None
         # Whether own writes and what was seen count: spelled out here because testing a flag is slow, and reads are not.
         wanted = self.guarantees

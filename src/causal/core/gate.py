@@ -43,8 +43,13 @@ RETRY_S: Final = 1.0
 """How long an endpoint that failed is left alone while others serve; a request tries it once anyway before it is refused."""
 
 
-def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_staleness_s: float) -> Serve | None:
-    """Return the nearest endpoint that is known to cover the whole demand, if the case is the common one: the hot path of `decide`."""
+def covered(
+    demand: Demand, view: View, policy: ReadPolicy, now: float, max_staleness_s: float, at: str | None = None
+) -> Serve | None:
+    """Return the nearest endpoint that is known to cover the whole demand, if the case is the common one: the hot path of `decide`.
+
+    `at` names the leader of a write, which alone may serve it and is gated on the demand alone (I9).
+    """
     if (
         policy.strategy is not Strategy.SESSION
         or demand.leader_shards
@@ -52,9 +57,11 @@ def covered(demand: Demand, view: View, policy: ReadPolicy, now: float, max_stal
         or demand.at is not None
     ):
         return None
-    limit = NEVER if policy.unproven == "serve" else now - max_staleness_s
+    limit = NEVER if policy.unproven == "serve" or at is not None else now - max_staleness_s
     need = demand.need
     for endpoint in view.endpoints:
+        if at is not None and endpoint.name != at:
+            continue
         if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
             memo: Serve | None = demand.memo
             if memo is not None and memo.known is endpoint:
