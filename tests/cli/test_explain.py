@@ -63,14 +63,16 @@ def verdicts(found: dict[str, Any]) -> dict[str, str]:
     return {row["endpoint"]: row["verdict"] for row in found["endpoints"]}
 
 
-def test_the_site_that_has_it_serves(shop: Shop) -> None:
+def test_the_site_that_has_it_serves_if_nobody_nearer_is_waited_for(shop: Shop) -> None:
     found = shop.said("--shard", "photos", *shop.opened)
+    assert (found["decision"]["decision"], found["decision"]["endpoint"]) == ("wait", "us")
+    found = shop.said("--shard", "photos", "--wait", "0", *shop.opened)
     assert found["verified"]
     assert verdicts(found) == {"us": "BEHIND", "eu": "APPLIED"}
     assert [p["own"] for p in found["demand"]] == [True]
     assert (found["decision"]["decision"], found["decision"]["endpoint"]) == ("serve", "eu")
     assert [row["endpoint"] for row in found["endpoints"] if row["chosen"]] == ["eu"]
-    assert "Decision: serve at eu" in shop.explain("--shard", "photos", *shop.opened).stdout
+    assert "Decision: serve at eu" in shop.explain("--shard", "photos", "--wait", "0", *shop.opened).stdout
 
 
 def test_once_applied_the_own_site_serves(shop: Shop) -> None:

@@ -119,10 +119,45 @@ def test_a_spent_budget_does_what_the_policy_says(then: Any, expected: Any) -> N
     assert (decision.why if isinstance(decision, Refuse) else serves(decision)) == expected
 
 
+def test_who_numbers_writes_is_spared_while_someone_nearer_may_get_there() -> None:
+    """After a write, the leader alone is known to hold it: read-your-writes must not send every reader there."""
+    demand = at(11)
+    view = view_of(far=leader(11), near=replica(10), mid=replica(10, latency_s=0.01))
+    assert covered(demand, view, ReadPolicy(), NOW, STALENESS_S) is None
+    assert gate(demand, view) == Probe(("near",), "what is known of near is older than the request")
+    caught_up = view_of(far=leader(11), near=replica(11, asked=101), mid=replica(10, latency_s=0.01))
+    assert serves(gate(demand, caught_up)) == ("near", "covered")
+    behind = view_of(far=leader(11), near=replica(10, asked=101), mid=replica(10, latency_s=0.01))
+    assert isinstance(gate(demand, behind), Wait)
+    assert serves(gate(demand, behind, elapsed_s=0.1)) == ("far", "fallback")
+    gone = view_of(far=leader(11), near=replica(10, down="gone", asked=101))
+    assert serves(gate(demand, gone)) == ("far", "fallback")
+    # ... and if the policy sends nobody to a leader, it is not read for being known, either
+    assert isinstance(gate(demand, behind, ReadPolicy(then="error"), elapsed_s=0.1), Refuse)
+    assert serves(gate(demand, behind, ReadPolicy(then="stale"), elapsed_s=0.1)) == ("near", "stale")
+
+
+def test_who_numbers_writes_is_not_spared_where_nobody_is_nearer() -> None:
+    here = view_of(here=leader(11, latency_s=0.0), far=replica(11, latency_s=0.05))
+    assert serves(gate(at(11), here)) == ("here", "covered")
+    assert serves(gate(at(11, at="far"), view_of(far=leader(11), near=replica(11)))) == ("far", "covered")  # a write
+
+
+def test_reads_come_back_from_the_leader_once_replicas_are_shown_to_be_fresh_again() -> None:
+    """A quiet process asks nobody, and after max_staleness knows no fresh replica: it must ask, not stay at the leader."""
+    old = NOW - STALENESS_S - 1
+    view = view_of(far=leader(10, asked_at=old), near=replica(10, asked_at=old))
+    assert gate(NOTHING, view) == Probe(("near",), "what is known of near is older than the request")
+    view = view.observe("near", replica(10).watermarks("near"), asked=101, asked_at=NOW, now=NOW)
+    assert gate(NOTHING, view) == Probe(("far",), "near is not shown to be less than 900 s stale")
+    view = view.observe("far", leader(10).watermarks("far"), asked=102, asked_at=NOW, now=NOW)
+    assert serves(gate(NOTHING, view)) == ("near", "covered")
+
+
 def test_who_does_not_move_is_not_waited_for() -> None:
     view = view_of(far=leader(20), near=replica(10, asked=101))
     view = view.observe("near", replica(10).watermarks("near"), asked=102, asked_at=NOW - 5, now=NOW - 5)
-    assert serves(gate(at(20), view)) == ("far", "covered")  # known to cover
+    assert serves(gate(at(20), view)) == ("far", "fallback")  # known to cover
     assert gate(at(21), view) == Probe(("far",), "what is known of far is older than the request")  # near has stalled
     assert serves(gate(at(21), view, ReadPolicy(0.0))) == ("far", "fallback")
 
@@ -249,8 +284,7 @@ def test_a_mark_that_remembers_a_lost_history_is_in_doubt_and_names_exactly_that
 def test_a_replica_that_is_not_shown_to_be_fresh_is_not_eligible() -> None:
     old = NOW - STALENESS_S - 1
     view = view_of(far=leader(10, asked_at=old), near=replica(10, asked_at=old))
-    assert covered(NOTHING, view, ReadPolicy(), NOW, STALENESS_S) is not None  # the leader itself is
-    assert serves(gate(NOTHING, view)) == ("far", "covered")
+    assert serves(gate(NOTHING, view, ReadPolicy(0.0))) == ("far", "fallback")  # the leader itself is
     assert serves(gate(NOTHING, view, ReadPolicy(unproven="serve"))) == ("near", "covered")
     alone = view_of(far=leader(10, asked_at=old, down="gone"), near=replica(10, asked_at=old))
     assert gate(NOTHING, alone) == Probe(("near",), "what is known of near is older than the request")
@@ -458,7 +492,7 @@ def attrs_at(demand: Demand, name: str) -> Demand:
 
 def test_who_failed_is_left_alone_for_a_while_but_tried_before_refusing() -> None:
     gone = replica(10, down="gone", asked_at=NOW - RETRY_S / 2)
-    assert serves(gate(NOTHING, view_of(far=leader(10), near=gone))) == ("far", "covered")
+    assert serves(gate(NOTHING, view_of(far=leader(10), near=gone))) == ("far", "fallback")
     decision = gate(NOTHING, view_of(near=gone))
     assert decision == Probe(("near",), "before refusing, try what failed earlier")
     assert isinstance(gate(NOTHING, view_of(near=attrs.evolve(gone, asked=101))), Refuse)
@@ -679,7 +713,9 @@ def test_the_common_case_is_the_first_endpoint_that_a_plain_loop_finds(
             for key, n in endpoint.applied.items():
                 marks[key >> 32][key & 0xFFFFFFFF] = n
             if all(marks[key >> 32].get(key & 0xFFFFFFFF, -1) >= offset for key, offset in demand.need.items()):
-                expected = expected or endpoint.name
+                spared = endpoint.leads and endpoint.name != view.endpoints[0].name
+                expected = None if spared else endpoint.name
+                break
     for _ in range(2):  # the second time from what the demand remembers
         found = covered(demand, view, ReadPolicy(unproven=unproven), NOW, STALENESS_S)
         assert (found and found.endpoint) == expected

@@ -42,12 +42,16 @@ __all__ = [
 RETRY_S: Final = 1.0
 """How long an endpoint that failed is left alone while others serve; a request tries it once anyway before it is refused."""
 
+TICK_S: Final = 1e-6
+"""A budget of less is spent: added to a clock's reading it may be rounded away, and waiting for it would not end."""
+
 
 def covered(
     demand: Demand, view: View, policy: ReadPolicy, now: float, max_staleness_s: float, at: str | None = None
 ) -> Serve | None:
     """Return the nearest endpoint that is known to cover the whole demand, if the case is the common one: the hot path of `decide`.
 
+    It is not the common one if that endpoint numbers writes and others are nearer: they are asked first, see `_Case.spared`.
     `at` names the leader of a write, which alone may serve it and is gated on the demand alone (I9).
     """
     if (
@@ -71,6 +75,8 @@ def covered(
                 if applied.get(key, -1) < need[key]:
                     break
             else:
+                if endpoint.leads and at is None and endpoint is not view.endpoints[0]:
+                    return None  # who numbers writes is spared: those that are nearer are asked first
                 demand.memo = serve = Serve(endpoint.name, "covered", need, endpoint)
                 return serve
     return None
@@ -86,8 +92,8 @@ def decide(
 ) -> Decision:
     """Decide how a request goes on, `elapsed_s` after it arrived.
 
-    Invariant: Serve for the session strategy names an endpoint that is known to cover the whole demand, or (fallback) the one endpoint
-    that numbers all of it; in both cases `Serve.need` is what its snapshot must cover (I4).
+    Invariant: Serve for the session strategy names an endpoint that is known to cover the whole demand, or (fallback) one that numbers
+    all of it; in both cases `Serve.need` is what its snapshot must cover (I4).
     Units: seconds of the clock behind `view`. Complexity: linear in endpoints x demanded positions; the common case stops at the first.
     """
     serve = covered(demand, view, policy, now, max_staleness_s)
@@ -255,23 +261,35 @@ class _Case:
         # Heads asked for the request show that an endpoint is current, on the shards that they are of.
         if how != "leader" or not self.demand.shards <= at_leaders(self.demand, self.policy):
             candidates = [e for e in candidates if self.proven(e)]
-        for endpoint in candidates:
-            if endpoint.covers(need):
-                return Serve(endpoint.name, how, need, endpoint, clipped, self.unproven)
+        best = next((e for e in candidates if e.covers(need)), None)
+        spared = how == "covered" and best is not None and self.spared(best)
+        if best is not None and not spared:
+            return Serve(best.name, how, need, best, clipped, self.unproven)
         left_s = self.policy.wait_s - self.elapsed_s
-        if left_s > 0:
-            step = self.probe_or_wait(need, left_s)
+        if left_s > TICK_S:
+            step = self.probe_or_wait(need, left_s, best)
             if step is not None:
                 return step
+        if best is not None and self.policy.then == "leader":
+            return Serve(best.name, "fallback", need, best, clipped, self.unproven)
         if self.policy.then == "stale" and self.demand.at is None:
             return self.nearest("stale")
         if self.policy.then == "leader" and self.demand.at is None:
             return self.fallback(need, clipped)
         return self.refused(f"not covered after {self.elapsed_s * 1000:.0f} ms")
 
-    def probe_or_wait(self, need: Mapping[int, int], left_s: float) -> Probe | Wait | None:
-        """Nearest first: ask it if it was not asked since the request, wait if it may get there in time, else look further."""
+    def spared(self, endpoint: EndpointView) -> bool:
+        """Whether an endpoint is read only if nobody nearer gets there in time: it numbers writes, and they are there for reads."""
+        return bool(endpoint.leads) and self.demand.at is None and endpoint is not self.view.endpoints[0]
+
+    def probe_or_wait(self, need: Mapping[int, int], left_s: float, best: EndpointView | None) -> Probe | Wait | None:
+        """Nearest first: ask it if it was not asked since the request, wait if it may get there in time, else look further.
+
+        `best`, if any, covers already: nobody beyond it is of use.
+        """
         for endpoint in self.servable():
+            if endpoint is best:
+                return None
             if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
                 return Probe((endpoint.name,), f"what is known of {endpoint.name} is older than the request")
             lacking = self.evidence(endpoint, need)
