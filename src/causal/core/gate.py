@@ -22,7 +22,6 @@ from causal.core.view import NEVER, EndpointView, View
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
 __all__ = [
     "UNCHECKED",
     "Decision",
@@ -76,7 +75,7 @@ def covered(
                     break
             else:
                 if endpoint.leads and at is None and endpoint is not view.endpoints[0]:
-                    return None  # who numbers writes is spared: those that are nearer are asked first
+                    return None  # not the common case: see `_Case.spared`
                 demand.memo = serve = Serve(endpoint.name, "covered", need, endpoint)
                 return serve
     return None
@@ -262,8 +261,7 @@ class _Case:
         if how != "leader" or not self.demand.shards <= at_leaders(self.demand, self.policy):
             candidates = [e for e in candidates if self.proven(e)]
         best = next((e for e in candidates if e.covers(need)), None)
-        spared = how == "covered" and best is not None and self.spared(best)
-        if best is not None and not spared:
+        if best is not None and not (how == "covered" and self.spared(best)):
             return Serve(best.name, how, need, best, clipped, self.unproven)
         left_s = self.policy.wait_s - self.elapsed_s
         if left_s > TICK_S:
@@ -363,8 +361,6 @@ class _Case:
             return Probe(ask, f"nobody is shown to be at most {self.policy.bound_s:g} s stale")
         heads = {k: samples[-1][1] for k, samples in self.view.heads.items() if k >> 32 in self.demand.shards}
         return self.gated(heads, "bounded", ())
-
-    # --- small things --------------------------------------------------------------------------------------------
 
     def usable(self) -> list[EndpointView]:
         """The endpoints worth asking: those that answer, and those whose failure is old enough to ask again."""
