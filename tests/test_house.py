@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.waiting",
         "core.demand",
         "core.decision",
+        "core.lost",
         "core.gate",
         "core",  # its __init__, after all that it may name
     ),

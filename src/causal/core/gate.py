@@ -15,7 +15,8 @@ import attrs
 
 from causal.core.decision import UNCHECKED, Decision, How, Probe, Refuse, Serve, Wait, bears_out
 from causal.core.demand import Demand, considered
-from causal.core.frontier import ANY_ORIGIN, Loss, Position
+from causal.core.frontier import ANY_ORIGIN, Loss
+from causal.core.lost import settled
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import NEVER, EndpointView, View
 
@@ -128,7 +129,7 @@ class _Case:
                 return self.window()
             case Strategy.BOUNDED:
                 return self.bounded()
-        need, refusal, clipped = self.settled()
+        need, refusal, clipped = settled(self.demand, self.view)
         if refusal is not None:
             return refusal
         how: How = "covered"
@@ -151,38 +152,6 @@ class _Case:
                 return heads
             need = _join(need, heads)
         return self.gated(need, how, clipped)
-
-    # --- what is lost (I6) -------------------------------------------------------------------------------------
-
-    def settled(self) -> tuple[Mapping[int, int], Refuse | None, tuple[Loss, ...]]:
-        """Return the need without lost seen positions; refuse if an own position is lost or can no longer be judged."""
-        ends = dict(self.view.ends)
-        for key in self.demand.need:
-            leader = self.view.leader(key)
-            # Past the head of the very endpoint that numbers the origin, asked after the token arrived: never acknowledged, or forgotten.
-            if key not in ends and leader is not None and leader.asked_since((key >> 32,), self.demand.arrived):
-                ends[key] = leader.applied.get(key, -1)
-        lost = tuple(_loss(k, v, ends[k]) for k, v in self.demand.own.items() if k in ends and v > ends[k])
-        if lost:
-            return {}, Refuse("lost", "acknowledged writes are past the end of their history", lost), ()
-        doubt = self.doubt()
-        if doubt is not None:
-            return {}, doubt, ()
-        clipped = tuple(_loss(k, v, ends[k]) for k, v in self.demand.need.items() if k in ends and v > ends[k])
-        if not clipped:
-            return self.demand.need, None, ()
-        return {k: min(v, ends.get(k, v)) for k, v in self.demand.need.items()}, None, clipped
-
-    def doubt(self) -> Refuse | None:
-        """Refuse if a history that held folded own writes has ended: exactly those are named, for `forget`."""
-        mark, shards = self.demand.mark, self.demand.leader_shards
-        if mark is None or not mark.origins:
-            return None
-        ended = {k & 0xFFFFFFFF for k in self.view.ends if k >> 32 in shards and mark.recalls(k & 0xFFFFFFFF)}
-        if not ended:
-            return None
-        doubt = attrs.evolve(mark, origins=mark.origins if ANY_ORIGIN in mark.origins else frozenset(ended))
-        return Refuse("doubt", "a history that held folded own writes has ended: some may be lost", doubt=doubt)
 
     # --- demands that must be asked for --------------------------------------------------------------------------
 
@@ -397,7 +366,3 @@ def _join(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
         if offset > joined.get(key, -1):
             joined[key] = offset
     return joined
-
-
-def _loss(key: int, offset: int, end: int) -> Loss:
-    return Loss(Position(key >> 32, key & 0xFFFFFFFF, offset), end)
