@@ -18,7 +18,7 @@ EXCERPT = Path(__file__).parent.parent / "data" / "flask-excerpt.jsonl"
 # `causal compare` in a process of its own, which does something at its 50th operation.
 AT_50 = """
 import os, signal, sys
-import causal.cli.compare as command
+import causal.lab.parallel as command
 from causal.cli import run
 from causal.lab import replay as lab
 
@@ -30,7 +30,7 @@ def replay(operations, strategy, setting, progress):
             {what}
     return lab.replay(operations, strategy, setting, stepped)
 
-command.replay, lab._roomy = replay, lambda _: None
+command.replay = replay
 sys.argv = ["causal", "compare", *sys.argv[1:]]
 sys.exit(run())
 """
@@ -91,7 +91,7 @@ def test_two_processes_print_the_same_bytes() -> None:
 
 
 def test_a_malformed_line_stops_it_before_any_run(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("causal.cli.compare.replay")
+    monkeypatch.delattr("causal.cli.compare.replay_each")
     trace.write_text(trace.read_text() + "nonsense\n")
     result = compare(trace)
     assert result.exit_code == 2
@@ -130,6 +130,23 @@ def test_no_trace_is_wrong_usage(tmp_path: Path) -> None:
 def test_ctrl_c_ends_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
     code = AT_50.format(what="os.kill(os.getpid(), signal.SIGINT)")
     done = process(code, EXCERPT, "--policy", "token", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"causal: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_what_runs_side_by_side(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+import causal.cli.compare as command
+from causal.cli import run
+from causal.lab.parallel import replay_each
+
+command.replay_each = lambda *args, **how: replay_each(*args[:3], lambda n: os.kill(os.getpid(), signal.SIGINT), **how)
+sys.argv[1:1] = ["compare"]
+sys.exit(run())
+"""
+    argv = EXCERPT, "--policy", "token", "--policy", "leader", "--jobs", "2"
+    done = process(code, *argv, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"causal: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

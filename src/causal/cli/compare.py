@@ -10,7 +10,8 @@ import click
 from causal.cli.output import Output, json_option
 from causal.controls import Lag
 from causal.errors import ConfigError
-from causal.lab.replay import MAX_SITES, STRATEGIES, Setting, replay
+from causal.lab.parallel import replay_each, room_for
+from causal.lab.replay import MAX_SITES, STRATEGIES, Setting
 from causal.lab.trace import TraceError, read_trace
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ Times are virtual: lag, round trips and waits; the processor's work is not in th
 @click.option(
     "--seed", default=1, show_default=True, help="Decides who moves where; the same seed gives the same table."
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Strategies to replay at once. Default: one for each processor, on a long trace.",
+)
 @json_option
 def compare(
     trace: str,
@@ -67,6 +73,7 @@ def compare(
     sites: str,
     hop: float,
     seed: int,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Replay TRACE over lagging sites, once for each strategy, and count what users saw.
@@ -78,17 +85,19 @@ def compare(
     try:
         operations = read_trace(trace)
         setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
-        show(Output(as_json=as_json), operations, policies or list(STRATEGIES), setting)
+        show(Output(as_json=as_json), operations, policies or list(STRATEGIES), setting, jobs)
     except (TraceError, ConfigError) as error:
         raise click.UsageError(str(error)) from error
 
 
-def show(output: Output, operations: Sequence[Operation], policies: Sequence[str], setting: Setting) -> list[Result]:
+def show(
+    output: Output, operations: Sequence[Operation], policies: Sequence[str], setting: Setting, jobs: int | None = None
+) -> list[Result]:
     """Run the strategies and put out their table."""
-    results = []
-    for name in dict.fromkeys(policies):
-        with output.progress(name, len(operations)) as advance:
-            results.append(replay(operations, name, setting, advance))
+    names = list(dict.fromkeys(policies))
+    label = names[0] if len(names) == 1 else f"{len(names)} strategies"
+    with output.progress(label, len(names) * len(operations)) as advance:
+        results = replay_each(operations, names, setting, advance, jobs=jobs or room_for(len(names), len(operations)))
     sessions = len({operation.session for operation in operations})
     output.table(
         [row(result) for result in results],

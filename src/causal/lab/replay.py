@@ -116,7 +116,9 @@ def replay(
 
 
 def _roomy(operations: int) -> str | None:
-    """Return where files that nobody keeps are fastest: a file system in memory, if there is one with room to spare."""
+    """Return where files that nobody keeps are fastest: in memory, if there is room to spare and nobody has named a place (TMPDIR)."""
+    if os.environ.get("TMPDIR"):
+        return None
     memory = "/dev/shm"  # noqa: S108 - a directory of its own is made in it
     try:
         roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**26 + 2**12 * operations

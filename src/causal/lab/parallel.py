@@ -1,0 +1,114 @@
+"""Strategies side by side: each replay in a process of its own, as many at once as there is room for.
+
+Owns the processes. A replay shares nothing with another and its result depends on nothing but its arguments, so the results are
+the same as one after the other. No process is left behind, and no file of one: whoever is told to stop cleans up after itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from causal.lab.replay import replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.process import BaseProcess
+
+    from causal.lab.replay import Result, Setting
+    from causal.lab.trace import Operation
+
+WORTH_A_PROCESS: Final = 2000
+"""Operations: below it, a process takes longer to start than to replay them."""
+_BATCH: Final = 50
+
+
+def room_for(strategies: int, operations: int) -> int:
+    """Return how many replays to run at once on this machine."""
+    return min(strategies, os.cpu_count() or 1) if operations >= WORTH_A_PROCESS else 1
+
+
+def replay_each(
+    operations: Sequence[Operation],
+    strategies: Sequence[str],
+    setting: Setting,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    jobs: int = 1,
+) -> list[Result]:
+    """Run a trace under each strategy, `jobs` at once, and return the results in the order of the strategies.
+
+    Raises: as `replay`; what one raises ends all.
+    """
+    if jobs <= 1:
+        return [replay(operations, name, setting, progress) for name in strategies]
+    context = multiprocessing.get_context("spawn")  # a fork would take the caller's threads' locks along
+    results: dict[str, Result] = {}
+    waiting = list(strategies)
+    running: dict[Connection, tuple[str, BaseProcess]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                ours, theirs = context.Pipe(duplex=False)
+                name = waiting.pop(0)
+                child = context.Process(target=_child, args=(theirs, operations, name, setting), daemon=True)
+                child.start()
+                theirs.close()
+                running[ours] = name, child
+            for end in wait(list(running)):
+                assert isinstance(end, Connection)
+                news = _heard(end, *running[end])
+                if isinstance(news, int):
+                    progress(news)
+                    continue
+                name, process = running.pop(end)
+                results[name] = news
+                end.close()
+                process.join()
+    finally:
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.join()
+    return [results[name] for name in strategies]
+
+
+def _heard(end: Connection, name: str, process: BaseProcess) -> Any:
+    """Return the next news of a process: steps taken, or its result. Raises: what ended it."""
+    try:
+        news = end.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the replay of {name} ended without a result, with exit code {process.exitcode}") from None
+    if isinstance(news, BaseException):
+        raise news
+    return news
+
+
+def _child(end: Connection, operations: Sequence[Operation], strategy: str, setting: Setting) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the first one tells us
+    signal.signal(signal.SIGTERM, _stop)
+    steps = 0
+
+    def progress(n: int) -> None:
+        nonlocal steps
+        steps += n
+        if steps >= _BATCH:
+            end.send(steps)
+            steps = 0
+
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever asked is gone, or has stopped us
+        try:
+            news: object = replay(operations, strategy, setting, progress)
+        except Exception as error:  # noqa: BLE001 - raised again by who asked
+            news = error
+        end.send(steps)
+        end.send(news)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
