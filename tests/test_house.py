@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.columns",
         "core.cose",
         "core.entries",
+        "core.plain",
         "core.wire",
         "core.keyring",
         "core.policy",

@@ -132,9 +132,7 @@ def columns(xs: Sequence[int], split: bool) -> str:
 
 
 def pays(xs: Sequence[int]) -> bool:
-    if len(xs) == 1 or any(x & 0x8000 for x in xs):
-        return False
-    return len(columns(xs, split=True)) < len(columns(xs, split=False))
+    return len({x // 2**16 for x in xs}) > 1 and all(x % 2**16 < 4096 for x in xs)
 
 
 def dumb_pack(token: Token, base: int) -> bytes:

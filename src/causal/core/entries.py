@@ -20,7 +20,6 @@ from causal.core.columns import (
     put_column,
     put_count,
     put_shaped,
-    shape,
 )
 from causal.core.position import MAX_OFFSET, MAX_ORIGIN, MAX_SHARD
 from causal.core.token import MAX_AGE_H
@@ -43,24 +42,17 @@ NOTHING: Final[dict[int, int]] = {}
 
 
 def splits(xs: Sequence[int], lo: int, hi: int) -> bool:
-    """Return whether two columns, of the high bits and of the low 16, are shorter than one. `lo` and `hi` bound the numbers.
+    """Return whether high bits and low 16 go into two columns. `lo` and `hi` are the least and the greatest of the numbers.
 
-    They are for hybrid clock offsets, whose low 16 bits are a counter that is nearly always small.
+    It is for hybrid clock offsets, whose low 16 bits are a counter that is nearly always small, and that differ above them. A rule
+    of the numbers' bits, not of the lengths that either way would take: it is applied to each token that is opened, too.
     """
-    n = len(xs)
-    if (
-        n == 1 or hi <= 0xFFFF or (xs[0] | xs[-1] | lo | hi) & 0x8000
-    ):  # the latter: a low column of 16 bits, which never pays
+    if hi >> 16 == lo >> 16 or (lo | hi) & 0xF000:
         return False
-    lows = [x & 0xFFFF for x in xs]
-    low_hi = max(lows)
-    if low_hi & 0x8000:
-        return False
-    base, width = shape(lo, hi, n)
-    high_base, high_width = shape(lo >> 16, hi >> 16, n)
-    low_base, low_width = shape(min(lows), low_hi, n)
-    split = high_base.bit_length() + low_base.bit_length() + 2 * (_HIGH + _LOW) + n * (high_width + low_width)
-    return split < base.bit_length() + 2 * OFFSET + n * width
+    bits = 0
+    for x in xs:
+        bits |= x
+    return not bits & 0xF000
 
 
 def put_entries(own: Mapping[int, int], seen: Mapping[int, int], ages: Mapping[int, int]) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from causal.core.columns import ESCAPE, GUARD, bad, get_column, get_set, put_column, put_set
+from causal.core.columns import GUARD, bad, get_column, get_set, put_column, put_set
 from causal.core.cose import UINT, bstr, head, read_uint, unwrap
-from causal.core.entries import NOTHING, OFFSET, REGULAR, get_entries, put_entries, splits
+from causal.core.entries import NOTHING, OFFSET, get_entries, put_entries
 from causal.core.frontier import Frontier
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.plain import pack_plain, unpack_plain
 from causal.core.position import (
     ANY_ORIGIN,
     EVERY_STORE,
@@ -157,80 +158,19 @@ def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, 
     )
 
 
-def _unpack_plain(packed: bytes) -> Frontier | None:
-    """Return what most tokens and dependencies are: own entries of consecutive shards, under one origin, in one column.
-
-    It reads what `get_entries` reads, without a call and from the far end, and decides nothing: in any doubt it returns None.
-    """
-    try:
-        lead = packed[0]
-        if lead & 7 != REGULAR or lead >= ESCAPE << 3:
-            return None
-        n = lead >> 3
-        v = int.from_bytes(packed, "big")
-        pos = 8 * len(packed) - 14
-        shard_bits = v >> pos & 63
-        pos -= shard_bits + 6
-        shard = v >> pos  # and the width of the origin after it
-        origin_bits = shard & 63
-        shard = shard >> 6 & (1 << shard_bits) - 1
-        pos -= origin_bits + 7
-        origin = v >> pos
-        bits = origin & 127
-        origin = origin >> 7 & (1 << origin_bits) - 1
-        pos -= bits
-        base = v >> pos & (1 << bits) - 1
-        key = shard << 32 | origin
-        if n == 1:
-            hi = base
-            entries = {key: base}
-        else:
-            pos -= 7
-            width = v >> pos & 127
-            pos -= n * width
-            column = v >> pos
-            mask = (1 << width) - 1
-            entries = {}
-            last = key + (n << 32)
-            while last > key:
-                last -= 1 << 32
-                entries[last] = base + (column & mask)
-                column >>= width
-            offsets = sorted(entries.values())
-            lo, hi = offsets[0], offsets[-1]
-            whole, spread = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
-            if (base, width) != ((lo, spread) if n * (whole - spread) > lo.bit_length() else (0, whole)):
-                return None
-            if hi > 0xFFFF and not (lo | hi | offsets[1] | offsets[n >> 1]) & 0x8000 and splits(offsets, lo, hi):
-                return None
-        if (
-            8 > pos >= 0 == v & (1 << pos) - 1
-            and hi <= MAX_OFFSET
-            and shard + n - 1 <= MAX_SHARD
-            and origin <= MAX_ORIGIN
-            and shard.bit_length() == shard_bits
-            and origin.bit_length() == origin_bits
-            and base.bit_length() == bits
-        ):
-            return Frontier.of(entries)
-    except (IndexError, ValueError):  # nothing at all; or a negative shift: shorter than it says
-        pass
-    return None
-
-
 def encode_frontier(frontier: Frontier) -> bytes:
     """Return the one compact spelling of a frontier, for engines that store dependencies with versions.
 
     Raises: TokenError for more than 65,535 positions. Complexity: linear in the packed size, for each position.
     """
     if not frontier.floors and not frontier.marks:
-        return _pack(frontier.entries, _EMPTY, NOTHING, None, 0)
+        return pack_plain(frontier.entries) or _pack(frontier.entries, _EMPTY, NOTHING, None, 0)
     return _pack(frontier.entries, Frontier.of({}, frontier.floors, frontier.marks), NOTHING, None, 0)
 
 
 def decode_frontier(packed: bytes) -> Frontier:
     """Return the frontier that `encode_frontier` packed. Raises: MalformedToken for any other bytes."""
-    plain = _unpack_plain(packed)
+    plain = unpack_plain(packed)
     if plain is not None:
         return plain
     own, seen, ages, timestamp = _unpack(packed, 0)
@@ -247,8 +187,14 @@ def encode_claims(token: Token) -> bytes:
 
     Raises: TokenError for more than 65,535 positions.
     """
-    expires_at = token.expires_at
-    packed = _pack(token.own.entries, token.seen, token.ages, token.timestamp, expires_at)
+    own, seen, expires_at = token.own.entries, token.seen, token.expires_at
+    packed = None
+    if not (seen.entries or token.ages or token.timestamp is not None or seen.floors or seen.marks):
+        packed = pack_plain(own)
+    if packed is None:
+        packed = _pack(own, seen, token.ages, token.timestamp, expires_at)
+    if 1 << 16 <= expires_at < 1 << 32:
+        return _PAYLOAD_32 + expires_at.to_bytes(4, "big") + bstr(packed)
     return _PAYLOAD + head(UINT, expires_at) + bstr(packed)
 
 
@@ -262,7 +208,7 @@ def decode_claims(payload: bytes) -> Token:
         if expires_at > MAX_EXPIRES_AT:
             raise bad("a number out of range")
     packed = unwrap(payload[at:])
-    plain = _unpack_plain(packed)
+    plain = unpack_plain(packed)
     if plain is not None:
         return Token.of(plain, _EMPTY, expires_at, None, NOTHING)
     own, seen, ages, timestamp = _unpack(packed, expires_at)

@@ -1,0 +1,111 @@
+"""What most tokens and dependencies are, packed and unpacked without a call: own entries of consecutive shards, under one origin.
+
+Owns no rule of the layout: `entries` does, and these two say the same for the common case alone. In any doubt they return None, and
+`wire` goes the careful way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from causal.core.columns import ESCAPE
+from causal.core.entries import REGULAR, splits
+from causal.core.frontier import Frontier
+from causal.core.position import MAX_OFFSET, MAX_ORIGIN, MAX_SHARD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def pack_plain(entries: Mapping[int, int]) -> bytes | None:
+    """Return what `put_entries` would make of the common case, padded to bytes; None for any other.
+
+    Complexity: linear in the packed size, for each position.
+    """
+    keys = sorted(entries)
+    n = len(keys)
+    if not 0 < n < ESCAPE:
+        return None
+    first = keys[0]
+    shard, origin = first >> 32, first & 0xFFFFFFFF
+    bits = shard.bit_length()
+    acc = ((32 | n) << 9 | REGULAR << 6 | bits) << bits | shard  # 1, the count, the flags, the shard
+    bits = origin.bit_length()
+    acc = (acc << 6 | bits) << bits | origin
+    if n == 1:
+        offset = entries[first]
+        bits = offset.bit_length()
+        acc = (acc << 7 | bits) << bits | offset
+    else:
+        if keys != [*range(first, first + (n << 32), 1 << 32)]:
+            return None
+        offsets = [entries[key] for key in keys]
+        lo, hi = min(offsets), max(offsets)
+        if hi >> 16 != lo >> 16 and splits(offsets, lo, hi):
+            return None
+        whole, width = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
+        if n * (whole - width) > lo.bit_length():
+            bits = lo.bit_length()
+            acc = ((acc << 7 | bits) << bits | lo) << 7 | width
+            for offset in offsets:
+                acc = acc << width | offset - lo
+        else:
+            acc = acc << 14 | whole
+            for offset in offsets:
+                acc = acc << whole | offset
+    bits = acc.bit_length() - 1
+    pad = -bits & 7
+    return ((acc ^ 1 << bits) << pad).to_bytes(bits + pad >> 3, "big")
+
+
+def unpack_plain(packed: bytes) -> Frontier | None:
+    """Return the frontier that `pack_plain` packed; None for any other bytes, right or wrong."""
+    try:
+        lead = packed[0]
+        if lead & 7 != REGULAR or lead >= ESCAPE << 3:
+            return None
+        n = lead >> 3
+        v = int.from_bytes(packed, "big")
+        pos = 8 * len(packed) - 14
+        shard_bits = v >> pos & 63
+        pos -= shard_bits + 6
+        shard = v >> pos  # and the width of the origin after it
+        origin_bits = shard & 63
+        shard = shard >> 6 & (1 << shard_bits) - 1
+        pos -= origin_bits + 7
+        origin = v >> pos
+        bits = origin & 127
+        origin = origin >> 7 & (1 << origin_bits) - 1
+        pos -= bits
+        base = v >> pos & (1 << bits) - 1
+        key = shard << 32 | origin
+        if n == 1:
+            hi = base
+            entries = {key: base}
+        else:
+            pos -= 7
+            width = v >> pos & 127
+            pos -= n * width
+            column = v >> pos & (1 << n * width) - 1
+            mask = (1 << width) - 1
+            offsets = [base + (column >> s & mask) for s in range((n - 1) * width, -1, -width)] if width else [base] * n
+            lo, hi = min(offsets), max(offsets)
+            whole, spread = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
+            if (base, width) != ((lo, spread) if n * (whole - spread) > lo.bit_length() else (0, whole)):
+                return None
+            if hi >> 16 != lo >> 16 and splits(offsets, lo, hi):
+                return None
+            entries = dict(zip(range(key, key + (n << 32), 1 << 32), offsets, strict=True))
+        if (
+            8 > pos >= 0 == v & (1 << pos) - 1
+            and hi <= MAX_OFFSET
+            and shard + n - 1 <= MAX_SHARD
+            and origin <= MAX_ORIGIN
+            and shard.bit_length() == shard_bits
+            and origin.bit_length() == origin_bits
+            and base.bit_length() == bits
+        ):
+            return Frontier.of(entries)
+    except (IndexError, ValueError):  # nothing at all; or a negative shift: shorter than it says
+        pass
+    return None
