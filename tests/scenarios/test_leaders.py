@@ -9,6 +9,7 @@ from unittest.mock import patch
 import attrs
 
 from causal import Position, ReadPolicy, WriteLost
+from causal.core import view
 from causal.core.gate import Decision, Demand, Refuse, decide
 from causal.core.view import EndpointView, View
 from causal.session import Written
@@ -18,9 +19,9 @@ from tests.scenarios.story import Story, told
 Recorded = Callable[[str, str], None]
 
 
-def whoever_takes_writes(view: View, key: int) -> EndpointView | None:
+def whoever_takes_writes(known: View, key: int) -> EndpointView | None:
     """Leadership by shard alone: the nearest endpoint that numbers anything of the shard."""
-    return next((e for e in view.endpoints if any(led >> 32 == key >> 32 for led in e.leads)), None)
+    return next((e for e in known.endpoints if any(led >> 32 == key >> 32 for led in e.leads)), None)
 
 
 def test_a_write_that_another_leader_numbered_is_not_lost(recorded: Recorded) -> None:
@@ -59,8 +60,8 @@ def test_a_leader_read_asks_every_leader(recorded: Recorded) -> None:
 def test_a_leader_that_cannot_be_asked(recorded: Recorded) -> None:
     live = View.live
 
-    def only_who_answers(view: View) -> set[int]:
-        return {key for key in live(view) if view.leader(key) is not None}
+    def only_who_answers(known: View) -> set[int]:
+        return {key for key in live(known) if known.leader(key) is not None}
 
     def play(tell: Story) -> None:
         stage = Stage(tell, "eu", "us")
@@ -83,10 +84,10 @@ def test_a_leader_that_cannot_be_asked(recorded: Recorded) -> None:
 
 
 def test_a_token_from_a_dead_branch_demotes_nobody(recorded: Recorded) -> None:
-    def believing_tokens(demand: Demand, view: View, *policy: Any, **time: Any) -> Decision:
-        decision = decide(demand, view, *policy, **time)
+    def believing_tokens(demand: Demand, known: View, *policy: Any, **time: Any) -> Decision:
+        decision = decide(demand, known, *policy, **time)
         if isinstance(decision, Refuse):
-            view.ends.update({key_of(loss.position): loss.end for loss in decision.lost})  # type: ignore[attr-defined]
+            known.ends.update({key_of(loss.position): loss.end for loss in decision.lost})  # type: ignore[attr-defined]
         return decision
 
     def play(tell: Story) -> None:
@@ -109,3 +110,26 @@ def test_a_token_from_a_dead_branch_demotes_nobody(recorded: Recorded) -> None:
     rule = "a token never ends a history or demotes a leader for others: only what endpoints say does."
     title = "An old token from a dead branch demotes nobody"
     recorded("leaders/dead-branch", told(title, play, rule, patch("causal.request.decide", believing_tokens)))
+
+
+def test_a_leader_that_a_replica_has_not_heard_of(recorded: Recorded) -> None:
+    judged = view._judged
+
+    def by_what_it_has_heard_of(endpoint: EndpointView, known: View, live: set[int]) -> EndpointView:
+        return judged(endpoint, known, live & endpoint.applied.keys())
+
+    def play(tell: Story) -> None:
+        stage = Stage(tell, "eu", "us", lag_s=0.0)
+        stage.visit("alice", "eu").writes("price", "12")
+        stage.cluster.pause("us")
+        stage.cluster.fail_over("eu")
+        tell("us has all of origin 1 when eu is deposed. It goes on as origin 3, of which us has not heard.")
+        stage.visit("alice", "eu").writes("price", "15")
+        stage.pass_s(60)
+        page = stage.visit("bob", "us").reads("price", policy=ReadPolicy.bounded(5))
+        tell.never(page == "12", "us has all that it has heard of, and counts as fresh. The price is a minute old.")
+        assert page == "15"
+
+    rule = "how fresh an endpoint is, is judged by every live origin that any endpoint has heard of."
+    without = patch.object(view, "_judged", by_what_it_has_heard_of)
+    recorded("leaders/unheard", told("A new leader that a replica has not heard of", play, rule, without))
