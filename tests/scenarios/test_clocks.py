@@ -11,7 +11,7 @@ from unittest.mock import patch
 import attrs
 import pytest
 
-from causal import ClockDrift, HybridLogicalClock, ReadPolicy, state
+from causal import ClockDrift, HybridLogicalClock, ReadPolicy, Timestamp, state
 from causal.ceiling import Reserve
 from causal.core.hlc import COUNTER_BITS
 from causal.request import Request
@@ -77,7 +77,7 @@ def test_many_short_processes_do_not_run_away(recorded: Recorded) -> None:
         return up_to
 
     def play(tell: Story) -> None:
-        wall, ceiling = Time(), Row()
+        wall, ceiling, stamp = Time(), Row(), Timestamp(0)
         tell(
             "300 processes share a ceiling, one after the other: each takes one timestamp and is killed, within 100 ms."
         )

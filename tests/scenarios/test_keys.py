@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -15,6 +14,7 @@ from causal.core.frontier import Position
 from causal.session import Written
 from tests.scenarios.stage import FIRST_KEY, SECOND_KEY, Stage
 from tests.scenarios.story import Story, told
+from tests.stores.worlds import Time
 
 Recorded = Callable[[str, str], None]
 
@@ -40,10 +40,11 @@ def test_a_new_key_is_rolled_out_in_two_steps(recorded: Recorded) -> None:
         stage = Stage(tell, "eu")
         keyrings = [Keyring([FIRST_KEY]) for _ in range(20)]
         tell("20 processes share key 1. Key 2 is rolled out, process by process.")
-        for step, change in (
-            ("add", lambda ring: ring.add(SECOND_KEY)),
-            ("promote", lambda ring: ring.promote(2)),
-        ):
+        steps: dict[str, Callable[[Keyring], None]] = {
+            "add": lambda ring: ring.add(SECOND_KEY),
+            "promote": lambda ring: ring.promote(SECOND_KEY.id),
+        }
+        for step, change in steps.items():
             for half in (keyrings[:10], keyrings[10:]):
                 for ring in half:
                     change(ring)
@@ -66,21 +67,21 @@ def test_a_new_key_is_rolled_out_in_two_steps(recorded: Recorded) -> None:
 def test_generated_keys_in_several_processes_are_warned_of(
     recorded: Recorded, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = SimpleNamespace(monotonic=lambda: now.s, s=0.0)
-    monkeypatch.setattr("causal.keys.time", now)
+    time = Time()
+    monkeypatch.setattr("causal.keys.time", time)
 
     def silently(_: Keyring, error: TokenError) -> TokenError:
         return error
 
     def play(tell: Story) -> None:
         caplog.clear()
-        now.s = 0.0
+        time.now_s = 0.0
         stage = Stage(tell, "eu")
         tell("Four workers start, and each makes its own key: Keyring.generate().")
         keyrings = [Keyring.generate() for _ in range(4)]
-        with caplog.at_level(logging.WARNING, logger="causal.keys"):
+        with caplog.at_level(logging.WARNING, logger="causal"):
             for minute in range(2):
-                now.s = 61.0 * minute
+                time.now_s = 61.0 * minute
                 failed, pairs = refused(stage, keyrings)
                 tell(f"minute {minute}: {failed} of {pairs} tokens cannot be opened.")
                 warnings = [r.getMessage() for r in caplog.records if "Keyring.generate()" in r.getMessage()]
