@@ -491,7 +491,7 @@ ONE_DERIVED = ENCRYPTED._ring.primary
 
 def test_forged_hours_do_not_fill_the_table_of_ciphers() -> None:
     keys = Keyring([ONE], profile="encrypted")
-    alg, key_id, nonce, content, _ = cose.parse(cose.from_text(seal(keys)))
+    key_id, alg, nonce, content, _ = cose.parse(cose.from_text(seal(keys)))
     assert alg == cose.A256GCM
     for hour in range(500):
         text = cose.to_text(cose.frame_encrypt0(key_id, hour.to_bytes(3, "big") + nonce[3:], content))

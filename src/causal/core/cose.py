@@ -94,10 +94,14 @@ MAC_STRUCTURES: Final = {alg: b"\x84\x64MAC0" + _PROTECTED[alg] for alg in MACS}
 _ENC_STRUCTURE: Final = b"\x83\x68Encrypt0" + _PROTECTED[A256GCM]
 
 Frame: TypeAlias = tuple[int, int, bytes, bytes, bytes]
-"""(algorithm, key id, payload as a CBOR item, payload, tag); or (A256GCM, key id, hour and IV, ciphertext, b"").
+"""(key id, algorithm, payload as a CBOR item, payload, tag); or (key id, A256GCM, hour and IV, ciphertext, b"").
 
 A bare tuple, because one is made for every token opened.
 """
+
+
+_AUDIENCES: Final[dict[str, bytes]] = {}
+_MAX_AUDIENCES: Final = 64
 
 
 def bind(subject: str | None, audience: str) -> bytes:
@@ -107,14 +111,30 @@ def bind(subject: str | None, audience: str) -> bytes:
     Raises: ConfigError for what is not text.
     """
     try:
-        to, whose = audience.encode(), b"" if subject is None else subject.encode()
+        to = _AUDIENCES[audience]
+        if subject is not None:
+            whose = subject.encode()
+            size = len(whose)
+            aad = to + (_TSTR_HEADS[size] if size < 256 else head(TSTR, size)) + whose
+        else:
+            aad = to + b"\xf6"
+    except KeyError:
+        if len(_AUDIENCES) >= _MAX_AUDIENCES:
+            _AUDIENCES.clear()
+        _AUDIENCES[audience] = _audience(audience)
+        return bind(subject, audience)
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        raise ConfigError("an audience is text, and a subject is text or None") from None
+    return bstr(aad)
+
+
+def _audience(audience: str) -> bytes:
+    """Return how every binding to an audience starts."""
+    try:
+        to = audience.encode()
     except (AttributeError, UnicodeEncodeError):
         raise ConfigError("an audience is text, and a subject is text or None") from None
-    n, m = len(to), len(whose)
-    if n + m < 128:  # every head below is in its table
-        aad = b"\x82" + _TSTR_HEADS[n] + to + (b"\xf6" if subject is None else _TSTR_HEADS[m] + whose)
-        return _BSTR_HEADS[len(aad)] + aad
-    return bstr(b"\x82" + head(TSTR, n) + to + (b"\xf6" if subject is None else head(TSTR, m) + whose))
+    return b"\x82" + head(TSTR, len(to)) + to
 
 
 def enc_structure(bound: bytes) -> bytes:
@@ -137,7 +157,10 @@ def parse(data: bytes) -> Frame:
     start = data[:8]
     if start == _MAC_64 and len(data) > 18 and data[-9] == 0x48:  # what most tokens are
         item = data[9:-9]
-        return HMAC_256_64, data[8], item, unwrap(item), data[-8:]
+        size = len(item) - 2
+        if size > 23 and item[0] == 0x58 and item[1] == size:
+            return data[8], HMAC_256_64, item, item[2:], data[-8:]
+        return data[8], HMAC_256_64, item, unwrap(item), data[-8:]
     alg = _MAC_ALGS.get(start)
     if alg is not None:
         tag_at = -MACS[alg]
@@ -145,12 +168,12 @@ def parse(data: bytes) -> Frame:
         item = data[9 : tag_at - len(tag_head)]
         if data[tag_at - len(tag_head) : tag_at] != tag_head:
             raise bad("wrong length")
-        return alg, data[8], item, unwrap(item), data[tag_at:]
+        return data[8], alg, item, unwrap(item), data[tag_at:]
     if start == _ENC_HEAD and data[12:14] == _IV_HEAD:
         ciphertext = unwrap(data[14 + IV_BYTES :])
         if len(ciphertext) < _GCM_TAG_BYTES:
             raise bad("wrong length")
-        return A256GCM, data[8], data[9:12] + data[14 : 14 + IV_BYTES], ciphertext, b""
+        return data[8], A256GCM, data[9:12] + data[14 : 14 + IV_BYTES], ciphertext, b""
     raise bad("unknown frame")
 
 

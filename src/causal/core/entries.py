@@ -25,7 +25,7 @@ from causal.core.position import MAX_OFFSET, MAX_ORIGIN, MAX_SHARD
 from causal.core.token import MAX_AGE_H
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 OFFSET: Final = 7
 """Bits of the width of an offset or a time."""
@@ -41,7 +41,7 @@ _AGE: Final = 4  # ... of an age
 NOTHING: Final[dict[int, int]] = {}
 
 
-def splits(xs: Sequence[int], lo: int, hi: int) -> bool:
+def splits(xs: Iterable[int], lo: int, hi: int) -> bool:
     """Return whether high bits and low 16 go into two columns. `lo` and `hi` are the least and the greatest of the numbers.
 
     It is for hybrid clock offsets, whose low 16 bits are a counter that is nearly always small, and that differ above them. A rule

@@ -100,6 +100,16 @@ class Frontier(_Parts):
         """Wrap packed parts without copying or checking them: for codecs and engines, which own what they pass."""
         return _make(cls, entries, floors or _NONE, marks or _NONE)
 
+    @staticmethod
+    def plain(entries: dict[int, int]) -> Frontier:
+        """Wrap packed entries alone, as `of` does: for the codec, which makes one for every token that is opened."""
+        parts: Any = _Parts()
+        parts.entries = entries
+        parts.floors = parts.marks = _NONE
+        parts.__class__ = Frontier
+        made: Frontier = parts
+        return made
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a frontier is immutable: cannot set {name!r}")
 

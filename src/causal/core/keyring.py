@@ -107,15 +107,12 @@ class _Derived:
                 self._ciphers = {}
             self._ciphers[hour] = cipher
 
-    def verified(self, frame: cose.Frame, bound: bytes) -> bytes | None:
-        """Return the payload, or None if it is not this key's, or not bound so."""
-        alg, _, item, content, tag = frame
-        if alg != A256GCM:
-            return content if compare_digest(self.tag(alg, bound, item), tag) else None
-        hour = int.from_bytes(item[:HOUR_BYTES], "big")
+    def decrypted(self, nonce: bytes, ciphertext: bytes, bound: bytes) -> bytes | None:
+        """Return the payload, or None if it is not this key's, or not bound so. `nonce` is hour and IV."""
+        hour = int.from_bytes(nonce[:HOUR_BYTES], "big")
         cipher = self.cipher(hour)
         try:
-            payload = cipher.decrypt(item[HOUR_BYTES:], content, cose.enc_structure(bound))
+            payload = cipher.decrypt(nonce[HOUR_BYTES:], ciphertext, cose.enc_structure(bound))
         except InvalidTag:
             return None
         self.remember(hour, cipher)
@@ -298,36 +295,46 @@ class Keyring:
         authentic claims.
         """
         ring = self._ring
-        name = (text, subject, audience)
-        try:
-            token = ring.opened.get(name)
-        except TypeError:  # unhashable, so not text: what it is not is said where it is read
-            token = None
+        token = None
+        if ring.opened:
+            try:
+                token = ring.opened.get((text, subject, audience))
+            except TypeError:  # unhashable, so not text: what it is not is said where it is read
+                token = None
         if token is None:
-            token = self._open(ring, name)
+            token = self._open(ring, text, subject, audience)
         if now < token.expires_at:
             return token
         raise ExpiredToken(token, expires_at=token.expires_at, now=now)
 
-    def _open(self, ring: _Ring, name: tuple[str, str | None, str]) -> Token:
-        text, subject, audience = name
-        token = ring.older.get(name) if ring.older else None
+    def _open(self, ring: _Ring, text: str, subject: str | None, audience: str) -> Token:
+        token = ring.older.get((text, subject, audience)) if ring.older else None
         if token is None:
-            frame = cose.parse(cose.from_text(text))
-            key = ring.keys.get(frame[1])
+            number, alg, item, content, tag = cose.parse(cose.from_text(text))
+            key = ring.keys.get(number)
             if key is None:
-                raise self._unopened(UnknownKey(frame[1]))
-            payload = key.verified(frame, cose.bind(subject, audience))
-            if payload is None:
+                raise self._unopened(UnknownKey(number))
+            bound = cose.bind(subject, audience)
+            if alg == A256GCM:
+                token = self._decrypted(key, item, content, bound)
+            elif compare_digest(key.tag(alg, bound, item), tag):
+                token = decode_claims(content)
+            else:
                 raise self._unopened(BadSignature(_WRONG))
-            token = decode_claims(payload)
-            if frame[0] == A256GCM and token.expires_at // HOUR_S != int.from_bytes(frame[2][:HOUR_BYTES], "big"):
-                raise MalformedToken("not a token: encrypted under the key of another hour")
         if self._cached and len(text) <= CACHED_CHARS:
             opened = ring.opened
             if 2 * len(opened) >= self._cached:
                 ring.older, ring.opened = opened, (opened := {})
-            opened[name] = token
+            opened[text, subject, audience] = token
+        return token
+
+    def _decrypted(self, key: _Derived, nonce: bytes, ciphertext: bytes, bound: bytes) -> Token:
+        payload = key.decrypted(nonce, ciphertext, bound)
+        if payload is None:
+            raise self._unopened(BadSignature(_WRONG))
+        token = decode_claims(payload)
+        if token.expires_at // HOUR_S != int.from_bytes(nonce[:HOUR_BYTES], "big"):
+            raise MalformedToken("not a token: encrypted under the key of another hour")
         return token
 
     def _unopened(self, error: TokenError) -> TokenError:

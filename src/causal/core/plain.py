@@ -68,10 +68,15 @@ def unpack_plain(packed: bytes) -> Frontier | None:
         v = int.from_bytes(packed, "big")
         pos = 8 * len(packed) - 14
         shard_bits = v >> pos & 63
-        pos -= shard_bits + 6
-        shard = v >> pos  # and the width of the origin after it
-        origin_bits = shard & 63
-        shard = shard >> 6 & (1 << shard_bits) - 1
+        if shard_bits:
+            pos -= shard_bits
+            shard = v >> pos & (1 << shard_bits) - 1
+            if shard >> shard_bits - 1 != 1 or shard + n - 1 > MAX_SHARD:
+                return None
+        else:
+            shard = 0
+        pos -= 6
+        origin_bits = v >> pos & 63
         pos -= origin_bits + 7
         origin = v >> pos
         bits = origin & 127
@@ -86,26 +91,32 @@ def unpack_plain(packed: bytes) -> Frontier | None:
             pos -= 7
             width = v >> pos & 127
             pos -= n * width
-            column = v >> pos & (1 << n * width) - 1
+            column = v >> pos
             mask = (1 << width) - 1
-            offsets = [base + (column >> s & mask) for s in range((n - 1) * width, -1, -width)] if width else [base] * n
+            entries = {}
+            for last in range(
+                key + (n - 1 << 32), key - 1, -1 << 32
+            ):  # backwards: what is left of the column gets shorter
+                entries[last] = column & mask
+                column >>= width
+            if base:
+                for last in entries:
+                    entries[last] += base
+            offsets = entries.values()
             lo, hi = min(offsets), max(offsets)
             whole, spread = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
             if (base, width) != ((lo, spread) if n * (whole - spread) > lo.bit_length() else (0, whole)):
                 return None
             if hi >> 16 != lo >> 16 and splits(offsets, lo, hi):
                 return None
-            entries = dict(zip(range(key, key + (n << 32), 1 << 32), offsets, strict=True))
         if (
             8 > pos >= 0 == v & (1 << pos) - 1
             and hi <= MAX_OFFSET
-            and shard + n - 1 <= MAX_SHARD
             and origin <= MAX_ORIGIN
-            and shard.bit_length() == shard_bits
             and origin.bit_length() == origin_bits
             and base.bit_length() == bits
         ):
-            return Frontier.of(entries)
+            return Frontier.plain(entries)
     except (IndexError, ValueError):  # nothing at all; or a negative shift: shorter than it says
         pass
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from causal.core.columns import GUARD, bad, get_column, get_set, put_column, put_set
-from causal.core.cose import UINT, bstr, head, read_uint, unwrap
+from causal.core.cose import BSTR, UINT, bstr, head, read_uint, unwrap
 from causal.core.entries import NOTHING, OFFSET, get_entries, put_entries
 from causal.core.frontier import Frontier
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
@@ -207,7 +207,8 @@ def decode_claims(payload: bytes) -> Token:
         expires_at, at = read_uint(payload, 2)
         if expires_at > MAX_EXPIRES_AT:
             raise bad("a number out of range")
-    packed = unwrap(payload[at:])
+    size = len(payload) - at - 1
+    packed = payload[at + 1 :] if 0 < size < 24 and payload[at] == BSTR | size else unwrap(payload[at:])
     plain = unpack_plain(packed)
     if plain is not None:
         return Token.of(plain, _EMPTY, expires_at, None, NOTHING)
