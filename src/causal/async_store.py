@@ -65,6 +65,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         self._opening = asyncio.Lock()
         self._live: AsyncLink[R, W] | None = None
         self._lines: dict[str, _Line] = {}
+        self._asking: dict[str, asyncio.Future[None]] = {}
 
     async def __aenter__(self) -> Self:
         await self._link()
@@ -123,8 +124,11 @@ class AsyncCausalStore(StoreBase[R, W]):
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
-    async def _admit(self, request: Request) -> AsyncReadHandle[R] | AsyncWriteHandle[W] | None:
-        """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
+    async def _admit(self, request: Request, block: AsyncRead[R] | None = None) -> Any:
+        """Carry decisions out until one serves; return the handle (None for a route), or into a block its connection.
+
+        Raises: GateError.
+        """
         try:
             link = await self._link()
             while True:
@@ -133,11 +137,17 @@ class AsyncCausalStore(StoreBase[R, W]):
                     if request.kind == "route":
                         return None
                     handle = await self._open(link, decision.endpoint, request)
+                    if handle is not None and block is not None:
+                        block._handle = handle  # type: ignore[assignment]
+                        return handle.connection
                     if handle is not None:
                         return handle
                 elif isinstance(decision, Probe):
                     request.probes += len(decision.endpoints)
-                    await asyncio.gather(*(self._probe(link, name) for name in decision.endpoints))
+                    if len(decision.endpoints) == 1:  # a task of its own would outlast the question
+                        await self._ask(link, decision.endpoints[0], request)
+                    else:
+                        await asyncio.gather(*(self._ask(link, name, request) for name in decision.endpoints))
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     await self._wait(link, decision, request)
@@ -171,6 +181,19 @@ class AsyncCausalStore(StoreBase[R, W]):
             self._state.failed(name, error, request.asked)
         return None
 
+    async def _ask(self, link: AsyncLink[R, W], name: str, request: Request) -> None:
+        """Probe for a request, or share a probe that started after it arrived: of each endpoint one question is under way at a time."""
+        while (asking := self._asking.get(name)) is not None:
+            await asyncio.shield(asking)
+            if self._state.heard_since(name, request.demand.shards, request.arrived):
+                return
+        self._asking[name] = asking = asyncio.get_running_loop().create_future()
+        try:
+            await self._probe(link, name)
+        finally:
+            del self._asking[name]
+            asking.set_result(None)
+
     async def _probe(self, link: AsyncLink[R, W], name: str) -> View:
         state = self._state
         asked, asked_at = state.number_now(), state.monotonic()
@@ -185,21 +208,22 @@ class AsyncCausalStore(StoreBase[R, W]):
         state, began = self._state, self._state.monotonic()
         line = self._lines.setdefault(wait.endpoint, _Line())
         state.enter_wait(wait.endpoint, request.session.subject)
-        waiter = None
+        waiter = timer = None
         try:
-            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            known = state.view.of(wait.endpoint)
-            waiter = line.queue.add(wait.need, known.applied if known is not None else {}, woken)
+            loop = asyncio.get_running_loop()
+            woken: asyncio.Future[None] = loop.create_future()
+            waiter = line.queue.add(wait.need, state.applied(wait.endpoint), woken)
             if waiter is None:
                 return
             if line.poller is None or line.poller.done():
                 line.poller = asyncio.create_task(
                     self._poll(link, wait.endpoint, line), name=f"causal poll {wait.endpoint}"
                 )
-            await asyncio.wait((woken,), timeout=wait.for_s)
-            if woken.done():
-                woken.result()
+            timer = loop.call_later(wait.for_s, _over, woken)
+            await woken
         finally:
+            if timer is not None:
+                timer.cancel()
             if waiter is not None:
                 line.queue.discard(waiter)
             if not line.queue and line.poller is not None:
@@ -223,6 +247,11 @@ class AsyncCausalStore(StoreBase[R, W]):
             for waiter in line.queue.drain():
                 if not waiter.handle.done():
                     waiter.handle.set_exception(error)
+
+
+def _over(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 class AsyncSession(Claims, Generic[R, W]):

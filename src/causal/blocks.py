@@ -18,6 +18,8 @@ from causal.errors import CommitUnknown, ConfigError, StoreError
 from causal.request import Grant, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from causal.core.frontier import Frontier
     from causal.engine import AsyncReadHandle, AsyncWriteHandle, Link, ReadHandle, WriteHandle
     from causal.session import Receipt, SessionState
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 W = TypeVar("W")
+T = TypeVar("T")
 
 
 class Admitting(Protocol):
@@ -43,7 +46,7 @@ class AsyncAdmitting(Protocol):
     _state: StoreState
 
     async def _leader(self, shard: int) -> str: ...
-    async def _admit(self, request: Request) -> Any: ...
+    async def _admit(self, request: Request, block: AsyncRead[Any] | None = None) -> Any: ...
 
 
 def _here() -> object:
@@ -56,6 +59,10 @@ def _here() -> object:
     except RuntimeError:
         task = None
     return os.getpid(), threading.get_ident() if task is None else task
+
+
+async def _at_once(value: T) -> T:
+    return value
 
 
 class _Block:
@@ -204,14 +211,12 @@ class AsyncRead(_Reading, Generic[R]):
     _store: AsyncAdmitting
     _handle: AsyncReadHandle[R] | None
 
-    async def __aenter__(self) -> R:
+    def __aenter__(self) -> Coroutine[Any, Any, R]:  # no coroutine of its own: many wait
         inside: R | None = self._begin()
         if inside is not None:
-            return inside
+            return _at_once(inside)
         assert self._request is not None
-        self._handle = await self._store._admit(self._request)
-        assert self._handle is not None
-        return self._handle.connection
+        return self._store._admit(self._request, self)
 
     async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> None:
         handle, request = self._handle, self._request

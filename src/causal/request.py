@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from causal.core.frontier import Frontier
-from causal.core.gate import UNCHECKED, Refuse, Serve, at_leaders, bears_out, considered, covered, decide
+from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
@@ -38,17 +38,31 @@ class Request:
     Thread-safety: one thread (or task) at a time.
     """
 
-    # Class attributes, not slots: a request that goes the common way sets only what differs from these.
-    at: str | None = None
-    steps = attempts = probes = arrived = asked = 0
-    waited_s = began_at = asked_at = 0.0
-    reasons: tuple[str, ...] = ()
-    serve: Serve | None = None
-    refused: GateError | None = None
-    transaction: str | None = None
-    unproven = False
-    view: View = _NOTHING_KNOWN
-    _budget: bool | None = None
+    __slots__ = (
+        "_budget",
+        "arrived",
+        "asked",
+        "asked_at",
+        "at",
+        "attempts",
+        "began_at",
+        "demand",
+        "kind",
+        "policy",
+        "probes",
+        "reasons",
+        "refused",
+        "serve",
+        "session",
+        "shard",
+        "steps",
+        "store",
+        "transaction",
+        "unproven",
+        "version",
+        "view",
+        "waited_s",
+    )
 
     def __init__(
         self,
@@ -65,8 +79,16 @@ class Request:
         self.shard = shard
         self.policy = policy
         self.kind = kind
-        if at is not None:
-            self.at = at
+        self.at = at
+        self.steps = self.attempts = self.probes = self.arrived = self.asked = 0
+        self.waited_s = self.began_at = self.asked_at = 0.0
+        self.reasons: tuple[str, ...] = ()
+        self.serve: Serve | None = None
+        self.refused: GateError | None = None
+        self.transaction: str | None = None
+        self.unproven = False
+        self.view = _NOTHING_KNOWN
+        self._budget: bool | None = None
         self.version = session.version  # before the demand: what changes in between only makes a grant expire
         wall = store.wall() if session.seen.marks else 0.0
         self.demand = session.demand(store, shard, wall, write=kind == "write")
@@ -98,6 +120,8 @@ class Request:
         if isinstance(decision, Serve):
             return self._serves(decision)
         self.reasons += (decision.reason,)
+        if isinstance(decision, Wait):
+            self.view = _NOTHING_KNOWN  # many wait, for long: none of them keeps a view that others have replaced
         return decision
 
     def _serves(self, serve: Serve) -> Serve:
@@ -185,7 +209,7 @@ class Request:
 
     def error(self, refuse: Refuse) -> GateError:
         """Return the error that a refusal becomes, with its receipt."""
-        names = considered(self.demand, self.view, self.asked_at, self.store.max_staleness_s)
+        names = self._considered()
         error: GateError
         if refuse.why == "lost":
             error = WriteLost(refuse.lost)
@@ -207,7 +231,7 @@ class Request:
 
     def receipt(self) -> Receipt:
         """Return the account so far. Complexity: endpoints x demanded positions; made only when asked for."""
-        store, serve = self.store, self.serve
+        serve = self.serve
         how = "transaction" if self.transaction else "refused" if self.refused or serve is None else serve.how
         return Receipt(
             endpoint=self.transaction or (serve.endpoint if serve is not None and self.refused is None else None),
@@ -221,7 +245,7 @@ class Request:
             demand=len(self.demand.need),
             probes=self.probes,
             attempts=self.attempts,
-            considered=considered(self.demand, self.view, self.asked_at, store.max_staleness_s),
+            considered=self._considered(),
             clipped=serve.clipped if serve is not None else (),
             reasons=self.reasons,
             unproven=self.unproven,
@@ -229,6 +253,10 @@ class Request:
             kind=self.kind,
             policy=str(self.policy),
         )
+
+    def _considered(self) -> tuple[tuple[str, str], ...]:
+        view = self.store.view if self.view is _NOTHING_KNOWN else self.view
+        return considered(self.demand, view, self.asked_at, self.store.max_staleness_s)
 
     def finish(self) -> None:
         """End the request and tell whoever listens."""

@@ -179,6 +179,16 @@ class StoreState:
                 self.view = self.view.observe(name, watermarks, asked=asked, asked_at=asked_at, now=now)
             return self.view
 
+    def applied(self, name: str) -> Mapping[int, int]:
+        """Return what is known to be applied at an endpoint, by packed key."""
+        endpoint = self.view.of(name)
+        return endpoint.applied if endpoint is not None else {}
+
+    def heard_since(self, name: str, shards: Iterable[int], arrived: int) -> bool:
+        """Return whether an endpoint has answered, or failed, a question that was sent after a request arrived; or has left."""
+        endpoint = self.view.of(name)
+        return endpoint is None or endpoint.heard_since(shards, arrived)
+
     def failed(self, name: str, error: Exception, asked: int) -> View:
         """Note that an endpoint did not answer."""
         log.info("endpoint %s cannot be used: %s", name, error)

@@ -53,14 +53,16 @@ class _Sleeper:
 
 
 class _Line:
-    """The reads that wait at one endpoint, and whether one of them polls it."""
+    """The reads that wait at one endpoint, and whether one of them polls it; and whether a question to it is under way."""
 
-    __slots__ = ("lock", "polling", "queue")
+    __slots__ = ("asked", "asking", "lock", "polling", "queue")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.queue: WaitQueue[_Sleeper] = WaitQueue()
         self.polling = False
+        self.asked = threading.Condition(threading.Lock())
+        self.asking = False
 
 
 class CausalStore(StoreBase[R, W]):
@@ -169,7 +171,7 @@ class CausalStore(StoreBase[R, W]):
                 elif isinstance(decision, Probe):
                     for name in decision.endpoints:
                         request.probes += 1
-                        self._probe(link, name)
+                        self._ask(link, name, request)
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     self._wait(link, decision, request)
@@ -201,6 +203,29 @@ class CausalStore(StoreBase[R, W]):
             self._state.failed(name, error, request.asked)
         return None
 
+    def _ask(self, link: Link[R, W], name: str, request: Request) -> None:
+        """Probe for a request, or share a probe that started after it arrived: of each endpoint one question is under way at a time."""
+        if not self._real:
+            self._probe(link, name)
+            return
+        line = self._line(name)
+        with line.asked:
+            while line.asking:
+                line.asked.wait()
+                if self._state.heard_since(name, request.demand.shards, request.arrived):
+                    return
+            line.asking = True
+        try:
+            self._probe(link, name)
+        finally:
+            with line.asked:
+                line.asking = False
+                line.asked.notify_all()
+
+    def _line(self, name: str) -> _Line:
+        line = self._lines.get(name)
+        return line if line is not None else self._lines.setdefault(name, _Line())
+
     def _probe(self, link: Link[R, W], name: str) -> View:
         state = self._state
         asked, asked_at = state.number_now(), state.monotonic()
@@ -213,14 +238,13 @@ class CausalStore(StoreBase[R, W]):
     def _wait(self, link: Link[R, W], wait: Wait, request: Request) -> None:
         """Wait in the endpoint's line: one thread of the line polls for all, the others sleep until they are covered."""
         state, began = self._state, self._state.monotonic()
-        line = self._lines.setdefault(wait.endpoint, _Line())
+        line = self._line(wait.endpoint)
         state.enter_wait(wait.endpoint, request.session.subject)
         sleeper, deadline, pause_s = _Sleeper(), began + wait.for_s, POLL_S
         waiter = None
         try:
             with line.lock:
-                known = state.view.of(wait.endpoint)
-                waiter = line.queue.add(wait.need, known.applied if known is not None else {}, sleeper)
+                waiter = line.queue.add(wait.need, state.applied(wait.endpoint), sleeper)
                 if waiter is None:
                     return
                 if not line.polling:

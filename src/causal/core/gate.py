@@ -9,6 +9,7 @@ that check serves stale reads whenever a server restarts between the decision an
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -258,7 +259,7 @@ class _Case:
             if endpoint is best:
                 return None
             if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
-                return Probe((endpoint.name,), f"what is known of {endpoint.name} is older than the request")
+                return Probe((endpoint.name,), _older(endpoint.name))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
                 leaders = [
@@ -273,7 +274,7 @@ class _Case:
                 continue
             eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
             if eta_s is None or eta_s <= left_s:
-                return Wait(endpoint.name, lacking, left_s, f"{endpoint.name} is behind")
+                return Wait(endpoint.name, lacking, left_s, _behind(endpoint.name))
         return None
 
     def evidence(self, endpoint: EndpointView, need: Mapping[int, int]) -> Mapping[int, int] | None:
@@ -358,6 +359,16 @@ class _Case:
         return Refuse(
             "timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason
         )
+
+
+@lru_cache(256)
+def _behind(name: str) -> str:
+    return f"{name} is behind"  # one text, however many wait for this reason
+
+
+@lru_cache(256)
+def _older(name: str) -> str:
+    return f"what is known of {name} is older than the request"
 
 
 def _join(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:

@@ -65,6 +65,10 @@ class EndpointView:
         get = self.asked.get
         return all(get(shard, -1) > arrived for shard in shards)
 
+    def heard_since(self, shards: Iterable[int], arrived: int) -> bool:
+        """Return whether a question numbered after `arrived` was answered on every shard, or not answered at all."""
+        return self.tried > arrived and (self.down is not None or self.asked_since(shards, arrived))
+
     def eta_s(self, need: Mapping[int, int], now: float, patience_s: float) -> float | None:
         """Return how long until `need` is covered at the observed rates; None if there is no evidence; inf if it has stopped moving."""
         if self.stalled_at is not None and now - self.stalled_at > patience_s:
