@@ -87,12 +87,12 @@ def encode_value(value: Any) -> bytes:
     Raises: ConfigError for what CBOR cannot hold, for more than 16 MiB and for more than 100
     containers inside each other.
     """
-    scalar = isinstance(value, _SCALARS)
-    if not scalar:
+    plain = isinstance(value, _SCALARS) or _is_flat(value)
+    if not plain:
         _check_depth(value)
     try:
         data = cbor2.dumps(value)
-        if not scalar:
+        if not plain:
             cbor2.loads(data)  # some values encode and never decode: refused while it is harmless
     except Exception as error:
         kind = type(value).__name__
@@ -165,6 +165,21 @@ def _utf8_bytes(text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:
         raise ConfigError("half of a surrogate pair has no UTF-8, so no key holds it") from error
+
+
+def _is_flat(value: Any) -> bool:
+    """Return whether a value is a record or a list of scalars: what encodes then decodes, and is not deep."""
+    if type(value) is dict:
+        for key, part in value.items():
+            if type(key) is not str or not isinstance(part, _SCALARS):
+                return False
+        return True
+    if type(value) is list:
+        for part in value:
+            if not isinstance(part, _SCALARS):
+                return False
+        return True
+    return False
 
 
 def _check_depth(value: Any) -> None:

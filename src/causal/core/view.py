@@ -60,6 +60,25 @@ class EndpointView:
                 return False
         return True
 
+    def advanced(self, key: int, offset: int) -> EndpointView:
+        """Return this view of the endpoint after a write that it acknowledged. Spelled out, because every write makes one."""
+        return EndpointView(
+            self.name,
+            self.latency_s,
+            {**self.applied, key: offset},
+            self.leads,
+            self.incarnations,
+            self.asked,
+            self.asked_at,
+            self.fresh_at,
+            self.down,
+            self.tried,
+            self.tried_at,
+            self.rates,
+            self.stalled_at,
+            self.rank,
+        )
+
     def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
         """Return whether every shard was asked about by a question numbered after `arrived`."""
         get = self.asked.get
@@ -133,15 +152,12 @@ class View:
 
     def advanced(self, name: str, key: int, offset: int) -> View:
         """Return this view after an endpoint acknowledged a write of an origin that it numbers."""
-        return attrs.evolve(
-            self,
-            endpoints=tuple(
-                attrs.evolve(e, applied={**e.applied, key: offset})
-                if e.name == name and e.applied.get(key, -1) < offset and key in e.leads
-                else e
-                for e in self.endpoints
-            ),
-        )
+        for place, e in enumerate(self.endpoints):
+            if e.name == name and e.applied.get(key, -1) < offset and key in e.leads:
+                after = e.advanced(key, offset)
+                endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
+                return View(endpoints, self.ends, self.heads, self.leaders, self.tails)
+        return self
 
     def observe(
         self, name: str, watermarks: Mapping[int, Watermark], *, asked: int, asked_at: float, now: float

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("causal")
 
+_WATERMARK: Final = WATERMARK.replace(", stamp FROM", ", stamp, deps FROM")
 _PUT: Final = "REPLACE INTO data (key, value, stamp, seen) VALUES (?, ?, ?, ?)"
 _LOG: Final = "INSERT INTO log (origin, offset, stamp, committed_ns, deps, changes) VALUES (?, ?, ?, ?, ?, ?)"
 _ADVANCE: Final = "UPDATE watermark SET applied = ?, stamp = ?, deps = ? WHERE origin = ?"
@@ -93,7 +94,18 @@ class WriteTransaction:
     this process's half of the lock, which is this handle's from then on. Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_clock", "_committed", "_db", "_durability", "_file", "_rows", "_wall", "connection", "watermarks")
+    __slots__ = (
+        "_clock",
+        "_committed",
+        "_db",
+        "_deps",
+        "_durability",
+        "_file",
+        "_rows",
+        "_wall",
+        "connection",
+        "watermarks",
+    )
 
     connection: Writer
     watermarks: Mapping[int, Watermark]
@@ -111,7 +123,9 @@ class WriteTransaction:
     ) -> None:
         db = file.begin_locked(durability) if locked else file.begin_write(durability)
         try:
-            self._rows = db.execute(WATERMARK).fetchall()
+            rows = db.execute(_WATERMARK).fetchall()
+            self._rows = [row[:5] for row in rows]
+            self._deps = {row[0]: row[5] for row in rows}
             self.watermarks = {**others(), **file.watermarks_of(self._rows)}
             if not self.watermarks[file.shard].leads:
                 raise Unreachable(f"{file.site} takes no writes of {file.path.name}: it has left, and may join again")
@@ -176,21 +190,22 @@ class WriteTransaction:
         now, wall_ns = int(self._clock.now()), self._wall()
         stamp = next_stamp(now, *(row[4] for row in self._rows))
         _alarm.check(stamp, now)
-        before = db.execute("SELECT deps FROM watermark WHERE origin = ?", (origin,)).fetchone()[0]
+        before = self._deps[origin]
         here = Frontier()
         if deps.floors or deps.marks:
             for watermark in self.watermarks.values():
                 here |= watermark.frontier
         own = pack(shard, origin)
-        full = stored_deps((deps | self.seen()).lapse(wall_ns / 1e9), shard >> 16, here)
+        seen = self.seen()
+        full = stored_deps((deps | seen if seen else deps).lapse(wall_ns / 1e9), shard >> 16, here)
         if before:
             full |= decoded_deps(before)
         if full.entries.get(own, 0) > applied:
             raise StoreError(f"a write cannot depend on a later one: {full} at {applied}")
         full = full.without((own,))  # the position itself stands for all before it
         packed = encode_frontier(full) if full else b""
-        seen = packed_seen(origin, offset, packed)
-        db.executemany(_PUT, [(key, value, stamp, seen) for key, value in changes.items()])
+        taught = packed_seen(origin, offset, packed)
+        db.executemany(_PUT, [(key, value, stamp, taught) for key, value in changes.items()])
         db.execute(_LOG, (origin, offset, stamp, wall_ns, packed, encode_changes(changes)))
         db.execute(_ADVANCE, (offset, stamp, packed, origin))
         return Commit(Position(shard, origin, offset), full)

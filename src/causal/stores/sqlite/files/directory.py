@@ -195,8 +195,10 @@ class Directory:
 
     def used_relaxed(self, site: str, durability: Durability) -> None:
         """Record, before anything is written, that a power loss may take acknowledged writes of a site."""
+        if durability == "full":
+            return
         members = self.members()
-        if durability == "full" or self._relaxed.get(site) is members:
+        if self._relaxed.get(site) is members:
             return
         for index in members.shards.values():
             record = self.registry.file(site, index)

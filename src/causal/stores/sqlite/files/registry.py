@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from causal.errors import ConfigError
-from causal.stores.sqlite.files.schema import errors_of, open_registry
+from causal.stores.sqlite.files.schema import errors_of, open_registry, translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,10 +101,13 @@ class Registry:
 
     def members(self) -> Members:
         """Return the registry as it is now. Cheap when nothing changed."""
-        with self._lock, errors_of(self._path):
-            version = self._db.execute("PRAGMA data_version").fetchone()[0]
-            if self._members is None or version != self._seen_version:
-                self._members, self._seen_version = self._read(), version
+        with self._lock:
+            try:
+                ((version,),) = self._db.execute("PRAGMA data_version")
+                if self._members is None or version != self._seen_version:
+                    self._members, self._seen_version = self._read(), version
+            except sqlite3.Error as error:
+                raise translated(error, self._path) from error
             return self._members
 
     def _read(self) -> Members:
