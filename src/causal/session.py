@@ -146,7 +146,7 @@ class SessionState:
     def __init__(self, subject: str | None) -> None:
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
-        self._cache: dict[int, tuple[int, float, Demand]] = {}
+        self._cache: dict[int, tuple[int, float, Demand, Demanded]] = {}
         self.grants: dict[int, Any] = {}
         """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
         self._known: Frontier | None = None
@@ -303,7 +303,12 @@ class SessionState:
         """
         name = shard << 1 | write
         cached = self._cache.get(name)
-        if cached is not None and cached[0] == self.version and (cached[2].mark is None or now < cached[1]):
+        if (
+            cached is not None
+            and cached[0] == self.version
+            and cached[3] is store  # two stores may show the same data, and promise different things
+            and (cached[2].mark is None or now < cached[1])
+        ):
             return cached[2]
         with self._lock:
             version, mine, theirs = self.version, self.own, self.seen.lapse(now)
@@ -324,7 +329,7 @@ class SessionState:
             mark=_joined(marks),
             floor=theirs.floors.get(number) if seen else None,
         )
-        self._cache[name] = version, min((m.until for m in marks), default=0), demand
+        self._cache[name] = version, min((m.until for m in marks), default=0), demand, store
         return demand
 
     @property
