@@ -135,17 +135,8 @@ class Request:
             return True
         self.unproven = serve.unproven
         good = bears_out(serve, watermarks)
-        current = False
-        if good and serve.how == "leader":
-            # An origin that nobody was asked about: its head belongs to the demand.
-            leaders = self.view.leaders
-            good = serve.unproven or all(
-                shard << 32 | origin in leaders
-                for shard, mark in watermarks.items()
-                for origin, (_, end) in mark.origins.items()
-                if end is None
-            )
-            current = self.demand.shards <= at_leaders(self.demand, self.policy)  # heads show more than freshness
+        # Heads show more than freshness, on the shards that they are of; a snapshot that shows an origin without one is not borne out.
+        current = serve.how == "leader" and self.demand.shards <= at_leaders(self.demand, self.policy)
         if good and not current and self.at is None and serve.known.fresh_at != math.inf:
             # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
@@ -216,7 +207,7 @@ class Request:
             held=how not in UNCHECKED
             and how != "bounded"
             and self.refused is None
-            and (how != "quorum" or self.policy.token)
+            and (how == "transaction" or self.policy.token or self.policy.strategy is not Strategy.QUORUM)
             and not (how == "leader" and self.unproven),
             demand=len(self.demand.need),
             probes=self.probes,
