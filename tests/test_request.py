@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from causal import Frontier, Position, ReadPolicy, Receipt
-from tests.fake_engine import FakeEngine, Server, Time, near_and_far
+from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Position, ReadPolicy, Receipt, StoreError
+from causal.engine import Commit
+from tests.fake_engine import FakeEngine, Handle, Origins, Server, Time, idle, near_and_far
 
 
 @pytest.fixture
@@ -87,3 +88,129 @@ def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time) -> Non
     time.sleep(4)
     engine.before = lambda kind, name: time.sleep(2) if (kind, name) == ("read", "near") else None
     assert read(store.session(), policy=ReadPolicy.bounded(5)).endpoint == "far"
+
+
+# --- inside a write block ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """Here origin 1 of two shards is numbered, and 3 of origin 2 are applied, which is numbered there."""
+    origins: Origins = {1: (10, None), 2: (3, None)}
+    return FakeEngine(
+        Server("here", {0: dict(origins), 1: dict(origins)}, {0: {1}, 1: {1}}),
+        Server("there", {0: dict(origins), 1: dict(origins)}, {0: {2}, 1: {2}}, latency_s=0.05),
+        shards={"x": 0, "y": 1},
+        dependencies=True,
+    )
+
+
+def test_a_read_in_a_write_block_is_refused_what_its_session_saw_since_and_the_block_lacks(
+    time: Time, engine: FakeEngine
+) -> None:
+    told: list[Receipt] = []
+    store = time.store(engine, on_receipt=told.append)
+    session = store.session()
+    block = session.write(shard="x")
+    block.__enter__()
+    try:
+        session.join(seen(0, 2, 3), seen(1, 2, 3))
+        assert read(session, shard="x").how == "transaction"
+        session.join(seen(1, 2, 7))  # of another shard: judged where that is read
+        assert read(session, shard="x").held
+        session.join(seen(0, 2, 4))
+        with pytest.raises(GateTimeout) as caught:
+            read(session, shard="x")
+        assert (caught.value.receipt.how, caught.value.receipt.held) == ("refused", False)
+        assert told[-1].refused == "GateTimeout"
+        for policy in (
+            ReadPolicy(then="stale"),
+            ReadPolicy.eventual(),
+            ReadPolicy.bounded(9),
+            ReadPolicy.leader_window(9),
+        ):
+            receipt = read(session, shard="x", policy=policy)
+            assert (receipt.how, receipt.held) == ("transaction", False)
+        for policy in (ReadPolicy.leader(), ReadPolicy.quorum(1)):
+            with pytest.raises(GateTimeout):
+                read(session, shard="x", policy=policy)
+    finally:
+        with pytest.raises(GateTimeout):
+            block.__exit__(None, None, None)
+    assert idle(store)
+
+
+def test_a_write_that_was_not_gated_is_no_excuse_for_a_read_inside_it(time: Time, engine: FakeEngine) -> None:
+    session = time.store(engine, guarantees=Guarantee.READ_YOUR_WRITES).session()
+    session._state.own = seen(0, 2, 4)
+    with session.write(shard="x"):
+        with pytest.raises(GateTimeout):
+            read(session, shard="x")
+        engine.servers["here"].origins[0][2] = (4, None)  # the transaction began before
+        with pytest.raises(GateTimeout):
+            read(session, shard="x")
+
+
+def test_a_write_is_not_committed_after_what_its_leader_lacks(time: Time, engine: FakeEngine) -> None:
+    """It would be shown without its causes, and could lose against them."""
+    store = time.store(engine)
+    session = store.session()
+    block = session.write(shard="x")
+    block.__enter__()
+    (handle,) = engine.open_handles
+    session.join(seen(0, 2, 4))
+    with pytest.raises(GateTimeout):
+        block.__exit__(None, None, None)
+    assert handle.ended == "rolled back"
+    assert block.receipt.refused == "GateTimeout"
+    assert not session.own
+    assert idle(store)
+    engine.servers["here"].origins[0][2] = (4, None)
+    with session.write(shard="x"):
+        session.join(seen(0, 2, 4), seen(0, 2, 3))
+    assert session.own == seen(0, 1, 11)
+
+
+def test_what_is_lost_does_not_hold_up_a_block_that_goes_on(time: Time, engine: FakeEngine) -> None:
+    engine.servers["here"].origins[0][2] = (3, 3)
+    session = time.store(engine).session()
+    with session.write(shard="x"):
+        session.join(seen(0, 2, 4))
+        assert read(session, shard="x").held
+
+
+def test_a_mark_that_was_not_there_when_a_block_began_counts(time: Time, engine: FakeEngine) -> None:
+    session = time.store(engine).session()
+    block = session.write(shard="x")
+    block.__enter__()
+    session._state.mark(0, int(time.wall()) + 960, exact={0})
+    assert read(session, shard="x").held  # the mark is of another shard
+    session._state.mark(0, int(time.wall()) + 960)
+    for end in (lambda: read(session, shard="x"), lambda: block.__exit__(None, None, None)):
+        with pytest.raises(GateTimeout):
+            end()
+    with session.write(shard="x"):  # gated on it
+        session.join(seen(0, 2, 3))
+        assert read(session, shard="x").held
+
+
+@pytest.mark.parametrize(
+    "failure", [StoreError("the disk is full"), CommitUnknown("no answer"), KeyboardInterrupt(), None]
+)
+def test_what_a_block_showed_is_seen_whatever_becomes_of_its_write(
+    time: Time, engine: FakeEngine, failure: BaseException | None
+) -> None:
+    def fail(handle: Handle) -> Commit:
+        assert failure is not None
+        raise failure
+
+    if failure is not None:
+        engine.answer = fail
+    engine.servers["here"].shown = seen(0, 2, 3)
+    session = time.store(engine).session()
+    try:
+        with session.write(shard="x"):
+            pass
+    except (StoreError, CommitUnknown, KeyboardInterrupt):
+        pass
+    assert session.seen.exact == seen(0, 2, 3)

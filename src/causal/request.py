@@ -46,7 +46,7 @@ class Request:
     serve: Serve | None = None
     refused: GateError | None = None
     transaction: str | None = None
-    unproven = False
+    unproven = lacking = False
     view: View = _NOTHING_KNOWN
     _budget: bool | None = None
 
@@ -147,6 +147,48 @@ class Request:
             self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)
         return good
 
+    # --- inside a write block ------------------------------------------------------------------------------------------
+
+    def inside(self, outer: Request, watermarks: Mapping[int, Watermark]) -> None:
+        """Go through the transaction that `outer` opened. Raises: GateTimeout if that lacks what is demanded: it moves no more."""
+        if self.within(outer, watermarks):
+            self.transaction = outer.at
+            return
+        policy = self.policy
+        if policy.then != "stale" and policy.strategy in (Strategy.SESSION, Strategy.LEADER, Strategy.QUORUM):
+            error = self.failed(GateTimeout("the write block around this read lacks what the session demands by now"))
+            self.finish()
+            raise error
+        self.transaction, self.lacking = outer.at, True
+
+    def within(self, outer: Request, watermarks: Mapping[int, Watermark]) -> bool:
+        """Return whether what is demanded of this shard is in the transaction that `outer` opened, whatever it was gated on then."""
+        if self.version == outer.version and self.store.reading == self.store.writing:
+            return True
+        demand, gated, here, ends = self.demand, outer.demand, watermarks[self.shard], self.store.view.ends
+        for key, offset in demand.need.items():
+            if key >> 32 == self.shard:
+                place = here.origins.get(key & 0xFFFFFFFF)
+                if place is None or place[0] < min(offset, ends.get(key, offset)):
+                    return False
+        if demand.floor is not None and not here.above(demand.floor):
+            return False
+        return self.shard not in demand.leader_shards or (
+            self.shard in gated.leader_shards
+            and demand.mark is not None
+            and gated.mark is not None
+            and gated.mark >= demand.mark
+        )
+
+    def still_covered(self, watermarks: Mapping[int, Watermark]) -> None:
+        """Judge a write anew, whose session has learned more since it began. Raises: GateTimeout if its leader lacks that (I9).
+
+        A version whose dependencies are not where it is written would be shown without its causes, and could lose against them.
+        """
+        now = Request(self.store, self.session, self.shard, self.policy, kind="write", at=self.at)
+        if not now.within(self, watermarks):
+            raise self.failed(GateTimeout("since this write block began, the session has seen what its leader lacks"))
+
     # --- a write's end ---------------------------------------------------------------------------------------------
 
     def dependencies(self, seen: Frontier) -> Frontier:
@@ -205,6 +247,7 @@ class Request:
             how=how,
             waited_s=self.waited_s,
             held=how not in UNCHECKED
+            and not self.lacking
             and how != "bounded"
             and self.refused is None
             and (how == "transaction" or self.policy.token or self.policy.strategy is not Strategy.QUORUM)
