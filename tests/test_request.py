@@ -42,6 +42,25 @@ def test_a_quorum_without_the_token_holds_nothing_even_where_a_mark_sends_it_to_
     assert (receipt.endpoint, receipt.held) == ("far", True)
 
 
+# --- what may be lost ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_forgotten_of_a_doubtful_mark_is_of_its_own_store(time: Time) -> None:
+    """Two stores number their origins each for itself: a loss that is accepted in one is none that is accepted in the other."""
+    gone: Origins = {1: (10, None), 3: (5, 5)}
+    one = time.store(FakeEngine(Server("one", {0: gone}, {0: {1}})))
+    two = time.store(FakeEngine(Server("two", {2 << 16: gone}, {2 << 16: {1}})), number=2)
+    session = one.session()
+    until = int(time.wall()) + 960
+    session.join(Frontier().mark(0, until, origins=(3, 4)).mark(2, until, origins=(3,)))
+    with pytest.raises(CommitUnknown) as caught:
+        read(session)
+    session.forget(caught.value.lost)
+    assert [mark.origins for mark in session.seen.marks.values()] == [{4}, {3}]
+    with pytest.raises(CommitUnknown):
+        read(session, two)
+
+
 # --- how a snapshot is judged --------------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from causal.core.frontier import Frontier
 from causal.core.gate import UNCHECKED, Refuse, Serve, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
+from causal.core.position import DoubtfulMark
 from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
 from causal.session import Receipt, SessionState, log
@@ -223,7 +226,9 @@ class Request:
         if refuse.why == "lost":
             error = WriteLost(refuse.lost)
         elif refuse.why == "doubt":
-            error = CommitUnknown(f"{refuse.reason}; session.forget(error.lost) accepts that", lost=(refuse.doubt,))
+            assert refuse.doubt is not None
+            doubt = DoubtfulMark(**attrs.asdict(refuse.doubt, recurse=False), store=self.store.number)
+            error = CommitUnknown(f"{refuse.reason}; session.forget(error.lost) accepts that", lost=(doubt,))
         elif refuse.why == "timeout":
             detail = "; ".join(f"{name}: {reason}" for name, reason in names)
             error = GateTimeout(f"{refuse.reason} ({detail})")

@@ -14,6 +14,7 @@ import attrs
 from causal.core.demand import Demand
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
+from causal.core.position import DoubtfulMark
 from causal.core.token import Token
 from causal.errors import ExpiredToken, TokenError
 
@@ -277,7 +278,11 @@ class SessionState:
         with self._lock:
             for loss in lost:
                 if isinstance(loss, LeaderMark):
-                    marks = {s: attrs.evolve(m, origins=m.origins - loss.origins) for s, m in self.seen.marks.items()}
+                    here = (loss.store, EVERY_STORE) if isinstance(loss, DoubtfulMark) else self.seen.marks.keys()
+                    marks = {
+                        s: attrs.evolve(m, origins=m.origins - loss.origins) if s in here else m
+                        for s, m in self.seen.marks.items()
+                    }
                     self.seen = Frontier.of(self.seen.entries, self.seen.floors, marks)
                     continue
                 key = loss.position.shard << 32 | loss.position.origin
