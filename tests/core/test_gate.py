@@ -358,6 +358,17 @@ def test_a_mark_that_remembers_an_origin_nobody_knows_waits_for_who_does() -> No
     assert decision.why == "no endpoint"
 
 
+def test_who_was_never_asked_may_number_something_that_the_only_known_leader_lacks() -> None:
+    for name, latency_s in (("new", 0.0), ("new", 0.1)):
+        view = view_of(eu=leader(10)).known([("eu", 0.05), (name, latency_s)])
+        for demand, policy in ((NOTHING, ReadPolicy.leader()), (MARKED, ReadPolicy())):
+            decision = gate(demand, view, policy)
+            assert isinstance(decision, Probe)
+            assert set(decision.endpoints) == {"eu", "new"}
+            gone = view.failed("new", "gone", asked=102, now=NOW)
+            assert serves(gate(demand, gone, policy)) == ("eu", "leader")
+
+
 def test_who_was_never_asked_may_number_something() -> None:
     view = view_of(eu=leader(10, asked=101)).known([("eu", 0.05), ("new", 0.0)])
     decision = gate(MARKED, view)
