@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Position, ReadPolicy, Receipt, StoreError
+from causal.core.frontier import EVERY_STORE, LeaderMark
 from causal.engine import Commit
+from causal.stores.memory import MemoryEngine
 from tests.fake_engine import FakeEngine, Handle, Origins, Server, Time, idle, near_and_far
 
 
@@ -59,6 +61,40 @@ def test_what_is_forgotten_of_a_doubtful_mark_is_of_its_own_store(time: Time) ->
     assert [mark.origins for mark in session.seen.marks.values()] == [{4}, {3}]
     with pytest.raises(CommitUnknown):
         read(session, two)
+
+
+# --- what a write depends on ---------------------------------------------------------------------------------------------
+
+
+def test_what_other_stores_folded_travels_with_the_dependencies(time: Time) -> None:
+    """Or an effect in this store would be shown without its causes in another, whose token had to be made shorter."""
+    until = int(time.wall()) + 960
+    posts = time.store(MemoryEngine(("eu", "us"), store=7, monotonic=time.monotonic, lag_s=9.0), number=7)
+    replies = time.store(MemoryEngine(("eu",), monotonic=time.monotonic))
+    alice = replies.session(subject="alice")
+    for store in (0, 7, EVERY_STORE):
+        alice.join(Frontier().mark(store, until, exact=(store << 16,), origins=(1,)))
+    alice.join(Frontier.of({}, {0: 0, 7: 0}))
+    with alice.write() as tx:
+        tx.put("reply", "yes")
+    bob = replies.session(subject="bob")
+    for _ in range(2):
+        with bob.read() as db:
+            assert db.get("reply") == "yes"
+        assert bob.seen.marks == {
+            7: LeaderMark(until, frozenset({7 << 16}))
+        }  # and no write of Alice's that may be lost
+        assert bob.seen.floors == {7: 0}
+        version = bob._state.version
+    with bob.read() as db:
+        assert db.get("reply") == "yes"
+    assert bob._state.version == version  # nothing new
+    bob.join(Frontier().mark(7, until))
+    assert read(bob, posts).how == "leader"
+    time.sleep(1000)
+    with (carol := replies.session(subject="carol")).read() as db:
+        assert db.get("reply") == "yes"
+    assert not carol.seen.marks
 
 
 # --- how a snapshot is judged --------------------------------------------------------------------------------------------

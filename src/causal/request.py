@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from causal.core.frontier import Frontier
+from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
 from causal.core.gate import UNCHECKED, Refuse, Serve, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
@@ -195,8 +195,16 @@ class Request:
     # --- a write's end ---------------------------------------------------------------------------------------------
 
     def dependencies(self, seen: Frontier) -> Frontier:
-        """Return what the write depends on: all that the session knows, and what it was gated on if a mark or a floor folded positions."""
-        deps = self.session.joined.exact | seen
+        """Return what the write depends on: all that the session knows, and what it was gated on if a mark or a floor folded positions.
+
+        What other stores folded stays folded: it is theirs to judge. But a reader is not to answer for writes of ours that may be lost.
+        """
+        joined = self.session.joined
+        deps = joined.exact | seen
+        if joined.floors or joined.marks:
+            number = self.store.number
+            marks = {s: LeaderMark(m.until, m.exact) for s, m in joined.marks.items() if s not in (number, EVERY_STORE)}
+            deps |= Frontier.of({}, {s: floor for s, floor in joined.floors.items() if s != number}, marks)
         folded = self.demand.leader_shards or self.demand.floor is not None
         return deps | Frontier.of(dict(self.serve.need)) if self.serve is not None and folded else deps
 

@@ -236,8 +236,12 @@ class SessionState:
             if not frontier.floors and not frontier.marks:
                 self._known = frontier
                 return
+            folded = Frontier.of({}, frontier.floors, frontier.marks).lapse(now() if callable(now) else now)
+            if self.seen >= folded:
+                return
         with self._lock:
-            self._grow(frontier, own, now() if callable(now) else now)
+            at = now() if callable(now) else now
+            self._grow(frontier.lapse(at), own, at)
 
     def acknowledged(self, commit: Commit, now: float) -> None:
         """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
