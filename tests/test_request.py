@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Position, ReadPolicy, Receipt, StoreError
-from causal.core.frontier import EVERY_STORE, LeaderMark
+from causal.core.frontier import EVERY_STORE, LeaderMark, pack
 from causal.engine import Commit
 from causal.stores.memory import MemoryEngine
 from tests.fake_engine import FakeEngine, Handle, Origins, Server, Time, idle, near_and_far
@@ -42,6 +42,18 @@ def test_a_quorum_without_the_token_holds_nothing_even_where_a_mark_sends_it_to_
     assert (receipt.endpoint, receipt.how, receipt.held) == ("near", "leader", False)
     receipt = read(session, shard="x", policy=ReadPolicy.quorum(1))
     assert (receipt.endpoint, receipt.held) == ("far", True)
+
+
+def test_a_leader_read_without_every_head_holds_nothing(time: Time) -> None:
+    near = Server("near", {0: {1: (10, None), 2: (5, None)}}, {0: {1}})
+    store = time.store(FakeEngine(near), policy=ReadPolicy(unproven="serve"))
+    receipt = read(store.session("garbage"))
+    assert (receipt.how, receipt.unproven, receipt.held) == ("leader", True, False)
+
+
+def test_a_bound_holds_nothing_of_the_session(time: Time) -> None:
+    receipt = read(time.store(near_and_far()).session(), policy=ReadPolicy.bounded(5))
+    assert (receipt.how, receipt.held) == ("bounded", False)
 
 
 # --- what may be lost ----------------------------------------------------------------------------------------------------
@@ -134,6 +146,40 @@ def test_a_leaders_head_of_one_shard_is_no_excuse_for_another_that_is_stale(time
     time.sleep(899)
     engine.before = lambda kind, name: time.sleep(2) if (kind, name) == ("read", "near") else None
     assert read(session, shard="x", policy=ReadPolicy(0.0)).endpoint == "far"
+
+
+@pytest.mark.parametrize("unproven", ["refuse", "serve"])
+def test_a_pause_before_the_snapshot_voids_freshness(time: Time, unproven: Any) -> None:
+    engine = near_and_far()
+    store = time.store(engine, policy=ReadPolicy(unproven=unproven))
+    engine.servers["far"].origins[0] = {1: (11, None)}
+    time.sleep(899)
+    engine.before = lambda kind, name: time.sleep(2) if (kind, name) == ("read", "near") else None
+    receipt = read(store.session())
+    assert (receipt.endpoint, receipt.unproven) == (("far", False) if unproven == "refuse" else ("near", True))
+
+
+def test_a_snapshot_shows_freshness_from_when_it_was_asked_for(time: Time) -> None:
+    """Not from when it came: what others acknowledged meanwhile is not in it."""
+    engine = near_and_far()
+    store = time.store(engine)
+    engine.servers["far"].life = 2  # so that its snapshot is news
+    engine.servers["far"].origins[0] = {1: (11, None)}
+    decided_s: list[float] = []
+    engine.before = lambda kind, name: (decided_s.append(time.now_s), time.sleep(5)) if kind == "write" else None
+    with store.session().write():
+        assert store.view.heads[pack(0, 1)][-1][0] in decided_s
+
+
+def test_a_write_learns_from_the_snapshot_that_did_not_bear_it_out(time: Time) -> None:
+    engine = near_and_far()
+    store = time.store(engine)
+    engine.servers["far"].life = 2
+    block = store.session().write()
+    with block:
+        pass
+    assert block.receipt.attempts <= 3
+    assert [call for call in engine.calls if call[0] == "probe"] == [("probe", "near"), ("probe", "far")]
 
 
 def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time) -> None:

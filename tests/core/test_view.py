@@ -169,6 +169,21 @@ def test_of_two_who_say_they_number_an_origin_the_one_asked_later_is_believed() 
     assert leader.name == "a"
 
 
+def test_an_origin_whose_leader_has_left_the_list_still_counts() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)
+    view = told(view, "b", mark({2: (5, None)}, 2), asked=2, at=200.0).known([("b", 0.0)])
+    view = told(view, "b", mark({2: (5, None)}, 2), asked=3, at=300.0)
+    assert view.live() == {pack(0, 1), pack(0, 2)}
+    assert of(view, "b").fresh_at == NEVER
+
+
+def test_asked_of_one_shard_is_not_asked_of_another() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=5)
+    assert of(view, "a").asked_since((0,), 4)
+    assert not of(view, "a").asked_since((0,), 5)
+    assert not of(view, "a").asked_since((0, 1), 4)
+
+
 def test_an_end_is_believed_whoever_says_it_and_never_unlearned() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
     view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)
