@@ -181,6 +181,17 @@ def test_reads_inside_a_write_block_see_it_and_no_other_thread_does(world: World
     assert seen == [None]
 
 
+def test_two_stores_of_the_same_data_that_promise_different_things_meet_in_one_session(world: World) -> None:
+    us, careless = world.store("us"), world.store("us", guarantees=Guarantee.NONE)
+    session = us.session(wrote(world.store("eu")).token(), subject="alice")
+    world.cluster.pause("us")
+    for _ in range(2):
+        with session.read(careless) as db:
+            assert db.get("k") is None
+        with session.read() as db:
+            assert db.get("k") == "new"
+
+
 def test_limits_refuse_at_once_and_are_given_back(world: World) -> None:
     us = world.store("us", limits=Limits(waiters_per_endpoint=0, leader_reads=0))
     token = wrote(world.store("eu")).token()

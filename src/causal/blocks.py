@@ -119,7 +119,7 @@ class _Reading(_Block):
                     self._request = inner = Request(
                         state, self._session, shard, self._policy or state.policy, kind="read"
                     )
-                    inner.transaction = block.endpoint
+                    block.shows(inner)
                     return block.connection
         self._request = Request(state, self._session, shard, self._policy or state.policy, kind="read")
         return None
@@ -262,11 +262,10 @@ class _Writing(_Block):
         """What the block writes through."""
         return self._handle.connection
 
-    @property
-    def endpoint(self) -> str:
-        """Where the block writes."""
+    def shows(self, inner: Request) -> None:
+        """Let a read go through this block's transaction. Raises: GateTimeout if that lacks what the read demands."""
         assert self._request is not None
-        return self._request.at or ""
+        inner.inside(self._request, self._handle.watermarks)
 
     def _enclosing(self) -> int:
         """Return the shard's id. Raises: ConfigError inside another write block of the same session and shard."""
@@ -319,11 +318,13 @@ class Write(_Writing, Generic[W]):
         self._handle = None
         self._left()
         try:
-            seen = handle.seen()
+            seen, moved = handle.seen(), self._session.version != request.version
+            self._saw(seen)  # whatever becomes of the write, it was shown
             if kind is not None:
                 handle.rollback()
-                self._saw(seen)
                 return
+            if moved:
+                request.still_covered(handle.watermarks)
             try:
                 commit = handle.commit(request.dependencies(seen))
             except Exception:
@@ -331,7 +332,6 @@ class Write(_Writing, Generic[W]):
             except BaseException:
                 request.in_doubt()  # interrupted: the commit may have happened
                 raise
-            self._saw(seen)
             self._session.acknowledged(commit, request.store.wall())
             request.committed(commit)
         except CommitUnknown as doubt:
@@ -366,11 +366,13 @@ class AsyncWrite(_Writing, Generic[W]):
         self._handle = None
         self._left()
         try:
-            seen = handle.seen()
+            seen, moved = handle.seen(), self._session.version != request.version
+            self._saw(seen)  # whatever becomes of the write, it was shown
             if kind is not None:
                 await handle.rollback()
-                self._saw(seen)
                 return
+            if moved:
+                request.still_covered(handle.watermarks)
             try:
                 commit = await handle.commit(request.dependencies(seen))
             except Exception:
@@ -378,7 +380,6 @@ class AsyncWrite(_Writing, Generic[W]):
             except BaseException:
                 request.in_doubt()  # cancelled or interrupted: the commit may have happened, and nobody waited for the answer
                 raise
-            self._saw(seen)
             self._session.acknowledged(commit, request.store.wall())
             request.committed(commit)
         except CommitUnknown as doubt:

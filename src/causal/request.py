@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from causal.core.frontier import Frontier
+import attrs
+
+from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
 from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
+from causal.core.position import DoubtfulMark
 from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
 from causal.session import Receipt, SessionState, log
@@ -48,6 +51,7 @@ class Request:
         "began_at",
         "demand",
         "kind",
+        "lacking",
         "policy",
         "probes",
         "reasons",
@@ -86,7 +90,7 @@ class Request:
         self.serve: Serve | None = None
         self.refused: GateError | None = None
         self.transaction: str | None = None
-        self.unproven = False
+        self.unproven = self.lacking = False
         self.view = _NOTHING_KNOWN
         self._budget: bool | None = None
         self.version = session.version  # before the demand: what changes in between only makes a grant expire
@@ -159,17 +163,8 @@ class Request:
             return True
         self.unproven = serve.unproven
         good = bears_out(serve, watermarks)
-        current = False
-        if good and serve.how == "leader":
-            # An origin that nobody was asked about: its head belongs to the demand.
-            leaders = self.view.leaders
-            good = serve.unproven or all(
-                shard << 32 | origin in leaders
-                for shard, mark in watermarks.items()
-                for origin, (_, end) in mark.origins.items()
-                if end is None
-            )
-            current = self.demand.shards <= at_leaders(self.demand, self.policy)  # heads show more than freshness
+        # Heads show more than freshness, on the shards that they are of; a snapshot that shows an origin without one is not borne out.
+        current = serve.how == "leader" and self.demand.shards <= at_leaders(self.demand, self.policy)
         if good and not current and self.at is None and serve.known.fresh_at != math.inf:
             # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
@@ -180,11 +175,61 @@ class Request:
             self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)
         return good
 
+    # --- inside a write block ------------------------------------------------------------------------------------------
+
+    def inside(self, outer: Request, watermarks: Mapping[int, Watermark]) -> None:
+        """Go through the transaction that `outer` opened. Raises: GateTimeout if that lacks what is demanded: it moves no more."""
+        if self.within(outer, watermarks):
+            self.transaction = outer.at
+            return
+        policy = self.policy
+        if policy.then != "stale" and policy.strategy in (Strategy.SESSION, Strategy.LEADER, Strategy.QUORUM):
+            error = self.failed(GateTimeout("the write block around this read lacks what the session demands by now"))
+            self.finish()
+            raise error
+        self.transaction, self.lacking = outer.at, True
+
+    def within(self, outer: Request, watermarks: Mapping[int, Watermark]) -> bool:
+        """Return whether what is demanded of this shard is in the transaction that `outer` opened, whatever it was gated on then."""
+        if self.version == outer.version and self.store.reading == self.store.writing:
+            return True
+        demand, gated, here, ends = self.demand, outer.demand, watermarks[self.shard], self.store.view.ends
+        for key, offset in demand.need.items():
+            if key >> 32 == self.shard:
+                place = here.origins.get(key & 0xFFFFFFFF)
+                if place is None or place[0] < min(offset, ends.get(key, offset)):
+                    return False
+        if demand.floor is not None and not here.above(demand.floor):
+            return False
+        return self.shard not in demand.leader_shards or (
+            self.shard in gated.leader_shards
+            and demand.mark is not None
+            and gated.mark is not None
+            and gated.mark >= demand.mark
+        )
+
+    def still_covered(self, watermarks: Mapping[int, Watermark]) -> None:
+        """Judge a write anew, whose session has learned more since it began. Raises: GateTimeout if its leader lacks that (I9).
+
+        A version whose dependencies are not where it is written would be shown without its causes, and could lose against them.
+        """
+        now = Request(self.store, self.session, self.shard, self.policy, kind="write", at=self.at)
+        if not now.within(self, watermarks):
+            raise self.failed(GateTimeout("since this write block began, the session has seen what its leader lacks"))
+
     # --- a write's end ---------------------------------------------------------------------------------------------
 
     def dependencies(self, seen: Frontier) -> Frontier:
-        """Return what the write depends on: all that the session knows, and what it was gated on if a mark or a floor folded positions."""
-        deps = self.session.joined.exact | seen
+        """Return what the write depends on: all that the session knows, and what it was gated on if a mark or a floor folded positions.
+
+        What other stores folded stays folded: it is theirs to judge. But a reader is not to answer for writes of ours that may be lost.
+        """
+        joined = self.session.joined
+        deps = joined.exact | seen
+        if joined.floors or joined.marks:
+            number = self.store.number
+            marks = {s: LeaderMark(m.until, m.exact) for s, m in joined.marks.items() if s not in (number, EVERY_STORE)}
+            deps |= Frontier.of({}, {s: floor for s, floor in joined.floors.items() if s != number}, marks)
         folded = self.demand.leader_shards or self.demand.floor is not None
         return deps | Frontier.of(dict(self.serve.need)) if self.serve is not None and folded else deps
 
@@ -214,7 +259,9 @@ class Request:
         if refuse.why == "lost":
             error = WriteLost(refuse.lost)
         elif refuse.why == "doubt":
-            error = CommitUnknown(f"{refuse.reason}; session.forget(error.lost) accepts that", lost=(refuse.doubt,))
+            assert refuse.doubt is not None
+            doubt = DoubtfulMark(**attrs.asdict(refuse.doubt, recurse=False), store=self.store.number)
+            error = CommitUnknown(f"{refuse.reason}; session.forget(error.lost) accepts that", lost=(doubt,))
         elif refuse.why == "timeout":
             detail = "; ".join(f"{name}: {reason}" for name, reason in names)
             error = GateTimeout(f"{refuse.reason} ({detail})")
@@ -238,9 +285,10 @@ class Request:
             how=how,
             waited_s=self.waited_s,
             held=how not in UNCHECKED
+            and not self.lacking
             and how != "bounded"
             and self.refused is None
-            and (how != "quorum" or self.policy.token)
+            and (how == "transaction" or self.policy.token or self.policy.strategy is not Strategy.QUORUM)
             and not (how == "leader" and self.unproven),
             demand=len(self.demand.need),
             probes=self.probes,

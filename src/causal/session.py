@@ -14,6 +14,7 @@ import attrs
 from causal.core.demand import Demand
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
+from causal.core.position import DoubtfulMark
 from causal.core.token import Token
 from causal.errors import ExpiredToken, TokenError
 
@@ -146,7 +147,7 @@ class SessionState:
     def __init__(self, subject: str | None) -> None:
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
-        self._cache: dict[int, tuple[int, float, Demand]] = {}
+        self._cache: dict[int, tuple[int, float, Demand, Demanded]] = {}
         self.grants: dict[int, Any] = {}
         """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
         self._known: Frontier | None = None
@@ -235,8 +236,12 @@ class SessionState:
             if not frontier.floors and not frontier.marks:
                 self._known = frontier
                 return
+            folded = Frontier.of({}, frontier.floors, frontier.marks).lapse(now() if callable(now) else now)
+            if self.seen >= folded:
+                return
         with self._lock:
-            self._grow(frontier, own, now() if callable(now) else now)
+            at = now() if callable(now) else now
+            self._grow(frontier.lapse(at), own, at)
 
     def acknowledged(self, commit: Commit, now: float) -> None:
         """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
@@ -277,7 +282,11 @@ class SessionState:
         with self._lock:
             for loss in lost:
                 if isinstance(loss, LeaderMark):
-                    marks = {s: attrs.evolve(m, origins=m.origins - loss.origins) for s, m in self.seen.marks.items()}
+                    here = (loss.store, EVERY_STORE) if isinstance(loss, DoubtfulMark) else self.seen.marks.keys()
+                    marks = {
+                        s: attrs.evolve(m, origins=m.origins - loss.origins) if s in here else m
+                        for s, m in self.seen.marks.items()
+                    }
                     self.seen = Frontier.of(self.seen.entries, self.seen.floors, marks)
                     continue
                 key = loss.position.shard << 32 | loss.position.origin
@@ -303,7 +312,12 @@ class SessionState:
         """
         name = shard << 1 | write
         cached = self._cache.get(name)
-        if cached is not None and cached[0] == self.version and (cached[2].mark is None or now < cached[1]):
+        if (
+            cached is not None
+            and cached[0] == self.version
+            and cached[3] is store  # two stores may show the same data, and promise different things
+            and (cached[2].mark is None or now < cached[1])
+        ):
             return cached[2]
         with self._lock:
             version, mine, theirs = self.version, self.own, self.seen.lapse(now)
@@ -324,7 +338,7 @@ class SessionState:
             mark=_joined(marks),
             floor=theirs.floors.get(number) if seen else None,
         )
-        self._cache[name] = version, min((m.until for m in marks), default=0), demand
+        self._cache[name] = version, min((m.until for m in marks), default=0), demand, store
         return demand
 
     @property

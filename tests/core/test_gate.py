@@ -392,6 +392,17 @@ def test_a_mark_that_remembers_an_origin_nobody_knows_waits_for_who_does() -> No
     assert decision.why == "no endpoint"
 
 
+def test_who_was_never_asked_may_number_something_that_the_only_known_leader_lacks() -> None:
+    for name, latency_s in (("new", 0.0), ("new", 0.1)):
+        view = view_of(eu=leader(10)).known([("eu", 0.05), (name, latency_s)])
+        for demand, policy in ((NOTHING, ReadPolicy.leader()), (MARKED, ReadPolicy())):
+            decision = gate(demand, view, policy)
+            assert isinstance(decision, Probe)
+            assert set(decision.endpoints) == {"eu", "new"}
+            gone = view.failed("new", "gone", asked=102, now=NOW)
+            assert serves(gate(demand, gone, policy)) == ("eu", "leader")
+
+
 def test_who_was_never_asked_may_number_something() -> None:
     view = view_of(eu=leader(10, asked=101)).known([("eu", 0.05), ("new", 0.0)])
     decision = gate(MARKED, view)
@@ -572,6 +583,117 @@ def test_what_was_borne_out_once_is_not_judged_twice_and_nothing_else_profits() 
     assert not bears_out(serve, bad)
     assert bears_out(serve, good)
     assert not bears_out(serve, bad)
+
+
+# --- each rule has an edge -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_demand_remembers_is_not_used_for_another_life_of_the_same_endpoint() -> None:
+    demand = at(10)
+    view = view_of(e=leader(10))
+    assert covered(demand, view, ReadPolicy(), NOW, STALENESS_S) is not None
+    view = told(view, "e", leader(9, life=2), asked=50)
+    assert covered(demand, view, ReadPolicy(), NOW, STALENESS_S) is None
+
+
+def test_a_covered_write_is_at_its_leader_however_near_others_are() -> None:
+    view = view_of(far=leader(10), near=replica(10))
+    serve = covered(at(10), view, ReadPolicy(), NOW, STALENESS_S, at="far")
+    assert serve is not None
+    assert serve.endpoint == "far"
+    assert covered(at(10), view, ReadPolicy(), NOW, STALENESS_S, at="gone") is None
+
+
+def told(view: View, name: str, known: Known, *, asked: int) -> View:
+    return view.observe(name, known.watermarks(name), asked=asked, asked_at=known.asked_at, now=NOW)
+
+
+def test_a_leader_policy_does_not_forget_a_mark_on_another_shard() -> None:
+    one = Known({1: (10, None)}, frozenset({1}), other={1: {2: (4, None)}}, asked=101)
+    two = Known({1: (10, None)}, other={1: {2: (5, None)}}, other_leads={1: frozenset({2})}, asked=102)
+    decision = gate(marked({0}, {1}), view_of(one=one, two=two), ReadPolicy.leader())
+    assert serves(decision) == ("two", "leader")
+
+
+@pytest.mark.parametrize("past", [1, 2])
+def test_a_seen_position_one_past_an_end_is_past_it(past: int) -> None:
+    view = view_of(e=Known({1: (8, 8), 2: (3, None)}, frozenset({2})))
+    decision = gate(at(8 + past, own=False), view)
+    assert isinstance(decision, Serve)
+    assert decision.need == {pack(0, 1): 8}
+
+
+def test_a_mark_is_in_doubt_only_about_the_shards_that_it_is_on() -> None:
+    """Origin 3 has ended on shard 0, whose positions are listed; what was folded is of shard 1, where it is alive."""
+    one = Known({1: (10, None), 3: (8, 8)}, frozenset({1}), other={1: {3: (4, None)}}, other_leads={1: frozenset({3})})
+    mark = LeaderMark(FOREVER, frozenset({0}), frozenset({3}))
+    demand = Demand({}, {}, shards=frozenset({0}), leader_shards=frozenset({1}), mark=mark, arrived=ARRIVED)
+    assert serves(gate(demand, view_of(one=one))) == ("one", "leader")
+
+
+def test_a_recalled_origin_that_has_ended_elsewhere_is_known() -> None:
+    one = Known({1: (10, None), 3: (8, 8)}, frozenset({1}), other={1: {1: (4, None)}}, other_leads={1: frozenset({1})})
+    mark = LeaderMark(FOREVER, frozenset({0}), frozenset({3}))
+    demand = Demand({}, {}, shards=frozenset({0}), leader_shards=frozenset({1}), mark=mark, arrived=ARRIVED)
+    assert serves(gate(demand, view_of(one=one))) == ("one", "leader")
+
+
+def test_whoever_may_have_taken_over_an_origin_is_asked_for_its_head() -> None:
+    a = Known({1: (10, None), 2: (5, None)}, frozenset({1}), asked=101)
+    gone = Known({1: (10, None), 2: (5, None)}, frozenset({2}), down="gone")
+    decision = gate(MARKED, view_of(a=a, gone=gone, c=Known({1: (10, None), 2: (5, None)})))
+    assert isinstance(decision, Probe)
+    assert "c" in decision.endpoints
+
+
+def test_whoever_may_know_a_recalled_origin_is_asked() -> None:
+    mark = LeaderMark(FOREVER, frozenset(), frozenset({9}))
+    demand = Demand({}, {}, shards=MARKED.shards, leader_shards=MARKED.shards, mark=mark, arrived=ARRIVED)
+    decision = gate(demand, view_of(far=leader(10, asked=101), near=replica(10)))
+    assert isinstance(decision, Probe)
+    assert decision.endpoints == ("near",)
+
+
+def test_a_floor_is_over_the_origins_that_any_endpoint_knows() -> None:
+    near = Known({1: (105, None)}, frozenset({1}), asked=101)
+    far = Known({1: (105, None), 2: (90, None)}, frozenset({2}), latency_s=0.05, asked=102)
+    demand = Demand({}, {}, shards=frozenset({0}), floor=100, arrived=ARRIVED)
+    assert isinstance(gate(demand, view_of(near=near, far=far), ReadPolicy(unproven="serve")), Wait)
+
+
+def test_who_numbers_what_is_demanded_is_no_fallback_if_it_is_not_shown_to_be_fresh() -> None:
+    old = Known({1: (9, None), 2: (5, None)}, frozenset({1}))
+    other = Known({1: (9, None), 2: (50, None)}, frozenset({2}))
+    view = view_of(old=old, other=other)
+    decision = gate(at(10), view, ReadPolicy(0.0))
+    assert not isinstance(decision, Serve)
+    assert serves(gate(at(10), view, ReadPolicy(0.0, unproven="serve"))) == ("old", "fallback")
+
+
+def test_a_fallback_numbers_all_that_is_demanded_and_what_has_ended_is_no_matter() -> None:
+    one = Known({1: (9, None), 2: (5, None), 3: (8, 8)}, frozenset({1}))
+    two = Known({1: (9, None), 2: (5, None), 3: (8, 8)}, frozenset({2}), latency_s=0.05)
+    both = Demand({pack(0, 1): 10, pack(0, 2): 6}, {}, shards=frozenset({0}), arrived=ARRIVED)
+    assert isinstance(gate(both, view_of(one=one, two=two), ReadPolicy(0.0)), Probe)
+    ended = Demand({pack(0, 1): 10, pack(0, 3): 8}, {}, shards=frozenset({0}), arrived=ARRIVED)
+    assert serves(gate(ended, view_of(one=one, two=two), ReadPolicy(0.0))) == ("one", "fallback")
+
+
+def test_a_bound_is_gated_on_the_newest_heads() -> None:
+    view = view_of(far=leader(10, asked=101, asked_at=NOW - 500))
+    view = told(view, "near", replica(10), asked=102)
+    view = told(view, "far", leader(20, asked_at=NOW), asked=103).known([("near", 0.0), ("far", 0.05)])
+    decision = gate(NOTHING, view.failed("far", "gone", asked=104, now=NOW), ReadPolicy(unproven="serve", **BOUNDED))
+    assert isinstance(decision, (Wait, Refuse))
+
+
+BOUNDED: dict[str, Any] = {"strategy": Strategy.BOUNDED, "bound_s": 1.0}
+
+
+def test_no_bound_is_wider_than_max_staleness() -> None:
+    """Or a read with a bound could forget what every token may have forgotten by then."""
+    view = view_of(far=leader(10, asked_at=NOW - 1000, down="gone"), near=replica(10))
+    assert not isinstance(gate(NOTHING, view, ReadPolicy.bounded(2000)), Serve)
 
 
 # --- random ones, against a dumb twin ----------------------------------------------------------------------------------------

@@ -144,6 +144,46 @@ def test_only_who_still_says_so_numbers_an_origin() -> None:
     assert view.leader(pack(0, 9)) is None
 
 
+def test_a_late_answer_does_not_give_back_a_leadership_that_was_handed_on() -> None:
+    """Or the old leader's head, behind the new one's, would make acknowledged writes look lost, and seen ones not be demanded."""
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
+    late = mark({1: (10, None)}, 1)  # what a answered to question 2, before b took over
+    view = told(view, "b", mark({1: (11, None)}, 1), asked=3)
+    view = told(view, "a", mark({1: (10, None)}), asked=5)
+    view = told(view, "a", late, asked=2)
+    leader = view.leader(pack(0, 1))
+    assert leader is not None
+    assert leader.name == "b"
+    assert not of(view, "a").leads
+
+
+def test_of_two_who_say_they_number_an_origin_the_one_asked_later_is_believed() -> None:
+    view = told(NEW, "b", mark({1: (12, None)}, 1), asked=7)
+    view = told(view, "a", mark({1: (10, None)}, 1), asked=5)  # it did, when it answered
+    leader = view.leader(pack(0, 1))
+    assert leader is not None
+    assert leader.name == "b"
+    view = told(view, "a", mark({1: (13, None)}, 1), asked=9)
+    leader = view.leader(pack(0, 1))
+    assert leader is not None
+    assert leader.name == "a"
+
+
+def test_an_origin_whose_leader_has_left_the_list_still_counts() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)
+    view = told(view, "b", mark({2: (5, None)}, 2), asked=2, at=200.0).known([("b", 0.0)])
+    view = told(view, "b", mark({2: (5, None)}, 2), asked=3, at=300.0)
+    assert view.live() == {pack(0, 1), pack(0, 2)}
+    assert of(view, "b").fresh_at == NEVER
+
+
+def test_asked_of_one_shard_is_not_asked_of_another() -> None:
+    view = told(NEW, "a", mark({1: (10, None)}, 1), asked=5)
+    assert of(view, "a").asked_since((0,), 4)
+    assert not of(view, "a").asked_since((0,), 5)
+    assert not of(view, "a").asked_since((0, 1), 4)
+
+
 def test_an_end_is_believed_whoever_says_it_and_never_unlearned() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
     view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)

@@ -11,7 +11,7 @@ import pytest
 from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
-from causal.errors import Unreachable
+from causal.errors import ConfigError, Unreachable
 from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread
 from tests.stores.sqlite_world import World, world
 
@@ -192,5 +192,22 @@ def test_what_was_made_and_not_delivered_is_undone() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await call
         assert undone == ["made"]
+
+    asyncio.run(main())
+
+
+def test_a_link_that_is_closed_while_a_writer_waits_for_the_lock_leaves_it_to_others(world: World) -> None:
+    async def main() -> None:
+        eu = await world.engine("eu").aopen()
+        other = await world.engine("eu").aopen()
+        first = await other.write("eu", 0, Frontier())
+        late = asyncio.create_task(eu.write("eu", 0, Frontier()))
+        await asyncio.sleep(0)
+        await eu.close()
+        await first.rollback()
+        with pytest.raises(ConfigError):
+            await late
+        assert await put(other, "k", 1) == 1
+        await other.close()
 
     asyncio.run(main())

@@ -12,8 +12,10 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
+from causal.stores.sqlite.files.directory import Directory
+from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE, Members
 from causal.stores.sqlite.replication import rebuild, recover
+from causal.stores.sqlite.replication.members import fence
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]
@@ -617,3 +619,43 @@ def test_states_of_sites(world: World) -> None:
     world.open("eu", "us")
     world.engines["eu"].leave("us")
     assert world.links["eu"].directory.members().sites == {"eu": LIVE, "us": LEFT}
+
+
+# --- what happens in between ------------------------------------------------------------------------------------------
+
+
+def test_a_rebuild_that_failed_is_finished_by_whoever_replicates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy was merged, so nothing is lacking any more; only the sign that it is not finished still stands."""
+    world.open("eu", "us")
+    for n in range(3):
+        world.put("eu", f"k{n}", n)
+        world.step("us")
+    monkeypatch.setattr(rebuild, "replicate", lambda *_: (_ for _ in ()).throw(Unreachable("cut off meanwhile")))
+    with pytest.raises(Unreachable, match="cut off meanwhile"):
+        rebuild.restart(world.links["us"].directory, "us")
+    monkeypatch.undo()
+    with pytest.raises(Unreachable, match="being rebuilt"):
+        world.get("us", "k0")
+    world.step("us")
+    assert world.everything("us") == {"k0": 0, "k1": 1, "k2": 2}
+
+
+def test_who_is_fenced_is_not_fenced_again_after_it_has_returned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process hears that its site has left; before it acts on that, the site is back, under a new origin that takes writes."""
+    world.open("eu", "us")
+    world.engines["eu"].cut_off("us")
+    world.engines["eu"].leave("us")
+    world.engines["eu"].rejoin("us")
+    directory = world.links["us"].directory
+    left = directory.members()
+    assert left.sites["us"] == LEFT
+    answers = list[Members]()
+    monkeypatch.setattr(directory, "members", lambda: answers.pop() if answers else Directory.members(directory))
+    before = world.links.pop("us")
+    try:
+        world.open("us")
+        answers.append(left)
+        fence(directory, "us")
+        assert world.put("us", "k", 1).position is not None
+    finally:
+        before.close()

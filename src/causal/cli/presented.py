@@ -90,7 +90,7 @@ def text_of(argument: str) -> str:
 def look(text: str, keys: Keyring | None, audience: str | None, subjects: Sequence[str | None]) -> Presented:
     """Open a token for one of the subjects, or look into it unverified. Raises: MalformedToken."""
     frame = cose.parse(cose.from_text(text))
-    algorithm, key_id, _, content, _ = frame
+    key_id, algorithm, _, content, _ = frame
     token: Token | None = None
     why = "no keys were given to verify it with"
     if keys is not None and audience is not None:

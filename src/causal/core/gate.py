@@ -173,6 +173,7 @@ class _Case:
             and self.demand.at in (None, only.name)
             and not only.asked_since(shards, arrived)
             and (self.demand.shards <= shards or self.proven(only))
+            and all(e.asked for e in self.usable())  # who was never asked may number what nobody else has heard of
         ):
             return only
         everyone = None in names or not names or bool(unheard)

@@ -105,3 +105,13 @@ class LeaderMark:
     def recalls(self, origin: int) -> bool:
         """Return whether an own write of this origin may have been dropped."""
         return origin in self.origins or ANY_ORIGIN in self.origins
+
+
+@attrs.frozen
+class DoubtfulMark(LeaderMark):
+    """Those origins of a leader mark whose history has ended, at one store: what `session.forget` is to accept of the mark.
+
+    Origins are numbered by each store for itself: another store's mark may remember an equal number. Thread-safety: immutable.
+    """
+
+    store: int = attrs.field(default=EVERY_STORE, kw_only=True)

@@ -165,7 +165,8 @@ class View:
         """Return this view after an endpoint answered question number `asked`, which was sent at `asked_at`.
 
         A new incarnation of any shard forgets everything that was known under the old one. A late answer of another incarnation than
-        the one that answered a newer question is of a life that is over, or will be asked again: it says nothing.
+        the one that answered a newer question is of a life that is over, or will be asked again: it says nothing. One of the same
+        incarnation says nothing of who numbers what: that may have changed hands since.
         """
         before = self.of(name) or EndpointView(name)
         if any(
@@ -180,7 +181,8 @@ class View:
         }
         stale = {s for s, i in before.incarnations.items() if i in changed}
         applied = {k: v for k, v in before.applied.items() if k >> 32 not in stale}
-        leads = {k for k in before.leads if k >> 32 not in watermarks and k >> 32 not in stale}
+        late = {s for s in watermarks if asked < before.asked.get(s, -1)}
+        leads = {k for k in before.leads if (k >> 32 not in watermarks or k >> 32 in late) and k >> 32 not in stale}
         questions = {s: n for s, n in before.asked.items() if s not in stale}
         ends, heads, leaders, tails = dict(self.ends), dict(self.heads), dict(self.leaders), dict(self.tails)
         for shard, mark in watermarks.items():
@@ -193,9 +195,11 @@ class View:
                     leaders.pop(key, None)
                     if key in heads:
                         tails[key] = heads.pop(key)
-                elif origin in mark.leads and key not in ends:
+                elif origin in mark.leads and key not in ends and shard not in late:
                     leads.add(key)
-                    leaders[key] = name
+                    other = self.leader(key)
+                    if other is None or other.name == name or other.asked.get(shard, -1) < asked:
+                        leaders[key] = name
                     heads[key] = _sampled(heads.get(key, ()), asked_at, offset)
         behind = [k for k, v in before.applied.items() if heads.get(k) and heads[k][-1][1] > v]
         moved = [k for k in behind if applied.get(k, -1) > before.applied[k]]

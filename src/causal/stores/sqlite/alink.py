@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from causal.errors import Unreachable
+from causal.errors import ConfigError, Unreachable
 from causal.stores.sqlite.files.schema import BUSY_S
 
 if TYPE_CHECKING:
@@ -156,6 +156,9 @@ class AsyncSQLiteLink:
                 raise Unreachable(f"another write block has held {file.path} for more than {BUSY_S:g} s")
             await asyncio.sleep(pause_s)
             pause_s, left_s = min(pause_s * 1.5, _POLL_MAX_S), left_s - pause_s
+        if self._link.closed:  # and with it the threads: nobody else would unlock
+            file.unlock()
+            raise ConfigError("this link is closed")
         handle = await in_thread(
             self._executor,
             lambda: self._link.write_locked(endpoint, file),

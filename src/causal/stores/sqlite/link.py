@@ -197,6 +197,11 @@ class SQLiteLink:
         heads = self._watermarks(self._site)
         return Frontier(Position(s, o, w.origins[o][0]) for s, w in heads.items() for o in w.leads)
 
+    @property
+    def closed(self) -> bool:
+        """Whether this link was closed."""
+        return self._closed
+
     def close(self) -> None:
         """End replication and close every connection of this link. Idempotent."""
         if self._closed:

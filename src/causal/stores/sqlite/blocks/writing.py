@@ -199,7 +199,7 @@ class WriteTransaction:
         seen = self.seen()
         full = stored_deps((deps | seen if seen else deps).lapse(wall_ns / 1e9), shard >> 16, here)
         if before:
-            full |= decoded_deps(before)
+            full = (full | decoded_deps(before)).lapse(wall_ns / 1e9)
         if full.entries.get(own, 0) > applied:
             raise StoreError(f"a write cannot depend on a later one: {full} at {applied}")
         full = full.without((own,))  # the position itself stands for all before it

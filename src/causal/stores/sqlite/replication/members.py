@@ -18,7 +18,7 @@ from causal.errors import ConfigError
 from causal.stores.sqlite.files.directory import CUT, Directory
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
 from causal.stores.sqlite.files.schema import errors_of, open_shard
-from causal.stores.sqlite.replication.rebuild import finish_rebuilding, rebuild, restart
+from causal.stores.sqlite.replication.rebuild import finish_rebuilding, is_rebuilding, rebuild, restart
 from causal.stores.sqlite.replication.recover import learn, recover
 from causal.stores.sqlite.replication.replicate import replicate
 
@@ -87,6 +87,9 @@ def mend(directory: Directory, site: str, done: Pulled) -> None:
             decide_ends(directory, site)
     if done.gaps:
         restart(directory, site)
+    elif any(is_rebuilding(file) for file in directory.files(site)):
+        with directory.locks.admin():
+            rebuild(directory, site)  # whoever began could not finish
 
 
 # --- what members are told ---------------------------------------------------------------------------------------
@@ -148,8 +151,11 @@ def leave(directory: Directory, site: str) -> None:
 
 def fence(directory: Directory, site: str) -> None:
     """Let a site that has left, and hears of it only now, take no more writes and learn where its origins ended."""
-    members = directory.members()
-    if members.sites.get(site) == LEFT and not directory.is_up(site, CUT):
+    if directory.members().sites.get(site) != LEFT:
+        return
+    with directory.locks.admin():  # it may be about to return, under an origin that must stay its own
+        if directory.members().sites.get(site) != LEFT or directory.is_up(site, CUT):
+            return
         for file in directory.files(site):
             if any(row[3] for row in file.rows()):
                 with file.writing() as db:

@@ -1,0 +1,121 @@
+"""What a session's claims do at their edges: when marks lapse, how old an entry is, and what is learned again after it was forgotten."""
+
+from typing import Any
+
+import pytest
+
+from causal import Frontier, Keyring, Loss, Position
+from causal.core.frontier import pack
+from causal.core.token import Token
+from causal.session import SessionState
+from tests.fake_engine import KEYS, T0_S, FakeEngine, Time, near_and_far
+
+TTL_S = 86_400.0
+F = Frontier((Position(0, 1, 10),))
+
+
+def sealed(token: Token, keys: Keyring = KEYS) -> str:
+    return keys.seal(token, subject=None, audience="shop")
+
+
+def presented(*texts: str, now: float) -> SessionState:
+    state = SessionState(None)
+    assert state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S, first=True) == 0
+    return state
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def test_a_mark_counts_until_its_time_and_no_longer() -> None:
+    text = sealed(Token(seen=Frontier().mark(0, 1000), expires_at=5000))
+    assert presented(text, now=999.5).seen.marks
+    assert not presented(text, now=1000).seen.marks
+
+
+def test_a_cached_demand_knows_when_its_first_mark_lapses(time: Time) -> None:
+    store = time.store(near_and_far())
+    session = store.session()
+    until = int(time.wall())
+    session._state.seen = Frontier().mark(0, until + 10).mark(2**16 - 1, until + 20)
+    demand = session._state.demand(store._state, 0, time.wall(), write=False)
+    assert demand.mark is not None
+    assert demand.mark.until == until + 20
+    for now, expected in (
+        (until + 9.9, until + 20),
+        (until + 10, until + 20),
+        (until + 19.9, until + 20),
+        (until + 20, None),
+    ):
+        found = session._state.demand(store._state, 0, now, write=False).mark
+        assert (found and found.until) == expected
+
+
+def test_an_entry_is_as_young_as_the_youngest_token_says(time: Time) -> None:
+    now = int(time.wall())
+    key = pack(0, 1)
+    old, new = (sealed(Token(F, expires_at=now + left_s)) for left_s in (3600, 80_000))
+    for texts in ((old, new), (new, old)):
+        state = presented(*texts, now=now)
+        text = state.token(time.store(near_and_far())._state, None)
+        assert text is not None
+        token = KEYS.open(text, subject=None, audience="shop", now=now)
+        assert now + 80_000 <= token.expiry(key) <= now + 80_000 + 3601
+
+
+def test_an_expired_token_still_demands_and_is_replaced(time: Time) -> None:
+    store = time.store(near_and_far())
+    session = store.session(sealed(Token(F, expires_at=int(T0_S))))
+    assert session.own == F
+    assert session.changed
+    assert not session.rejected
+    text = session.token()
+    assert text is not None
+    assert KEYS.open(text, subject=None, audience="shop", now=time.wall()).own == F
+
+
+def test_what_was_forgotten_counts_when_it_is_learned_again(time: Time) -> None:
+    session = time.store(near_and_far()).session()
+    for _ in range(2):
+        session.join(F)
+    session.forget([Loss(Position(0, 1, 10), 8)])
+    assert session.seen == Frontier((Position(0, 1, 8),))
+    session.join(F)
+    assert session.seen == F
+
+
+def test_what_is_forgotten_is_exactly_what_was_lost(time: Time) -> None:
+    session = time.store(near_and_far()).session()
+    state = session._state
+    state.own, state.seen = Frontier((Position(0, 1, 12), Position(0, 2, 3))), Frontier((Position(0, 1, 14),))
+    session.forget([Loss(Position(0, 1, 10), 8)])  # an older loss: what was written since is none of it
+    assert (state.own.offset(0, 1), state.own.offset(0, 2), state.seen.offset(0, 1)) == (12, 3, 14)
+    session.forget([Loss(Position(0, 1, 12), 8)])
+    assert (state.own.offset(0, 1), state.own.offset(0, 2), state.seen.offset(0, 1)) == (8, 3, 14)
+
+
+def test_a_token_is_sealed_for_whom_it_is_asked_and_under_the_key_of_now(time: Time) -> None:
+    keys = Keyring.generate()
+    engine: FakeEngine = near_and_far()
+    store: Any = time.store(engine, keyring=keys)
+    session = store.session(subject="alice")
+    session.join(F)
+    mine, job = session.token(), session.token(subject="job")
+    assert keys.open(mine, subject="alice", audience="shop", now=time.wall()).seen == F
+    assert keys.open(job, subject="job", audience="shop", now=time.wall()).seen == F
+    assert session.token() == mine
+    again = store.session(mine, subject="alice")
+    assert (again.token(), again.changed) == (mine, False)
+    assert keys.open(again.token(subject="job"), subject="job", audience="shop", now=time.wall()).seen == F
+    again.join(Frontier((Position(0, 1, 11),)))
+    assert keys.open(again.token(), subject="alice", audience="shop", now=time.wall()).seen.offset(0, 1) == 11
+
+
+def test_a_write_made_outside_is_own_even_if_it_was_seen_before(time: Time) -> None:
+    store = time.store(near_and_far())
+    session = store.session()
+    session.join(F)
+    session.join(store.position(None))
+    assert session.own == F
