@@ -104,9 +104,11 @@ class StoreState:
         self.write_policy = ReadPolicy(self.policy.wait_s, then="error")
         self.only = next(iter(self.every)) if len(self.every) == 1 else None
         # Whether own writes and what was seen count: spelled out here because testing a flag is slow, and reads are not.
+        # Where seen counts, own does, too: a read may have shown an own write, and `seen` leaves out what `own` says already.
         wanted = self.guarantees
-        self.reading = Guarantee.READ_YOUR_WRITES in wanted, Guarantee.MONOTONIC_READS in wanted
-        self.writing = Guarantee.MONOTONIC_WRITES in wanted, Guarantee.WRITES_FOLLOW_READS in wanted
+        reads, follows = Guarantee.MONOTONIC_READS in wanted, Guarantee.WRITES_FOLLOW_READS in wanted
+        self.reading = reads or Guarantee.READ_YOUR_WRITES in wanted, reads
+        self.writing = follows or Guarantee.MONOTONIC_WRITES in wanted, follows
         self.dependencies = self.engine.capabilities.dependencies
         self.clock_offsets = self.engine.capabilities.clock_offsets
 

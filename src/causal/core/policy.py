@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Guarantee(enum.Flag):
-    """The session guarantees of Terry et al. 1994, each of which a store or a block may go without.
+    """The session guarantees of Terry et al. 1994, which a store may go without.
 
-    Thread-safety: immutable. Source: Terry et al. 1994, section 3.
+    MONOTONIC_READS brings READ_YOUR_WRITES along, and WRITES_FOLLOW_READS MONOTONIC_WRITES: a session may have read its own writes, and a
+    token does not keep them apart. Thread-safety: immutable. Source: Terry et al. 1994, section 3.
     """
 
     READ_YOUR_WRITES = enum.auto()
