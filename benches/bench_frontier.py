@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from operator import ge, or_
 
-from benches.measure import Effort, Row, against_floor
+from benches.measure import Case, against_floor
 from causal import Frontier, Position
 
 LOOP = "a loop over two dicts by hand"
 
 
-def rows(effort: Effort) -> Iterator[Row]:
+def join_by_hand(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:
+    joined = dict(a)
+    for key, offset in b.items():
+        if offset > joined.get(key, -1):
+            joined[key] = offset
+    return joined
+
+
+def dominates_by_hand(a: dict[int, int], b: dict[int, int]) -> bool:
+    for key, offset in b.items():
+        if a.get(key, -1) < offset:
+            return False
+    return True
+
+
+def cases() -> Iterator[Case]:
     for n in (4, 16):
         a = Frontier(Position(shard, 1, 1000 + shard) for shard in range(n))
         b = Frontier(Position(shard, 1, 1000 + n - shard) for shard in range(n))
         top = a | b
-        mine, theirs, most = dict(a.entries), dict(b.entries), dict(top.entries)
-
-        def join(a: Frontier = a, b: Frontier = b) -> None:
-            a | b
-
-        def join_by_hand(mine: dict[int, int] = mine, theirs: dict[int, int] = theirs) -> None:
-            joined = dict(mine)
-            for key, offset in theirs.items():
-                if offset > joined.get(key, -1):
-                    joined[key] = offset
-
-        def dominates(top: Frontier = top, a: Frontier = a) -> None:
-            assert top >= a
-
-        def dominates_by_hand(most: dict[int, int] = most, mine: dict[int, int] = mine) -> None:
-            for key, offset in mine.items():
-                if most.get(key, -1) < offset:
-                    raise AssertionError
-
-        yield against_floor(f"join, {n} shards", join, join_by_hand, LOOP, 2, effort)
-        yield against_floor(f"dominates, {n} shards", dominates, dominates_by_hand, LOOP, 2, effort)
+        assert top >= a
+        assert join_by_hand(a.entries, b.entries) == top.entries
+        by_hand = partial(join_by_hand, dict(a.entries), dict(b.entries))
+        yield against_floor(f"join, {n} shards", partial(or_, a, b), by_hand, LOOP, 2)
+        by_hand = partial(dominates_by_hand, dict(top.entries), dict(a.entries))
+        yield against_floor(f"dominates, {n} shards", partial(ge, top, a), by_hand, LOOP, 2)

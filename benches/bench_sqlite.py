@@ -1,42 +1,38 @@
 """The embedded store against the same statements by hand, on the same disk, at the same durability, in the same run.
 
 The floor of a read is what I4 costs without a library: BEGIN, the watermark, the value, COMMIT. The floor of a write is the same rows
-and the same COMMIT. Medians of interleaved rounds: each round measures floor and library one after the other, and the ratio is the
-median of the rounds' ratios.
+and the same COMMIT.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cbor2
 
+from benches.measure import Case, against_floor
 from causal import CausalStore, Keyring
 from causal.core.frontier import Frontier
 from causal.stores.sqlite import SQLiteEngine
 
-ROUNDS = 15
-READS = 2000
-WRITES = 60
 KEYS = 1000
+READING = "BEGIN, watermark, value, COMMIT by hand"
+WRITING = "the same INSERTs and COMMIT by hand, synchronous = FULL"
 
 GET = "SELECT value FROM data WHERE key = ?"
 MARKS = 'SELECT origin, applied, "end" FROM watermark'
 
 
-def rows(rounds: int = ROUNDS) -> Iterator[dict[str, Any]]:
-    """Measure; yields one object a row: name, value, floor, ratio, at_most, unit."""
+def cases() -> Iterator[Case]:
     with tempfile.TemporaryDirectory(dir=".") as path:  # the project's own disk: /tmp is often memory
-        yield from _measured(Path(path), rounds)
+        yield from _cases(Path(path))
 
 
-def _measured(path: Path, rounds: int) -> Iterator[dict[str, Any]]:
+def _cases(path: Path) -> Iterator[Case]:
     engines = {site: SQLiteEngine(path / "data", site=site, replicate="manual") for site in ("eu", "us")}
     with (
         CausalStore(engines["eu"], keyring=Keyring.generate(), audience="bench") as store,
@@ -66,8 +62,8 @@ def _measured(path: Path, rounds: int) -> Iterator[dict[str, Any]]:
             with session.read() as db:
                 db.get("key/7")
 
-        yield _row("read one key, bare handle", by_handle, by_hand, READS, rounds, 2.0)
-        yield _row("read one key, gated block", gated, by_hand, READS, rounds, 2.0)
+        yield against_floor("SQLite: read one key, bare handle", by_handle, by_hand, READING, None)
+        yield against_floor("SQLite: read one key, gated block", gated, by_hand, READING, 2)
 
         twin = _twin(path / "twin.sqlite", hand)
 
@@ -83,8 +79,8 @@ def _measured(path: Path, rounds: int) -> Iterator[dict[str, Any]]:
             with session.write() as tx:
                 tx.put("key/7", {"n": 7, "text": "x" * 20})
 
-        yield _row("durable put, bare handle", put_by_handle, put_by_hand, WRITES, rounds, 1.5)
-        yield _row("durable put, gated block", put_gated, put_by_hand, WRITES, rounds, 1.5)
+        yield against_floor("SQLite: durable put, bare handle", put_by_handle, put_by_hand, WRITING, None)
+        yield against_floor("SQLite: durable put, gated block", put_gated, put_by_hand, WRITING, 1.5)
         hand.close()
         twin.close()
         link.close()
@@ -111,36 +107,3 @@ def _put_by_hand(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", (origin, offset, stamp, stamp, b"", changes))
     db.execute("UPDATE watermark SET applied = ?, stamp = ? WHERE origin = ?", (offset, stamp, origin))
     db.execute("COMMIT")
-
-
-def _row(
-    name: str, ours: Callable[[], None], floor: Callable[[], None], times: int, rounds: int, at_most: float
-) -> dict[str, Any]:
-    mine, theirs = [], []
-    ours()
-    floor()
-    for n in range(rounds):
-        for subject, results in ((ours, mine), (floor, theirs)) if n % 2 else ((floor, theirs), (ours, mine)):
-            began = time.perf_counter_ns()
-            for _ in range(times):
-                subject()
-            results.append((time.perf_counter_ns() - began) / times / 1000)
-    return {
-        "name": name,
-        "value": statistics.median(mine),
-        "floor": statistics.median(theirs),
-        "ratio": statistics.median(a / b for a, b in zip(mine, theirs, strict=True)),
-        "at_most": at_most,
-        "unit": "us",
-    }
-
-
-def main() -> None:
-    for row in rows():
-        print(
-            f"{row['name']:30} {row['value']:9.1f} us   floor {row['floor']:9.1f} us   ratio {row['ratio']:.2f} (at most {row['at_most']})"
-        )
-
-
-if __name__ == "__main__":
-    main()

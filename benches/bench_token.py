@@ -10,13 +10,14 @@ import base64
 import hmac
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 
 import cbor2
 import jwt
 from itsdangerous import URLSafeTimedSerializer
 
-from benches.measure import Effort, Row, against_floor, against_peer
+from benches.measure import Case, against_floor, against_peer
 from causal import Frontier, Key, Keyring, Position, Token
 
 SECRET = bytes(range(32))
@@ -59,69 +60,47 @@ class Floor:
         return cbor2.loads(payload)
 
 
-def rows(effort: Effort) -> Iterator[Row]:
-    uncached = Keyring([Key(1, SECRET)], cache=0)
-    cached = Keyring([Key(1, SECRET)])
-    now = time.time()
+class Signers:
+    """The same claims in the same process, by the signers that people use; each with what binds a token to its subject and audience."""
+
+    def __init__(self, token: Token, positions: list[tuple[int, int, int]]) -> None:
+        claims = {"v": 1, "p": positions}
+        self.serializer = URLSafeTimedSerializer(SECRET, salt="shop")
+        self.body = {**claims, "sub": "alice"}
+        self.registered = {**claims, "exp": token.expires_at, "sub": "alice", "aud": "shop"}
+        self.dangerous = self.serializer.dumps(self.body)
+        self.web = jwt.encode(self.registered, SECRET, "HS256")
+
+    def itsdangerous(self) -> None:
+        """Seal and open."""
+        self.serializer.dumps(self.body)
+        self.serializer.loads(self.dangerous, max_age=86_400)
+
+    def pyjwt(self) -> None:
+        """Seal and open."""
+        jwt.encode(self.registered, SECRET, "HS256")
+        jwt.decode(self.web, SECRET, ["HS256"], audience="shop", subject="alice")
+
+
+def cases() -> Iterator[Case]:
+    uncached, cached = Keyring([Key(1, SECRET)], cache=0), Keyring([Key(1, SECRET)])
     for n in (1, 4, 16):
         token, positions = claimed(n)
-        floor = Floor(token, positions)
-        text = uncached.seal(token, subject="alice", audience="shop")
-        assert uncached.open(text, now=now, subject="alice", audience="shop") == token
+        floor, signers = Floor(token, positions), Signers(token, positions)
+        seal: Callable[[], str] = partial(uncached.seal, token, subject="alice", audience="shop")
+        bound = {"subject": "alice", "audience": "shop", "now": time.time()}
+        opened: Callable[[], Token] = partial(uncached.open, seal(), **bound)
+        again: Callable[[], Token] = partial(cached.open, seal(), **bound)
+        assert opened() == again() == token
 
-        def seal(token: Token = token) -> None:
-            uncached.seal(token, subject="alice", audience="shop")
-
-        def opened(text: str = text) -> None:
-            uncached.open(text, now=now, subject="alice", audience="shop")
-
-        def again(text: str = text) -> None:
-            cached.open(text, now=now, subject="alice", audience="shop")
+        def both(seal: Callable[[], str] = seal, opened: Callable[[], Token] = opened) -> None:
+            seal()
+            opened()
 
         shards = f"{n} shard{'s' if n > 1 else ''}"
-        yield against_floor(f"seal, {shards}", seal, floor.seal, SEALING, 2.5, effort)
-        yield against_floor(f"open without cache, {shards}", opened, floor.open, OPENING, 3, effort)
-        yield against_floor(f"open again, {shards}", again, opened, "open without cache", 0.2, effort)
-        yield from _against_signers(shards, seal, opened, token, positions, effort)
-
-
-def _against_signers(
-    shards: str,
-    seal: Callable[[], None],
-    opened: Callable[[], None],
-    token: Token,
-    positions: list[tuple[int, int, int]],
-    effort: Effort,
-) -> Iterator[Row]:
-    """The same claims in the same process; each signer with what binds a token to its subject and audience, too."""
-    claims = {"v": 1, "p": positions}
-    serializer = URLSafeTimedSerializer(SECRET, salt="shop")
-    body = {**claims, "sub": "alice"}
-    dangerous = serializer.dumps(body)
-    registered = {**claims, "exp": token.expires_at, "sub": "alice", "aud": "shop"}
-    web = jwt.encode(registered, SECRET, "HS256")
-
-    def its_seal() -> None:
-        serializer.dumps(body)
-
-    def its_open() -> None:
-        serializer.loads(dangerous, max_age=86_400)
-
-    def jwt_seal() -> None:
-        jwt.encode(registered, SECRET, "HS256")
-
-    def jwt_open() -> None:
-        jwt.decode(web, SECRET, ["HS256"], audience="shop", subject="alice")
-
-    def both() -> None:
-        seal(), opened()
-
-    def its_both() -> None:
-        its_seal(), its_open()
-
-    def jwt_both() -> None:
-        jwt_seal(), jwt_open()
-
-    its, pyjwt = "itsdangerous URLSafeTimedSerializer", "PyJWT HS256"
-    yield against_peer(f"seal and open, {shards}, and itsdangerous", both, its_both, its, 3, effort)
-    yield against_peer(f"seal and open, {shards}, and PyJWT", both, jwt_both, pyjwt, 4, effort)
+        yield against_floor(f"seal, {shards}", seal, floor.seal, SEALING, 2.5)
+        yield against_floor(f"open without cache, {shards}", opened, floor.open, OPENING, 3)
+        yield against_floor(f"open again, {shards}", again, opened, "open without cache", 0.2)
+        its, pyjwt = "itsdangerous: URLSafeTimedSerializer", "PyJWT: HS256"
+        yield against_peer(f"seal and open, {shards}, and itsdangerous", both, signers.itsdangerous, its, 3)
+        yield against_peer(f"seal and open, {shards}, and PyJWT", both, signers.pyjwt, pyjwt, 4)
