@@ -8,7 +8,7 @@ from causal import Frontier, Keyring, Loss, Position
 from causal.core.frontier import pack
 from causal.core.token import Token
 from causal.session import SessionState
-from tests.fake_engine import KEYS, T0_S, FakeEngine, Time, near_and_far
+from tests.fake_engine import KEYS, T0_S, FakeEngine, Server, Time, near_and_far
 
 TTL_S = 86_400.0
 F = Frontier((Position(0, 1, 10),))
@@ -119,3 +119,19 @@ def test_a_write_made_outside_is_own_even_if_it_was_seen_before(time: Time) -> N
     session.join(F)
     session.join(store.position(None))
     assert session.own == F
+
+
+@pytest.mark.parametrize(
+    ("copies", "replicated"), [((12, 11), 11), ((12, 9), 9), ((12, None), None), ((None, None), None), ((), None)]
+)
+def test_a_write_is_replicated_when_no_failover_can_lose_it(
+    time: Time, copies: tuple[int | None, ...], replicated: int | None
+) -> None:
+    """One copy is not enough: whoever has none may be promoted, and what was folded by then would be lost in silence."""
+    leader = Server("leader", {0: {1: (12, None)}}, {0: {1}})
+    replicas = [
+        Server(f"r{i}", {0: {} if applied is None else {1: (applied, None)}}, {}) for i, applied in enumerate(copies)
+    ]
+    store = time.store(FakeEngine(leader, *replicas))
+    store.head()  # which asks everyone
+    assert store._state.replicated().offset(0, 1) == replicated

@@ -107,7 +107,7 @@ class Sealing(Protocol):
         """Return up to which hybrid time old `seen` entries may fold."""
 
     def replicated(self) -> Frontier:
-        """Return what is known to be applied besides where it is numbered."""
+        """Return what is known to be applied wherever it is not numbered."""
 
 
 class Demanded(Protocol):

@@ -128,11 +128,14 @@ class StoreState:
         return int(self.wall() + self.max_staleness_s + self.max_clock_skew_s) + 1
 
     def replicated(self) -> Frontier:
-        """Return what is known to be applied somewhere besides the endpoint that numbers it."""
-        frontier = Frontier()
-        for endpoint in self.view.endpoints:
-            frontier |= Frontier.of({k: v for k, v in endpoint.applied.items() if k not in endpoint.leads})
-        return frontier
+        """Return what every endpoint has applied that does not number it: no failover to any of them can lose it."""
+        least: dict[int, int] = {}
+        for key in {key for endpoint in self.view.endpoints for key in endpoint.applied}:
+            copies = [endpoint.applied.get(key) for endpoint in self.view.endpoints if key not in endpoint.leads]
+            known = [offset for offset in copies if offset is not None]
+            if known and len(known) == len(copies):
+                least[key] = min(known)
+        return Frontier.of(least)
 
     def head(self, arrived: int) -> Frontier:
         """Return every live origin's head, asked after `arrived`, and other origins' ends. Raises: NoEndpoint where no leader answered."""
