@@ -267,7 +267,7 @@ def test_a_commit_that_failed_is_not_in_doubt(time: Time, engine: FakeEngine) ->
 def test_a_commit_in_doubt_marks_its_shard_for_the_leader(
     time: Time, engine: FakeEngine, doubt: BaseException | None
 ) -> None:
-    """Without an answer, interrupted, or committed without a position (which raises nothing): redteam 19."""
+    """Without an answer, interrupted, or committed without a position (which raises nothing)."""
 
     def answer(handle: Handle) -> Commit:
         if doubt is None:

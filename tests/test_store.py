@@ -1,4 +1,4 @@
-"""The session layer on the reference engine, in a time that the test owns: what DESIGN sections 4 and 7 promise."""
+"""The session layer on the reference engine, in a time that the test owns: what the public names promise."""
 
 import asyncio
 import threading

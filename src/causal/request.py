@@ -166,7 +166,7 @@ class Request:
         # Heads show more than freshness, on the shards that they are of; a snapshot that shows an origin without one is not borne out.
         current = serve.how == "leader" and self.demand.shards <= at_leaders(self.demand, self.policy)
         if good and not current and self.at is None and serve.known.fresh_at != math.inf:
-            # A pause between the decision and the snapshot voids a staleness bound (redteam 14).
+            # A pause between the decision and the snapshot voids a staleness bound.
             bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
             if serve.known.fresh_at < self.store.monotonic() - bound_s:
                 self.unproven = True
@@ -241,7 +241,7 @@ class Request:
             self.in_doubt()
 
     def in_doubt(self) -> None:
-        """Demand the leader on this shard until every eligible replica must hold what may have been committed (redteam 19)."""
+        """Demand the leader on this shard until every eligible replica must hold what may have been committed."""
         self.session.mark(self.store.number, self.store.until(), exact=self.store.every - {self.shard})
 
     # --- the account -----------------------------------------------------------------------------------------------

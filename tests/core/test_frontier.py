@@ -293,7 +293,7 @@ def test_a_join_never_uncovers_a_shard(a: Frontier, b: Frontier, shard: int) -> 
         ((5, None), 6, Verdict.BEHIND),
         ((5, 5), 5, Verdict.APPLIED),
         ((5, 5), 6, Verdict.LOST),
-        ((5, 9), 6, Verdict.BEHIND),  # ended is not applied (redteam 5)
+        ((5, 9), 6, Verdict.BEHIND),  # ended is not applied
         ((5, 9), 9, Verdict.BEHIND),
         ((5, 9), 10, Verdict.LOST),
         ((10, 5), 5, Verdict.APPLIED),
@@ -464,7 +464,7 @@ def test_shards_with_own_writes_are_dropped_last(f: Frontier, size: int, keep: F
 
 @given(EXACT, st.integers(0, 4), EXACT)
 def test_a_mark_remembers_the_origins_of_dropped_own_writes(f: Frontier, size: int, keep: Frontier) -> None:
-    """Else a failover that lost one of them would be a silent success (redteam 9)."""
+    """Else a failover that lost one of them would be a silent success."""
     small = f.compact(size, keep=keep)
     for p in f:
         if p not in set(small) and pack(p.shard, p.origin) in keep.entries:

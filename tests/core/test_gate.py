@@ -229,9 +229,7 @@ def test_past_the_head_of_who_numbers_it_is_lost_only_if_asked_after_the_request
 
 def test_past_the_head_of_anyone_else_is_only_behind() -> None:
     view = view_of(us=Known({1: (10, None), 2: (90, None)}, frozenset({2}), asked=101))
-    assert isinstance(
-        gate(at(100), view, ReadPolicy(unproven="serve")), Wait
-    )  # redteam 1: `us` says nothing of 1's head
+    assert isinstance(gate(at(100), view, ReadPolicy(unproven="serve")), Wait)  # `us` says nothing of 1's head
 
 
 def test_who_numbered_it_once_and_has_forgotten_it_says_nothing_of_its_head() -> None:

@@ -272,7 +272,7 @@ class Endpoint:
 
 
 def admits(token: Token, shard: int, at: Endpoint, time: int) -> bool:
-    """Whether a read of one shard is served there, by the rules of DESIGN sections 3, 6 and 7."""
+    """Whether a read of one shard is served there, by the invariants and the rules of compaction."""
     for entries, own in ((token.own.entries, True), (token.seen.entries, False)):
         for key, offset in entries.items():
             if key >> 32 != shard:

@@ -104,7 +104,7 @@ def test_a_late_head_is_no_news() -> None:
     assert told(view, "a", mark({1: (10, None)}, 1), asked=5).heads == view.heads
 
 
-# --- incarnations (redteam 4) and the order of answers -------------------------------------------------------------------
+# --- incarnations and the order of answers -------------------------------------------------------------------------------
 
 
 def test_a_new_incarnation_forgets_what_was_known_of_the_old_one() -> None:

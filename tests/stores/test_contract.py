@@ -501,7 +501,7 @@ def test_sites_agree_in_the_end(make_world: MakeWorld) -> None:
 
 
 def test_an_effect_wins_over_its_cause_whatever_the_clocks_say(make_world: MakeWorld) -> None:
-    """eu's clock is ten minutes fast; us writes after it has applied eu's write (redteam 10)."""
+    """eu's clock is ten minutes fast; us writes after it has applied eu's write."""
     world = make_world(skew_s={"eu": 600.0})
     cause = world.put("eu", "k", "cause")
     world.step()

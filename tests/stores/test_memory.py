@@ -167,7 +167,7 @@ def test_a_new_origin_is_unknown_until_it_is_heard_of(world: World) -> None:
 
 
 def test_an_effect_of_a_lost_cause_still_replicates() -> None:
-    """A lost dependency counts at its end: otherwise one lost write would stop every log that saw it (redteam 2)."""
+    """A lost dependency counts at its end: otherwise one lost write would stop every log that saw it."""
     world = memory_world(sites=("eu", "us"), shards=("main", "orders"))
     orders = world.shards["orders"]
     cluster = cluster_of(world)

@@ -333,7 +333,7 @@ def test_a_write_cannot_depend_on_a_later_one(eu: World) -> None:
     assert eu.put("eu", "a", 1).position == Position(0, 1, 1)
 
 
-# --- stamps (redteam 10) -------------------------------------------------------------------------------------------
+# --- stamps --------------------------------------------------------------------------------------------------------
 
 
 def test_an_effect_wins_over_its_cause_whatever_the_clocks_say(
@@ -374,7 +374,7 @@ def test_the_store_ends_before_its_stamps_do(world: World) -> None:
     assert world.get("eu", "k") is None
 
 
-# --- the write lock (redteam 11) -------------------------------------------------------------------------------------
+# --- the write lock --------------------------------------------------------------------------------------------------
 
 
 def test_writes_of_many_threads_are_numbered_one_by_one(eu: World) -> None:

@@ -247,7 +247,7 @@ def test_an_end_is_decided_only_when_all_live_members_can_be_asked(world: World)
     assert world.get("us", "k") == 1
 
 
-# --- histories that forget (redteam 6) -------------------------------------------------------------------------------
+# --- histories that forget --------------------------------------------------------------------------------------------
 
 
 def crash(world: World, site: str) -> None:

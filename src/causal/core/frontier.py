@@ -259,7 +259,7 @@ class Frontier(_Parts):
         entries = {k: min(v, ends.get(k, v)) for k, v in self.entries.items()}
         return _make(Frontier, entries, self.floors, self.marks)
 
-    # --- compaction (DESIGN: the ladder's last rung; core/token.py climbs the whole ladder) ----------------------
+    # --- compaction: the ladder's last rung; core/token.py climbs the whole ladder ------------------------------
 
     def compact(
         self,

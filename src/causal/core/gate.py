@@ -1,6 +1,6 @@
 """The gate: one pure decision on how a read (or write) goes on. Serve, probe, wait or refuse, each with its reason.
 
-Owns the rules of the gate (DESIGN section 7, I4 to I6, I9). Knows no clock, no link and no loop: the two loops in `store.py` and
+Owns the rules of the gate (I4 to I6, I9). Knows no clock, no link and no loop: the two loops in `store.py` and
 `async_store.py` carry decisions out, and judge the snapshot they then get by the same `need` (`Serve.need`).
 
 HAZARD: a decision is only a plan. What makes a read safe is that the snapshot's own watermark covers `Serve.need`; a loop that skips
@@ -157,7 +157,7 @@ class _Case:
     # --- demands that must be asked for --------------------------------------------------------------------------
 
     def heads(self, shards: frozenset[int]) -> dict[int, int] | EndpointView | Probe | Refuse:
-        """Return every live origin's head, asked after the request, on the shards that are read at the leader (redteam 1).
+        """Return every live origin's head, asked after the request, on the shards that are read at the leader.
 
         Where one endpoint numbers every live origin, it is current by construction: it is returned itself, unasked.
         """

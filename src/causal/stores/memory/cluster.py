@@ -78,8 +78,8 @@ class MemoryCluster:
     def append(self, site: Site, shard: int, changes: Mapping[str, bytes | None], deps: Frontier) -> Commit:
         """Number and stamp a transaction, store its dependencies with it, and apply it where it was written.
 
-        The stamp is above every stamp that the shard has met here, so an effect wins over its cause whatever the clocks say
-        (redteam 10). Dependencies accumulate along the log: who sees this position demands all that led to it (I8).
+        The stamp is above every stamp that the shard has met here, so an effect wins over its cause whatever the clocks say.
+        Dependencies accumulate along the log: who sees this position demands all that led to it (I8).
         """
         copy = site.copies[shard]
         last = copy.origins[copy.own][0]
@@ -245,7 +245,7 @@ class MemoryCluster:
     def collect(self) -> int:
         """Remove the tombstones below which nothing can arrive any more; return how many.
 
-        A tombstone of stamp T goes when every site has every origin past T, or all that survives of it (redteam 16).
+        A tombstone of stamp T goes when every site has every origin past T, or all that survives of it.
         """
         with self.lock:
             before = after = 0

@@ -3,7 +3,7 @@
 Owns how the moment is found. One snapshot after another is opened, then all but the last are looked at again: if none has moved
 meanwhile, all are as they were when the last was opened. If that fails a few times, the write locks are held for as long as it takes
 to open the snapshots. At every moment a site holds the causes of all that it holds (`apply.py`), so one block never shows an effect
-without its cause (redteam 15).
+without its cause.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns `Writer`, what a user writes through, and `WriteTransaction`, the handle around it: the offset, the conflict stamp, the
 accumulated dependencies and the log entry of a commit. Offset and stamp are taken inside the write lock of the file, which all
-processes share (redteam 11), the stamp above every stamp that is applied here (redteam 10).
+processes share, the stamp above every stamp that is applied here.
 
 HAZARD: a site whose clock is far ahead makes others' stamps run ahead with it. That alarms in the log and blocks nothing.
 """

@@ -1,7 +1,7 @@
 """Forgetting what nobody needs any more: log entries that all members have applied, and tombstones that nothing older can follow.
 
 Owns the two rules. A log entry goes when every member has applied it. A tombstone of stamp T goes when every member has applied every
-live origin past T: stamps strictly increase along a log, so nothing below T can arrive anywhere any more (redteam 16). An origin that
+live origin past T: stamps strictly increase along a log, so nothing below T can arrive anywhere any more. An origin that
 is idle would hold that up for ever; so a site whose own origin stands below a waiting tombstone logs an entry without keys.
 
 A member that is joining, being rebuilt or out of reach stops all of this.
