@@ -12,7 +12,7 @@ from causal.blocks import AsyncRead, AsyncWrite
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
-from causal.core.waiting import WaitQueue
+from causal.core.waiting import Waiter, WaitQueue
 from causal.errors import GateError, StoreError, Unreachable
 from causal.request import Request
 from causal.session import Receipt, SessionState, Written
@@ -150,7 +150,13 @@ class AsyncCausalStore(StoreBase[R, W]):
                         await asyncio.gather(*(self._ask(link, name, request) for name in decision.endpoints))
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
-                    await self._wait(link, decision, request)
+                    place = _Place(self, decision.endpoint, request)
+                    try:
+                        woken = place.take(link, decision)
+                        if woken is not None:
+                            await woken
+                    finally:
+                        place.leave()
                 else:
                     raise request.error(decision)
         except BaseException as error:
@@ -203,35 +209,6 @@ class AsyncCausalStore(StoreBase[R, W]):
             return state.failed(name, error, asked)
         return state.observe(name, watermarks, asked, asked_at)
 
-    async def _wait(self, link: AsyncLink[R, W], wait: Wait, request: Request) -> None:
-        """Wait in the endpoint's line until its poller finds the need covered, or the time is up."""
-        state, began = self._state, self._state.monotonic()
-        line = self._lines.setdefault(wait.endpoint, _Line())
-        state.enter_wait(wait.endpoint, request.session.subject)
-        waiter = timer = None
-        try:
-            loop = asyncio.get_running_loop()
-            woken: asyncio.Future[None] = loop.create_future()
-            waiter = line.queue.add(wait.need, state.applied(wait.endpoint), woken)
-            if waiter is None:
-                return
-            if line.poller is None or line.poller.done():
-                line.poller = asyncio.create_task(
-                    self._poll(link, wait.endpoint, line), name=f"causal poll {wait.endpoint}"
-                )
-            timer = loop.call_later(wait.for_s, _over, woken)
-            await woken
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if waiter is not None:
-                line.queue.discard(waiter)
-            if not line.queue and line.poller is not None:
-                line.poller.cancel()
-                line.poller = None
-            state.leave_wait(wait.endpoint, request.session.subject)
-            request.waited_s += state.monotonic() - began
-
     async def _poll(self, link: AsyncLink[R, W], name: str, line: _Line) -> None:
         pause_s = POLL_S
         try:
@@ -247,6 +224,52 @@ class AsyncCausalStore(StoreBase[R, W]):
             for waiter in line.queue.drain():
                 if not waiter.handle.done():
                     waiter.handle.set_exception(error)
+
+
+class _Place:
+    """One read's place in an endpoint's line, until its poller finds the need covered or the time is up.
+
+    Taken and left by hand, where a coroutine of its own would be twice the size: many wait.
+    """
+
+    __slots__ = ("began", "endpoint", "request", "store", "timer", "waiter")
+
+    def __init__(self, store: AsyncCausalStore[Any, Any], endpoint: str, request: Request) -> None:
+        self.store, self.endpoint, self.request = store, endpoint, request
+        self.waiter: Waiter[asyncio.Future[None]] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.began: float | None = None
+
+    def take(self, link: AsyncLink[Any, Any], wait: Wait) -> asyncio.Future[None] | None:
+        """Return what to await, or None if there is nothing to wait for. Raises: Overloaded."""
+        store, state = self.store, self.store._state
+        line = store._lines.setdefault(self.endpoint, _Line())
+        state.enter_wait(self.endpoint, self.request.session.subject)
+        self.began = state.monotonic()
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        self.waiter = line.queue.add(wait.need, state.applied(self.endpoint), woken)
+        if self.waiter is None:
+            return None
+        if line.poller is None or line.poller.done():
+            line.poller = loop.create_task(store._poll(link, self.endpoint, line), name=f"causal poll {self.endpoint}")
+        self.timer = loop.call_later(wait.for_s, _over, woken)
+        return woken
+
+    def leave(self) -> None:
+        """Leave nothing behind, however the wait has ended."""
+        if self.began is None:
+            return  # the line was too long
+        state, line = self.store._state, self.store._lines[self.endpoint]
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.waiter is not None:
+            line.queue.discard(self.waiter)
+        if not line.queue and line.poller is not None:
+            line.poller.cancel()
+            line.poller = None
+        state.leave_wait(self.endpoint, self.request.session.subject)
+        self.request.waited_s += state.monotonic() - self.began
 
 
 def _over(woken: asyncio.Future[None]) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from functools import lru_cache, reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from causal.engine import Commit
 
 log: Final = logging.getLogger("causal")
+
+_NOTHING: Final[Mapping[int, int]] = {}
+_NOWHERE: Final[frozenset[int]] = frozenset()
+_only: Final = lru_cache(maxsize=1024)(lambda shard: frozenset({shard}))
 
 
 class Written(Frontier):
@@ -324,18 +331,23 @@ class SessionState:
         own, seen = store.writing if write else store.reading
         number, wide = store.number, store.dependencies
 
-        def relevant(frontier: Frontier) -> dict[int, int]:
-            return {k: v for k, v in frontier.entries.items() if k >> 48 == number and (wide or k >> 32 == shard)}
+        def relevant(frontier: Frontier) -> Mapping[int, int]:
+            entries = frontier.entries  # shared where all of them count: many sessions wait
+            kept = {k: v for k, v in entries.items() if k >> 48 == number and (wide or k >> 32 == shard)}
+            return kept if len(kept) < len(entries) else entries
 
         marks = [m for s, m in theirs.marks.items() if s in (number, EVERY_STORE)] if own or seen else []
-        need_own, need_seen = relevant(mine) if own else {}, relevant(theirs) if seen else {}
+        need_own, need_seen = relevant(mine) if own else _NOTHING, relevant(theirs) if seen else _NOTHING
         concerned = store.every if wide else {shard}
+        shards = {shard, *(k >> 32 for k in (*need_own, *need_seen))}
         demand = Demand(
             need_own,
             need_seen,
-            shards=frozenset({shard, *(k >> 32 for k in (*need_own, *need_seen))}),
-            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks)),
-            mark=_joined(marks),
+            shards=_only(shard) if len(shards) == 1 else frozenset(shards),
+            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks))
+            if marks
+            else _NOWHERE,
+            mark=reduce(or_, marks) if marks else None,
             floor=theirs.floors.get(number) if seen else None,
         )
         self._cache[name] = version, min((m.until for m in marks), default=0), demand, store
@@ -383,10 +395,3 @@ class SessionState:
             if subject == self.subject:
                 self._sealed = key, text
         return text
-
-
-def _joined(marks: list[LeaderMark]) -> LeaderMark | None:
-    joined = None
-    for mark in marks:
-        joined = mark if joined is None else joined | mark
-    return joined

@@ -36,11 +36,7 @@ class Demand:
         arrived: int = 0,
         wrote_ago_s: float = float("inf"),
     ) -> None:
-        need = dict(own)
-        for key, offset in seen.items():
-            if offset > need.get(key, -1):
-                need[key] = offset
-        self.need = need
+        self.need = _join(own, seen)
         self.memo: Any = None
         self.own = own
         self.shards = shards
@@ -75,6 +71,16 @@ class Demand:
         twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
         twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
         return twin
+
+
+def _join(own: Mapping[int, int], seen: Mapping[int, int]) -> Mapping[int, int]:
+    if not seen or not own:
+        return own or seen
+    need = dict(own)
+    for key, offset in seen.items():
+        if offset > need.get(key, -1):
+            need[key] = offset
+    return need
 
 
 def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -> tuple[tuple[str, str], ...]:
