@@ -168,16 +168,16 @@ def test_the_stamp_decides_before_the_origin() -> None:
 
 @given(st.integers(0, kv.MAX_STAMP - 1), st.lists(st.integers(0, kv.MAX_STAMP - 1), max_size=4))
 def test_a_new_stamp_is_above_all_and_not_below_the_clock(now: int, stamps: list[int]) -> None:
-    new = kv.next_stamp(now, *stamps)
+    new = kv.next_stamp(now, stamps)
     assert new >= now
     assert all(new > s for s in stamps)
     assert new == now or new - 1 in stamps
 
 
 def test_stamps_end_with_an_error_rather_than_start_again() -> None:
-    assert kv.next_stamp(0, kv.MAX_STAMP - 1) == kv.MAX_STAMP
+    assert kv.next_stamp(0, [kv.MAX_STAMP - 1]) == kv.MAX_STAMP
     with pytest.raises(StoreError, match="exhausted"):
-        kv.next_stamp(0, kv.MAX_STAMP)
+        kv.next_stamp(0, [kv.MAX_STAMP])
 
 
 # --- logged changes -------------------------------------------------------------------------------------------------

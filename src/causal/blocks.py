@@ -54,10 +54,7 @@ def _here() -> object:
 
     Contexts are copied into threads, child tasks and forked processes: that must not make a block theirs.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
+    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
     return os.getpid(), threading.get_ident() if task is None else task
 
 
@@ -86,7 +83,8 @@ class _Block:
         return self._request.receipt()
 
     def _saw(self, seen: Frontier) -> None:
-        self._session.join(seen, own=False, now=self._store._state.wall)
+        if seen:
+            self._session.join(seen, own=False, now=self._store._state.wall)
 
 
 class _Reading(_Block):
@@ -284,7 +282,8 @@ class _Writing(_Block):
     def _entered(self) -> None:
         self._owner = _here()
         # Those that were left in another context, as frameworks do, are still listed in this one.
-        _blocks.set((*(block for block in _blocks.get() if block._handle is not None), self))
+        blocks = _blocks.get()
+        _blocks.set((*(block for block in blocks if block._handle is not None), self) if blocks else (self,))
 
     def _left(self) -> None:
         # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.

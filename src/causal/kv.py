@@ -19,7 +19,7 @@ from causal.core.frontier import EVERY_STORE, Frontier
 from causal.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_KEY_BYTES: Final = 1024
 MAX_VALUE_BYTES: Final = 16 * 2**20
@@ -135,12 +135,12 @@ def wins(stamp_a: int, origin_a: int, stamp_b: int, origin_b: int) -> bool:
     return (stamp_a, origin_a) > (stamp_b, origin_b)
 
 
-def next_stamp(clock_now: int, *stamps: int) -> int:
+def next_stamp(clock_now: int, stamps: Iterable[int]) -> int:
     """Return a new write's stamp: what the clock says, or one above all `stamps` if that is more.
 
     Raises: StoreError when the stamps are exhausted: a clock was millennia ahead.
     """
-    stamp = max((clock_now, *(s + 1 for s in stamps)))
+    stamp = max(clock_now, max(stamps, default=-1) + 1)
     if stamp > MAX_STAMP:
         raise StoreError(f"conflict stamps are exhausted at {stamp}: a clock was millennia ahead")
     return stamp

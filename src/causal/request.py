@@ -225,7 +225,7 @@ class Request:
         What other stores folded stays folded: it is theirs to judge. But a reader is not to answer for writes of ours that may be lost.
         """
         joined = self.session.joined
-        deps = joined.exact | seen
+        deps = joined.exact | seen if seen else joined.exact
         if joined.floors or joined.marks:
             number = self.store.number
             marks = {s: LeaderMark(m.until, m.exact) for s, m in joined.marks.items() if s not in (number, EVERY_STORE)}

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
-from functools import lru_cache, reduce
-from operator import or_
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -17,7 +14,7 @@ import attrs
 from causal.core.demand import Demand
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
-from causal.core.position import DoubtfulMark
+from causal.core.position import DoubtfulMark, pack
 from causal.core.token import Token
 from causal.errors import ExpiredToken, TokenError
 
@@ -28,10 +25,6 @@ if TYPE_CHECKING:
     from causal.engine import Commit
 
 log: Final = logging.getLogger("causal")
-
-_NOTHING: Final[Mapping[int, int]] = {}
-_NOWHERE: Final[frozenset[int]] = frozenset()
-_only: Final = lru_cache(maxsize=1024)(lambda shard: frozenset({shard}))
 
 
 class Written(Frontier):
@@ -137,6 +130,7 @@ class SessionState:
     __slots__ = (
         "_born",
         "_cache",
+        "_joined",
         "_known",
         "_lock",
         "_presented",
@@ -158,6 +152,7 @@ class SessionState:
         self.grants: dict[int, Any] = {}
         """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
         self._known: Frontier | None = None
+        self._joined: tuple[int, Frontier] | None = None
         self._sealed: tuple[object, str | None] | None = None
         self._presented: str | None = None
         self.subject = subject
@@ -253,10 +248,11 @@ class SessionState:
     def acknowledged(self, commit: Commit, now: float) -> None:
         """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
         with self._lock:
-            if commit.position is not None:
-                p = commit.position
-                self._grow(Frontier((p,)), True, now)
-                self.wrote_at = now
+            p = commit.position
+            if p is not None:
+                self.own = self.own.advance(shard=p.shard, offset=p.offset, origin=p.origin)
+                self._born[pack(p.shard, p.origin)] = self.wrote_at = now
+                self._moved()
             if commit.deps and not self.own >= commit.deps and not self.seen >= commit.deps:
                 self._grow(commit.deps, False, now)
 
@@ -328,35 +324,20 @@ class SessionState:
             return cached[2]
         with self._lock:
             version, mine, theirs = self.version, self.own, self.seen.lapse(now)
-        own, seen = store.writing if write else store.reading
-        number, wide = store.number, store.dependencies
-
-        def relevant(frontier: Frontier) -> Mapping[int, int]:
-            entries = frontier.entries  # shared where all of them count: many sessions wait
-            kept = {k: v for k, v in entries.items() if k >> 48 == number and (wide or k >> 32 == shard)}
-            return kept if len(kept) < len(entries) else entries
-
-        marks = [m for s, m in theirs.marks.items() if s in (number, EVERY_STORE)] if own or seen else []
-        need_own, need_seen = relevant(mine) if own else _NOTHING, relevant(theirs) if seen else _NOTHING
-        concerned = store.every if wide else {shard}
-        shards = {shard, *(k >> 32 for k in (*need_own, *need_seen))}
-        demand = Demand(
-            need_own,
-            need_seen,
-            shards=_only(shard) if len(shards) == 1 else frozenset(shards),
-            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks))
-            if marks
-            else _NOWHERE,
-            mark=reduce(or_, marks) if marks else None,
-            floor=theirs.floors.get(number) if seen else None,
-        )
-        self._cache[name] = version, min((m.until for m in marks), default=0), demand, store
+        counts = store.writing if write else store.reading
+        every = store.every if store.dependencies else None
+        demand = Demand.narrowed(mine, theirs, counts, shard, number=store.number, every=every)
+        self._cache[name] = version, min((m.until for m in theirs.marks.values()), default=0), demand, store
         return demand
 
     @property
     def joined(self) -> Frontier:
         """Everything demanded, of every store."""
-        return self.own | self.seen
+        joined = self._joined
+        if joined is None or joined[0] != self.version:
+            with self._lock:
+                self._joined = joined = self.version, self.own | self.seen if self.seen else self.own
+        return joined[1]
 
     # --- sealing -------------------------------------------------------------------------------------------------
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import lru_cache, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Final
+
+from causal.core.frontier import EVERY_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from causal.core.frontier import Frontier, LeaderMark
     from causal.core.view import EndpointView, View
+
+_NOTHING: Final[Mapping[int, int]] = {}
+_NOWHERE: Final[frozenset[int]] = frozenset()
+_only: Final = lru_cache(maxsize=1024)(lambda shard: frozenset({shard}))
 
 
 class Demand:
@@ -48,6 +57,38 @@ class Demand:
         self.wrote_ago_s = wrote_ago_s
 
     @classmethod
+    def narrowed(
+        cls,
+        own: Frontier,
+        seen: Frontier,
+        counts: tuple[bool, bool],
+        shard: int,
+        *,
+        number: int,
+        every: Iterable[int] | None,
+    ) -> Demand:
+        """Return what of a session's frontiers a block on `shard` demands of store `number`.
+
+        `counts` says whether own, and whether seen positions count. `every` are the store's shards where the whole frontier counts,
+        because versions carry dependencies (I8); else None. A mark may stand for either kind of position.
+        """
+        shards, only = {shard}, shard if every is None else None
+        need_own = _narrow(own.entries, number, only, shards) if counts[0] else _NOTHING
+        need_seen = _narrow(seen.entries, number, only, shards) if counts[1] else _NOTHING
+        marks = [m for s, m in seen.marks.items() if s in (number, EVERY_STORE)] if seen.marks and any(counts) else []
+        concerned = every if every is not None else (shard,)
+        return cls(
+            need_own,
+            need_seen,
+            shards=_only(shard) if len(shards) == 1 else frozenset(shards),
+            leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks))
+            if marks
+            else _NOWHERE,
+            mark=reduce(or_, marks) if marks else None,
+            floor=seen.floors.get(number) if counts[1] else None,
+        )
+
+    @classmethod
     def of(
         cls, frontier: Frontier, *, own: Frontier | None = None, shards: Iterable[int] = (), arrived: int = 0
     ) -> Demand:
@@ -71,6 +112,20 @@ class Demand:
         twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
         twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
         return twin
+
+
+def _narrow(entries: Mapping[int, int], number: int, only: int | None, shards: set[int]) -> Mapping[int, int]:
+    """Return what concerns a store, or one shard of it, and add its shards to `shards`. All of it is shared, not copied: many wait."""
+    for key in entries:
+        shard = key >> 32
+        if shard >> 16 != number or (only is not None and shard != only):
+            break
+        shards.add(shard)
+    else:
+        return entries
+    kept = {k: v for k, v in entries.items() if k >> 48 == number and only in (None, k >> 32)}
+    shards.update(key >> 32 for key in kept)
+    return kept
 
 
 def _join(own: Mapping[int, int], seen: Mapping[int, int]) -> Mapping[int, int]:

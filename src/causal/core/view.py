@@ -129,7 +129,10 @@ class View:
 
     def of(self, name: str) -> EndpointView | None:
         """Return what is known of one endpoint."""
-        return next((e for e in self.endpoints if e.name == name), None)
+        for endpoint in self.endpoints:
+            if endpoint.name == name:
+                return endpoint
+        return None
 
     def known(self, endpoints: Iterable[tuple[str, float]]) -> View:
         """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave."""

@@ -91,7 +91,7 @@ class MemoryCluster:
             stored |= log[-1].deps
         stored = stored.without([own])  # its own position stands for all before it
         site.clock = max(site.clock + 1, self._wall_ms(site) << 16)
-        stamp = next_stamp(site.clock, copy.high)
+        stamp = next_stamp(site.clock, (copy.high,))
         position = Position(shard, copy.own, stamp if self.clock_offsets else last + 1)
         site.apply(Entry(position, stamp, dict(changes), stored, self._monotonic()))
         return Commit(position, stored)

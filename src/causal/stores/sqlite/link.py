@@ -6,6 +6,7 @@ Owns the routing of each call to a file, the simulated network, and what runs in
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -83,15 +84,21 @@ class SQLiteLink:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         """The sites that are live, this one first."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            members = self.directory.members()
-            if members is not self._members:
-                names = sorted(members.in_state(LIVE), key=lambda name: (name != self._site, name))
-                self._endpoints = tuple(Endpoint(name, name, self._rtt_s(name)) for name in names)
-                self._members = members
-            self._look_at = now + _LOOK_S
+        self._look()
         return self._endpoints
+
+    def _look(self) -> Members:
+        """Return the registry as it was at most a moment ago."""
+        now, known = time.monotonic(), self._members
+        if known is not None and now < self._look_at:
+            return known
+        members = self.directory.members()
+        if members is not known:
+            names = sorted(members.in_state(LIVE), key=lambda name: (name != self._site, name))
+            self._endpoints = tuple(Endpoint(name, name, self._rtt_s(name)) for name in names)
+            self._members = members
+        self._look_at = now + _LOOK_S
+        return members
 
     def refresh(self) -> None:
         """Look at the list of sites again at the next use."""
@@ -155,7 +162,8 @@ class SQLiteLink:
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
         """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
-        return self._writing(endpoint, self.write_entry(endpoint, shard), locked=False)
+        file = self._near.get(shard) if endpoint == self._site and self._settings.durability == "full" else None
+        return self._writing(endpoint, file or self.write_entry(endpoint, shard), locked=False)
 
     def is_near(self, endpoint: str) -> bool:
         """Return whether an endpoint is this process's own, without a network in between."""
@@ -166,6 +174,8 @@ class SQLiteLink:
         self._enter(endpoint)
         file = self._file(endpoint, shard)
         self.directory.used_relaxed(endpoint, self._settings.durability)
+        if endpoint == self._site:
+            self._near[shard] = file
         return file
 
     def write_locked(self, endpoint: str, file: ShardFile) -> WriteTransaction:
@@ -174,14 +184,9 @@ class SQLiteLink:
 
     def _writing(self, endpoint: str, file: ShardFile, *, locked: bool) -> WriteTransaction:
         settings = self._settings
+        others = partial(self._watermarks, endpoint, without=file.shard) if len(self._look().shards) > 1 else dict
         return WriteTransaction(
-            file,
-            durability=settings.durability,
-            clock=settings.clock,
-            wall=settings.wall,
-            others=lambda: self._watermarks(endpoint, without=file.shard),
-            committed=self.directory.wake,
-            locked=locked,
+            file, settings.durability, settings.clock, settings.wall, others, self.directory.wake, locked=locked
         )
 
     def leader(self, shard: int) -> str:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from functools import reduce
 from heapq import merge
+from operator import or_
 from typing import TYPE_CHECKING, Any, Final
 
 from causal.core.frontier import Frontier
@@ -50,15 +52,21 @@ class Writer(Reader):
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_changes", "committed")
+    __slots__ = ("_changes", "_commit")
 
-    committed: Frontier
-    """The position and dependencies of what was committed; empty before."""
+    _commit: Commit | None
 
     def __init__(self, cursor: sqlite3.Cursor, file: ShardFile) -> None:
         super().__init__(cursor, file)
         self._changes: dict[str, bytes | None] = {}
-        self.committed = Frontier()
+        self._commit = None
+
+    @property
+    def committed(self) -> Frontier:
+        """The position and dependencies of what was committed; empty before."""
+        if self._commit is None or self._commit.position is None:
+            return Frontier()
+        return self._commit.deps | Frontier((self._commit.position,))
 
     def put(self, key: str, value: Any) -> None:
         """Set a key to anything CBOR can hold. Raises: ConfigError for a bad key or value."""
@@ -98,7 +106,6 @@ class WriteTransaction:
         "_clock",
         "_committed",
         "_db",
-        "_deps",
         "_durability",
         "_file",
         "_rows",
@@ -113,19 +120,18 @@ class WriteTransaction:
     def __init__(
         self,
         file: ShardFile,
-        *,
         durability: Durability,
         clock: HybridLogicalClock,
         wall: Callable[[], int],
         others: Callable[[], Mapping[int, Watermark]],
         committed: Callable[[], None],
+        *,
         locked: bool = False,
     ) -> None:
         db = file.begin_locked(durability) if locked else file.begin_write(durability)
         try:
-            rows = db.execute(_WATERMARK).fetchall()
-            self._rows = [row[:5] for row in rows]
-            self._deps = {row[0]: row[5] for row in rows}
+            cursor = db.cursor()
+            self._rows = cursor.execute(_WATERMARK).fetchall()
             self.watermarks = {**others(), **file.watermarks_of(self._rows)}
             if not self.watermarks[file.shard].leads:
                 raise Unreachable(f"{file.site} takes no writes of {file.path.name}: it has left, and may join again")
@@ -142,7 +148,7 @@ class WriteTransaction:
             committed,
         )
         self._db: sqlite3.Connection | None = db
-        self.connection = Writer(db.cursor(), file)
+        self.connection = Writer(cursor, file)
 
     def seen(self) -> Frontier:
         """Return the positions and stored dependencies of every version that was read inside the block."""
@@ -161,7 +167,7 @@ class WriteTransaction:
             return Commit(None)
         db, file = self._db, self._file
         try:
-            commit = self._store(db, changes, deps)
+            commit = self._store(self.connection._cursor, changes, deps)
         except BaseException as error:
             self.rollback()
             if isinstance(error, sqlite3.Error):
@@ -177,27 +183,28 @@ class WriteTransaction:
                 f"{file.path}: the disk failed while a commit was written: it may be there or not ({error})"
             ) from error
         self.rollback()
-        assert commit.position is not None
-        self.connection.committed = commit.deps | Frontier((commit.position,))
+        self.connection._commit = commit
         self._committed()
         return commit
 
-    def _store(self, db: sqlite3.Connection, changes: Mapping[str, bytes | None], deps: Frontier) -> Commit:
+    def _store(self, db: sqlite3.Cursor, changes: Mapping[str, bytes | None], deps: Frontier) -> Commit:
         shard = self._file.shard
         (origin,) = self.watermarks[shard].leads
-        applied = next(row[1] for row in self._rows if row[0] == origin)
+        applied, before, stamps = 0, b"", []
+        for row in self._rows:
+            stamps.append(row[4])
+            if row[0] == origin:
+                applied, before = row[1], row[5]
         offset = applied + 1
         now, wall_ns = int(self._clock.now()), self._wall()
-        stamp = next_stamp(now, *(row[4] for row in self._rows))
+        stamp = next_stamp(now, stamps)
         _alarm.check(stamp, now)
-        before = self._deps[origin]
-        here = Frontier()
-        if deps.floors or deps.marks:
-            for watermark in self.watermarks.values():
-                here |= watermark.frontier
         own = pack(shard, origin)
         seen = self.seen()
-        full = stored_deps((deps | seen if seen else deps).lapse(wall_ns / 1e9), shard >> 16, here)
+        full = deps | seen if seen else deps
+        if full.floors or full.marks:
+            here = reduce(or_, (watermark.frontier for watermark in self.watermarks.values()))
+            full = stored_deps(full.lapse(wall_ns / 1e9), shard >> 16, here)
         if before:
             full = (full | decoded_deps(before)).lapse(wall_ns / 1e9)
         if full.entries.get(own, 0) > applied:
@@ -229,7 +236,7 @@ def heartbeat(db: sqlite3.Connection, clock: HybridLogicalClock, wall_ns: int) -
     rows = db.execute(WATERMARK).fetchall()
     for origin, applied, end, mine, _ in rows:
         if mine and end is None:
-            stamp = next_stamp(int(clock.now()), *(row[4] for row in rows))
+            stamp = next_stamp(int(clock.now()), [row[4] for row in rows])
             packed = db.execute("SELECT deps FROM watermark WHERE origin = ?", (origin,)).fetchone()[0]
             db.execute(_LOG, (origin, applied + 1, stamp, wall_ns, packed, encode_changes({})))
             db.execute(_ADVANCE, (applied + 1, stamp, packed, origin))

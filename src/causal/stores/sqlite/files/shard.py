@@ -127,12 +127,19 @@ class ShardFile:
 
     def watermarks_of(self, rows: Rows) -> Mapping[int, Watermark]:
         """Return what these rows of one snapshot promise, by shard id. Raises: Unreachable while the file is being rebuilt."""
-        if any(row[0] == REBUILDING for row in rows):
-            raise Unreachable(f"{self.site} is being rebuilt from another site's copy")
-        origins = {origin: (applied, end) for origin, applied, end, _, _ in rows}
-        mine = [(origin, end) for origin, _, end, mine, _ in rows if mine]
-        leads = frozenset(origin for origin, end in mine if end is None)
-        return {self.shard: Watermark(self.shard, origins, (*self.identity, *(origin for origin, _ in mine)), leads)}
+        origins: dict[int, tuple[int, int | None]] = {}
+        mine: list[int] = []
+        leads: list[int] = []
+        for row in rows:
+            origin, end = row[0], row[2]
+            if origin == REBUILDING:
+                raise Unreachable(f"{self.site} is being rebuilt from another site's copy")
+            origins[origin] = row[1], end
+            if row[3]:
+                mine.append(origin)
+                if end is None:
+                    leads.append(origin)
+        return {self.shard: Watermark(self.shard, origins, (*self.identity, *mine), frozenset(leads))}
 
     def now(self) -> Mapping[int, Watermark]:
         """Return what the file promises now, by shard id. Raises: Unreachable while the file is being rebuilt."""
