@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
+from causal import GateTimeout
+from causal.core.demand import Demand
+from causal.session import SessionState
 from causal.stores.sqlite import SQLiteEngine
 from causal.stores.sqlite.blocks import cut
 from causal.stores.sqlite.files.directory import Directory
@@ -71,6 +74,36 @@ def test_causes_come_first_across_shards(recorded: Recorded) -> None:
     rule = "a write is applied when all that it depends on is, in whichever shard that is."
     without = patch.object(Coverage, "covers", covered_always)
     recorded("shards/causes", told("A reply is faster than its post", play, rule, without))
+
+
+def test_a_write_is_gated_on_every_shard(recorded: Recorded) -> None:
+    honest = SessionState.demand
+
+    def of_its_shard(session: SessionState, store: Any, shard: int, now: float, *, write: bool) -> Demand:
+        made = honest(session, store, shard, now, write=write)
+        own, need = ({k: v for k, v in all_of.items() if k >> 32 == shard} for all_of in (made.own, made.need))
+        return Demand(own, need, shards=frozenset({shard}))
+
+    @on_disk("eu", "us", shards=("posts", "replies"), lag_s=LagBy(0.05, slow=posts_late))
+    def play(tell: Story, stage: DiskStage) -> None:
+        tell(f"{TWO_SHARDS} Today posts take 60 s from eu to us, replies 50 ms.")
+        stage.visit("alice", "eu").writes("post", "who comes?", "posts")
+        bob = stage.visit("bob", "eu")
+        bob.reads("post", "posts")
+        bob = stage.visit("bob", "us", bob.token)
+        refused = bob.writes("reply", "me!", "replies")
+        reply, post = stage.page("carol", "us", "reply", "post", shards=(REPLIES, POSTS))
+        tell.never(
+            reply == "me!" and post is None, "us took a reply to a post that it has not got, and shows it to Carol."
+        )
+        assert isinstance(refused, GateTimeout)
+        stage.pass_s(60)
+        bob.writes("reply", "me!", "replies")
+        assert stage.page("carol", "us", "reply", "post", shards=(REPLIES, POSTS)) == ("me!", "who comes?")
+
+    rule = "a session's whole frontier counts for each of its blocks, not only the shard that it reads or writes."
+    without = patch.object(SessionState, "demand", of_its_shard)
+    recorded("shards/whole-frontier", told("A reply is written where its post is not", play, rule, without))
 
 
 def test_a_site_applies_shards_that_its_process_does_not_use(recorded: Recorded) -> None:
