@@ -132,8 +132,8 @@ class DiskStage:
 
     def visit(self, who: str, site: str, *tokens: str | None, process: CausalStore[Any, Any] | None = None) -> Visit:
         """Let somebody come to a site with the tokens that they hold."""
-        for store in self.stores.values():
-            store._link().refresh()  # type: ignore[attr-defined]
+        for open_site in self.stores:
+            self.link(open_site).refresh()
         return Visit(self.tell, who, site, process or self.stores[site], *tokens)
 
     def page(self, who: str, site: str, *keys: str, shards: tuple[int, ...] = (0,)) -> tuple[Any, ...]:

@@ -108,6 +108,45 @@ def test_a_disk_that_was_not_waited_for(recorded: Recorded) -> None:
     recorded("origins/power-failure", told("A disk that was not waited for", play, rule, without))
 
 
+def test_a_disk_that_lies(recorded: Recorded) -> None:
+    honest = recover._forgotten
+
+    def asking_nobody(directory: Directory, *file: Any) -> str | None:
+        with patch.object(Directory, "peers", nobody):
+            return honest(directory, *file)
+
+    def nobody(*_: object) -> list[str]:
+        return []
+
+    @on_disk("eu", "us")
+    def play(tell: Story, stage: DiskStage) -> None:
+        alice = stage.visit("alice", "eu")
+        alice.writes("photo", "old.jpg")
+        disk = stage.disk_now("eu")
+        alice.writes("photo", "new.jpg")
+        stage.step()
+        stage.power_fails(eu=disk)
+        stage.open("us", "eu")
+        tell(
+            "eu waits for its disk, and us has both writes. The power fails, and the disk turns out to have the first."
+        )
+        bob = stage.visit("bob", "eu")
+        bob.writes("title", "by bob")
+        stage.step()
+        page = stage.visit("bob", "us", bob.token).reads("title")
+        tell.never(
+            page is None, "us has another 0/1@2 already. It covers Bob's token, and will never ask for his write."
+        )
+        assert page == "by bob"
+        assert stage.visit("alice", "eu", alice.token).reads("photo") == "new.jpg"
+
+    rule = (
+        "nobody can hold more of a live origin than who numbers it: whose peers do has forgotten, and starts a new one."
+    )
+    without = patch.object(recover, "_forgotten", asking_nobody)
+    recorded("origins/disk-lies", told("A disk that lies", play, rule, without))
+
+
 def test_a_file_that_was_put_back(recorded: Recorded) -> None:
     @on_disk("eu", "us")
     def play(tell: Story, stage: DiskStage) -> None:
