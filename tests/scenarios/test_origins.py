@@ -13,7 +13,6 @@ from causal.core.frontier import Frontier
 from causal.engine import Commit
 from causal.stores.sqlite.blocks import writing
 from causal.stores.sqlite.blocks.writing import WriteTransaction
-from causal.stores.sqlite.files import registry
 from causal.stores.sqlite.files.directory import Directory
 from causal.stores.sqlite.files.registry import Registry
 from causal.stores.sqlite.files.shard import ShardFile
@@ -23,6 +22,8 @@ from tests.scenarios.stage import positions
 from tests.scenarios.story import Story, told
 
 Recorded = Callable[[str, str], None]
+
+RANDOM_NUMBER = "causal.stores.sqlite.files.registry.secrets.randbelow"
 
 
 def nothing(*_: object) -> None:
@@ -206,7 +207,7 @@ def test_a_directory_that_was_put_back(recorded: Recorded) -> None:
         "a registry that is a copy starts a new run of origins at random: what it has given out since, it cannot know."
     )
     without = patch.object(Registry, "_put_meta", counts_on)
-    with patch.object(registry.secrets, "randbelow", random.Random(1).randrange):
+    with patch(RANDOM_NUMBER, random.Random(1).randrange):
         told_of = told("A whole directory is put back", play, rule, without)
     recorded("origins/directory", told_of)
 
@@ -233,7 +234,7 @@ def test_a_directory_that_was_made_anew(recorded: Recorded) -> None:
     rule = (
         "a new directory starts its origins at random: a token of another one is of a history that is not known here."
     )
-    without = patch.object(registry.secrets, "randbelow", always_the_same)
-    with patch.object(registry.secrets, "randbelow", random.Random(2).randrange):
+    without = patch(RANDOM_NUMBER, always_the_same)
+    with patch(RANDOM_NUMBER, random.Random(2).randrange):
         told_of = told("A directory is made anew", play, rule, without)
     recorded("origins/made-anew", told_of)

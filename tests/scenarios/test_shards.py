@@ -11,6 +11,7 @@ from causal.core.demand import Demand
 from causal.session import SessionState
 from causal.stores.sqlite import SQLiteEngine
 from causal.stores.sqlite.blocks import cut
+from causal.stores.sqlite.blocks.reading import ReadTransaction
 from causal.stores.sqlite.files.directory import Directory
 from causal.stores.sqlite.files.shard import ShardFile
 from causal.stores.sqlite.replication import rebuild
@@ -140,7 +141,7 @@ def test_a_block_over_shards_is_of_one_moment(recorded: Recorded) -> None:
         tell(TWO_SHARDS)
         snapshots = []
 
-        class Meddled(cut.ReadTransaction):
+        class Meddled(ReadTransaction):
             def __init__(self, file: ShardFile) -> None:
                 super().__init__(file)
                 snapshots.append(file.index)
