@@ -36,8 +36,8 @@ def test_two_processes_write_one_log(recorded: Recorded) -> None:
 
         given = 0
 
-        def __init__(self, file: ShardFile, **options: Any) -> None:
-            super().__init__(file, **options)
+        def __init__(self, file: ShardFile, *settings: Any, **options: Any) -> None:
+            super().__init__(file, *settings, **options)
             assert self._db is not None
             file.end_write(self._db)
             Early.given += 1
@@ -45,6 +45,7 @@ def test_two_processes_write_one_log(recorded: Recorded) -> None:
 
         def commit(self, deps: Frontier) -> Commit:
             self._db = self._file.begin_write()
+            self.connection._cursor = self._db.cursor()
             (origin,) = self.watermarks[self._file.shard].leads
             self._rows = [(row[0], self.offset - 1, *row[2:]) if row[0] == origin else row for row in self._rows]
             return super().commit(deps)
