@@ -6,6 +6,7 @@ Owns no rule of the layout: `entries` does, and these two say the same for the c
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from causal.core.columns import ESCAPE
@@ -22,40 +23,44 @@ def pack_plain(entries: Mapping[int, int]) -> bytes | None:
 
     Complexity: linear in the packed size, for each position.
     """
-    keys = sorted(entries)
-    n = len(keys)
+    n = len(entries)
     if not 0 < n < ESCAPE:
         return None
-    first = keys[0]
-    shard, origin = first >> 32, first & 0xFFFFFFFF
-    bits = shard.bit_length()
-    acc = ((32 | n) << 9 | REGULAR << 6 | bits) << bits | shard  # 1, the count, the flags, the shard
-    bits = origin.bit_length()
-    acc = (acc << 6 | bits) << bits | origin
+    first = min(entries)
+    acc = _header(n, first)
     if n == 1:
         offset = entries[first]
         bits = offset.bit_length()
         acc = (acc << 7 | bits) << bits | offset
     else:
-        if keys != [*range(first, first + (n << 32), 1 << 32)]:
-            return None
-        offsets = [entries[key] for key in keys]
+        offsets = entries.values()
         lo, hi = min(offsets), max(offsets)
-        if hi >> 16 != lo >> 16 and splits(offsets, lo, hi):
+        if hi >> 16 != lo >> 16 and not (lo | hi) & 0xF000 and splits(offsets, lo, hi):
             return None
         whole, width = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
-        if n * (whole - width) > lo.bit_length():
-            bits = lo.bit_length()
+        bits = lo.bit_length()
+        if n * (whole - width) > bits:
             acc = ((acc << 7 | bits) << bits | lo) << 7 | width
-            for offset in offsets:
-                acc = acc << width | offset - lo
         else:
-            acc = acc << 14 | whole
-            for offset in offsets:
-                acc = acc << whole | offset
+            acc, lo, width = acc << 14 | whole, 0, whole
+        try:  # n keys, each where it would be: there are no others
+            for key in range(first, first + (n << 32), 1 << 32):
+                acc = acc << width | entries[key] - lo
+        except KeyError:
+            return None
     bits = acc.bit_length() - 1
     pad = -bits & 7
     return ((acc ^ 1 << bits) << pad).to_bytes(bits + pad >> 3, "big")
+
+
+@lru_cache(maxsize=1024)
+def _header(n: int, first: int) -> int:
+    """Return a 1, the count, the flags, the first shard, the origin: of whoever seals, mostly the same."""
+    shard, origin = first >> 32, first & 0xFFFFFFFF
+    bits = shard.bit_length()
+    acc = ((32 | n) << 9 | REGULAR << 6 | bits) << bits | shard
+    bits = origin.bit_length()
+    return (acc << 6 | bits) << bits | origin
 
 
 def unpack_plain(packed: bytes) -> Frontier | None:
@@ -94,20 +99,16 @@ def unpack_plain(packed: bytes) -> Frontier | None:
             column = v >> pos
             mask = (1 << width) - 1
             entries = {}
-            for last in range(
-                key + (n - 1 << 32), key - 1, -1 << 32
-            ):  # backwards: what is left of the column gets shorter
-                entries[last] = column & mask
+            # Backwards, so that what is left of the column gets shorter.
+            for last in range(key + (n - 1 << 32), key - 1, -1 << 32):
+                entries[last] = (column & mask) + base
                 column >>= width
-            if base:
-                for last in entries:
-                    entries[last] += base
             offsets = entries.values()
             lo, hi = min(offsets), max(offsets)
             whole, spread = hi.bit_length(), (hi - lo).bit_length()  # as `shape` says
             if (base, width) != ((lo, spread) if n * (whole - spread) > lo.bit_length() else (0, whole)):
                 return None
-            if hi >> 16 != lo >> 16 and splits(offsets, lo, hi):
+            if hi >> 16 != lo >> 16 and not (lo | hi) & 0xF000 and splits(offsets, lo, hi):
                 return None
         if (
             8 > pos >= 0 == v & (1 << pos) - 1
