@@ -71,6 +71,7 @@ class HybridLogicalClock:
         "_last",
         "_lock",
         "_max_drift_s",
+        "_millisecond",
         "_reserve",
         "_soft",
         "_wake",
@@ -92,6 +93,8 @@ class HybridLogicalClock:
         self._last = START
         # A wall below _edge_ns has not passed the millisecond of _last: within one, now() need not divide. It may lag behind.
         self._edge_ns = 0
+        # The millisecond of the last update(), from and until which wall; as a timestamp; and the most that it lets a remote be.
+        self._millisecond = 0, 0, 0, 0
         # Timestamps below _bound may be handed out; from _soft on, the reserve is half used. _lock guards _last and these two
         # and is never held during I/O; _io guards the reserve and is taken first.
         self._bound = self._soft = _NO_BOUND
@@ -160,17 +163,22 @@ class HybridLogicalClock:
         if type(remote) is not Timestamp:
             remote = Timestamp(remote)
         with self._lock:
-            wall = self._wall() // _NS_PER_MS << COUNTER_BITS
+            wall_ns = self._wall()
             value = self._last + 1
-            if remote >= wall:  # else the wall is above it already, and neither drift nor order is in question
-                if remote - wall > self._drift:
-                    raise ClockDrift(
-                        remote_ms=remote >> COUNTER_BITS,
-                        wall_ms=wall >> COUNTER_BITS,
-                        max_drift_s=self._max_drift_s,
-                    )
-                if value <= remote:
-                    value = remote + 1
+            since_ns, until_ns, wall, most = self._millisecond
+            if not since_ns <= wall_ns < until_ns:
+                wall_ms = wall_ns // _NS_PER_MS
+                wall = wall_ms << COUNTER_BITS
+                most = wall + self._drift
+                self._millisecond = wall_ms * _NS_PER_MS, (wall_ms + 1) * _NS_PER_MS, wall, most
+            if remote > most:
+                raise ClockDrift(
+                    remote_ms=remote >> COUNTER_BITS,
+                    wall_ms=wall >> COUNTER_BITS,
+                    max_drift_s=self._max_drift_s,
+                )
+            if value <= remote:
+                value = remote + 1
             if value < wall:
                 value = wall
             if value < self._soft:
