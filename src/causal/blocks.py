@@ -324,15 +324,16 @@ class Write(_Writing, Generic[W]):
                 return
             if moved:
                 request.still_covered(handle.watermarks)
+            done = False
             try:
                 commit = handle.commit(request.dependencies(seen))
-            except Exception:
+                done = True
+                self._session.acknowledged(commit, request.store.wall())
+                request.committed(commit)
+            except BaseException as error:
+                if done or not isinstance(error, Exception):
+                    request.in_doubt()  # interrupted: the commit may have happened; or it has, and nobody knows where
                 raise
-            except BaseException:
-                request.in_doubt()  # interrupted: the commit may have happened
-                raise
-            self._session.acknowledged(commit, request.store.wall())
-            request.committed(commit)
         except CommitUnknown as doubt:
             self._doubted(doubt)
             raise
@@ -372,15 +373,16 @@ class AsyncWrite(_Writing, Generic[W]):
                 return
             if moved:
                 request.still_covered(handle.watermarks)
+            done = False
             try:
                 commit = await handle.commit(request.dependencies(seen))
-            except Exception:
+                done = True
+                self._session.acknowledged(commit, request.store.wall())
+                request.committed(commit)
+            except BaseException as error:
+                if done or not isinstance(error, Exception):
+                    request.in_doubt()  # cancelled or interrupted: the commit may have happened; or it has, and nobody knows where
                 raise
-            except BaseException:
-                request.in_doubt()  # cancelled or interrupted: the commit may have happened, and nobody waited for the answer
-                raise
-            self._session.acknowledged(commit, request.store.wall())
-            request.committed(commit)
         except CommitUnknown as doubt:
             self._doubted(doubt)
             raise

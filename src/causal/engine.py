@@ -11,6 +11,9 @@ What the gate relies on, and what breaks if it does not hold:
 * Origins are numbered once. Whatever can make a log forget (failover, restore, an unclean restart of a store that does not wait for
   durability) starts a new origin and gives the old one an `end`. HAZARD: a history that keeps its name after forgetting makes lost
   writes look applied.
+* Every live origin with an acknowledged write is in the watermark of some endpoint that can be asked, before that write is
+  acknowledged: a member lists a new origin before it takes writes under it. HAZARD: a leader read and a freshness proof know of no
+  origin that only an endpoint lists which has never answered.
 * An acknowledged commit is durable where it is acknowledged, and its position is taken after the commit (or inside the write lock).
 * `seen()` reports at least what the handle's user was shown, tombstones included, and the dependencies stored with it.
 
