@@ -132,9 +132,24 @@ def test_who_numbers_writes_is_spared_while_someone_nearer_may_get_there() -> No
     assert serves(gate(demand, behind, elapsed_s=0.1)) == ("far", "fallback")
     gone = view_of(far=leader(11), near=replica(10, down="gone", asked=101))
     assert serves(gate(demand, gone)) == ("far", "fallback")
-    # ... and if the policy sends nobody to a leader, it is not read for being known, either
+    # ... and where the policy sends nobody to a leader, it is not read for being known, either
     assert isinstance(gate(demand, behind, ReadPolicy(then="error"), elapsed_s=0.1), Refuse)
     assert serves(gate(demand, behind, ReadPolicy(then="stale"), elapsed_s=0.1)) == ("near", "stale")
+
+
+@pytest.mark.parametrize("then", ["leader", "stale", "error"])
+def test_who_numbers_only_what_nobody_demands_is_a_replica(then: Any) -> None:
+    """Where every site takes writes, the leader of one origin follows the others, and is read like any replica."""
+    other = Known({1: (11, None), 2: (5, None)}, frozenset({2}))
+    policy = ReadPolicy(then=then)
+    view = view_of(near=replica(10, asked=101), mid=other, far=leader(11))
+    assert serves(gate(at(11), view, policy)) == ("mid", "covered")
+    # ... even beyond the leader of what is demanded
+    view = view_of(near=replica(10, asked=101), far=leader(11, latency_s=0.01), mid=other)
+    assert serves(gate(at(11), view, policy)) == ("mid", "covered")
+    # ... but not where it has both: what has ended has no leader any more, and whoever numbers writes goes on in its place
+    view = view_of(near=Known({1: (10, 11)}, asked=101), far=Known({1: (11, 11), 2: (3, None)}, frozenset({2})))
+    assert isinstance(gate(at(11), view, policy), Wait)
 
 
 def test_who_numbers_writes_is_not_spared_where_nobody_is_nearer() -> None:
@@ -833,7 +848,12 @@ def test_the_common_case_is_the_first_endpoint_that_a_plain_loop_finds(
             for key, n in endpoint.applied.items():
                 marks[key >> 32][key & 0xFFFFFFFF] = n
             if all(marks[key >> 32].get(key & 0xFFFFFFFF, -1) >= offset for key, offset in demand.need.items()):
-                spared = endpoint.leads and endpoint.name != view.endpoints[0].name
+                live = demand.need.keys() - view.ends.keys()
+                spared = (
+                    endpoint.name != view.endpoints[0].name and endpoint.leads and (not live or endpoint.leads & live)
+                )
+                if view.ends and endpoint.leads and endpoint.name != view.endpoints[0].name:
+                    return  # not the common case
                 expected = None if spared else endpoint.name
                 break
     for _ in range(2):  # the second time from what the demand remembers

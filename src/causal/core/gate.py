@@ -52,7 +52,7 @@ def covered(
 ) -> Serve | None:
     """Return the nearest endpoint that is known to cover the whole demand, if the case is the common one: the hot path of `decide`.
 
-    It is not the common one if that endpoint numbers writes and others are nearer: they are asked first, see `_Case.spared`.
+    It is not the common one if that endpoint is the leader of what is demanded and others are nearer: see `_Case.spared`.
     `at` names the leader of a write, which alone may serve it and is gated on the demand alone (I9).
     """
     if (
@@ -76,7 +76,8 @@ def covered(
                 if applied.get(key, -1) < need[key]:
                     break
             else:
-                if endpoint.leads and at is None and endpoint is not view.endpoints[0]:
+                leader = not need or view.ends or not endpoint.leads.isdisjoint(need)
+                if endpoint.leads and leader and at is None and endpoint is not view.endpoints[0]:
                     return None  # not the common case: see `_Case.spared`
                 demand.memo = serve = Serve(endpoint.name, "covered", need, endpoint)
                 return serve
@@ -231,9 +232,11 @@ class _Case:
         # Heads asked for the request show that an endpoint is current, on the shards that they are of.
         if how != "leader" or not self.demand.shards <= at_leaders(self.demand, self.policy):
             candidates = [e for e in candidates if self.proven(e)]
-        best = next((e for e in candidates if e.covers(need)), None)
-        if best is not None and not (how == "covered" and self.spared(best)):
-            return Serve(best.name, how, need, best, clipped, self.unproven)
+        covering = [e for e in candidates if e.covers(need)]
+        best = covering[0] if covering else None
+        for endpoint in covering:
+            if how != "covered" or not self.spared(endpoint, need):
+                return Serve(endpoint.name, how, need, endpoint, clipped, self.unproven)
         left_s = self.policy.wait_s - self.elapsed_s
         if left_s > TICK_S:
             step = self.probe_or_wait(need, left_s, best)
@@ -247,9 +250,16 @@ class _Case:
             return self.fallback(need, clipped)
         return self.refused(f"not covered after {self.elapsed_s * 1000:.0f} ms")
 
-    def spared(self, endpoint: EndpointView) -> bool:
-        """Whether an endpoint is read only if nobody nearer gets there in time: it numbers writes, and they are there for reads."""
-        return bool(endpoint.leads) and self.demand.at is None and endpoint is not self.view.endpoints[0]
+    def spared(self, endpoint: EndpointView, need: Mapping[int, int]) -> bool:
+        """Whether an endpoint is read only if nobody else gets there in time: it is the leader of what is demanded, not a replica.
+
+        Where no live origin is demanded, whoever numbers writes is. The nearest endpoint is read whatever it numbers.
+        """
+        leads = endpoint.leads
+        if not leads or self.demand.at is not None or endpoint is self.view.endpoints[0]:
+            return False
+        live = need.keys() - self.view.ends.keys()
+        return not live or not leads.isdisjoint(live)
 
     def probe_or_wait(self, need: Mapping[int, int], left_s: float, best: EndpointView | None) -> Probe | Wait | None:
         """Nearest first: ask it if it was not asked since the request, wait if it may get there in time, else look further.
