@@ -28,7 +28,10 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find src -not -name '*.pyc' -not -name __pycache__)
 export CAUSAL_COSE_PYTHON := $(CURDIR)/$(VENV_COSE)/bin/python
 
-.PHONY: setup install demo test check unit deep test-all bench docs format dev clean
+.PHONY: help setup install demo test check unit deep test-all bench docs format dev clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.tools $(VENV_COSE)/.tools install
 
