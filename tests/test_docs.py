@@ -132,3 +132,30 @@ def test_every_hazard_has_its_place_in_the_explanation() -> None:
     files = [path.stem for path in package.rglob("*.py") if "HAZARD" in path.read_text()]
     assert files
     assert not [stem for stem in files if f"`{stem}`" not in page]
+
+
+def test_every_invariant_that_the_code_names_is_explained_and_looked_for() -> None:
+    page = (ROOT / "docs/explanation/invariants.md").read_text()
+    rows = dict(re.findall(r"^\| \*\*(I\d+)\*\* [^|]*\|.*\| ([^|]*) \|$", page, re.MULTILINE))
+    assert list(rows) == [f"I{n}" for n in range(1, 13)]
+    for tests in rows.values():
+        paths = re.findall(r"`([^`]+)`", tests)
+        assert paths
+        assert not [path for path in paths if not (ROOT / path).is_file()]
+    named = {
+        name
+        for folder in ("src", "tests", "docs")
+        for path in (ROOT / folder).rglob("*.[pm][yd]")
+        for name in re.findall(r"\bI\d+\b", path.read_text())
+    }
+    assert named == rows.keys()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert not broken
