@@ -1,0 +1,86 @@
+"""docs/spec/vectors.json holds for the fast codec, and is what the dumb twin says today.
+
+Another implementation needs nothing but that file and docs/spec/token.md; these tests are what its own would be.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from causal import CausalError, ExpiredToken, Key, Keyring, Token, TokenError, errors
+from causal.core.wire import decode_claims, encode_claims
+from tests.make_vectors import PATH, render
+from tests.vectors.claims import claims_of, token_of
+
+FILE = json.loads(PATH.read_text(encoding="utf-8"))
+SECRETS = [Key(key["id"], bytes.fromhex(key["secret"])) for key in FILE["keys"]]
+OPENS = Keyring(SECRETS, cache=0)
+
+
+def name(vector: dict[str, Any]) -> str:
+    return str(vector["name"])
+
+
+def seal(vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    alg = vector["alg"]
+    keys = Keyring(
+        SECRETS,
+        primary=vector["key_id"],
+        profile="encrypted" if alg == 3 else "signed",
+        tag_bits=256 if alg == 5 else 64,
+    )
+    if alg == 3:
+        monkeypatch.setattr("causal.core.keyring.secrets.token_bytes", lambda size: bytes.fromhex(vector["iv"])[:size])
+    token = token_of(vector["claims"])
+    text = keys.seal(token, subject=vector["subject"], audience=vector["audience"])
+    assert keys.size(token) == len(text)
+    return text
+
+
+def opened(vector: dict[str, Any], keys: Keyring = OPENS) -> Token:
+    return keys.open(vector["text"], subject=vector["subject"], audience=vector["audience"], now=vector["now"])
+
+
+def test_the_file_is_what_the_twin_says() -> None:
+    assert PATH.read_text(encoding="utf-8") == render(), "run: python -m tests.make_vectors; review the difference"
+
+
+@pytest.mark.parametrize("vector", FILE["accept"], ids=name)
+def test_claims_are_sealed_to_the_very_text_and_come_back(
+    vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = token_of(vector["claims"])
+    assert encode_claims(token).hex() == vector["payload"]
+    assert decode_claims(bytes.fromhex(vector["payload"])) == token
+    assert seal(vector, monkeypatch) == vector["text"]
+    assert opened(vector) == token
+    assert claims_of(opened(vector)) == vector["claims"]
+
+
+@pytest.mark.parametrize("vector", FILE["reject"], ids=name)
+def test_what_is_no_token_raises_just_its_error(vector: dict[str, Any]) -> None:
+    remembers = Keyring(SECRETS)
+    for keys in (OPENS, remembers, remembers):  # the second time it may have been remembered
+        with pytest.raises(CausalError) as raised:
+            opened(vector, keys)
+        assert type(raised.value) is getattr(errors, vector["error"])
+        if isinstance(raised.value, errors.UnknownKey):
+            assert raised.value.key_id == vector["key_id"]
+        if isinstance(raised.value, ExpiredToken):
+            assert claims_of(raised.value.token) == vector["claims"]
+            assert raised.value.now == vector["now"]
+
+
+@pytest.mark.parametrize("vector", FILE["refuse_to_seal"], ids=name)
+def test_what_no_token_can_say_is_not_sealed(vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TokenError) as raised:
+        seal(vector, monkeypatch)
+    assert type(raised.value) is getattr(errors, vector["error"])
+
+
+def test_no_two_vectors_are_called_or_are_the_same() -> None:
+    vectors = [*FILE["accept"], *FILE["reject"], *FILE["refuse_to_seal"]]
+    assert len({name(vector) for vector in vectors}) == len(vectors)
+    asked = [(v["text"], v["audience"], v["subject"], v["now"]) for v in vectors if "text" in v]
+    assert len(set(asked)) == len(asked)
