@@ -6,11 +6,14 @@ Another implementation needs nothing but that file and docs/spec/token.md; these
 import json
 from typing import Any
 
+import cbor2
 import pytest
 
 from causal import CausalError, ExpiredToken, Key, Keyring, Token, TokenError, errors
 from causal.core.wire import decode_claims, encode_claims
+from tests.cddl import Grammar, deterministic
 from tests.make_vectors import PATH, render
+from tests.twin import data_of
 from tests.vectors.claims import claims_of, token_of
 
 FILE = json.loads(PATH.read_text(encoding="utf-8"))
@@ -84,3 +87,44 @@ def test_no_two_vectors_are_called_or_are_the_same() -> None:
     assert len({name(vector) for vector in vectors}) == len(vectors)
     asked = [(v["text"], v["audience"], v["subject"], v["now"]) for v in vectors if "text" in v]
     assert len(set(asked)) == len(asked)
+
+
+# --- the CDDL ----------------------------------------------------------------------------------------------------------
+
+CDDL = Grammar((PATH.parent / "token.cddl").read_text(encoding="utf-8"))
+
+
+def described(vector: dict[str, Any]) -> list[tuple[str, Any]]:
+    """All of a token that the CDDL has a rule for, with the rule."""
+    protected = cbor2.dumps({1: vector["alg"]})
+    payload, aad = bytes.fromhex(vector["payload"]), cbor2.dumps([vector["audience"], vector["subject"]])
+    return [
+        ("token", cbor2.loads(data_of(vector["text"]))),
+        ("claims", vector["claims"]),
+        ("enc-structure", ["Encrypt0", protected, aad])
+        if vector["alg"] == 3
+        else ("mac-structure", ["MAC0", protected, aad, payload]),
+    ]
+
+
+def test_the_cddl_describes_every_token_and_every_field_of_it_is_in_some_token() -> None:
+    used: set[str] = set()
+    for vector in FILE["accept"]:
+        for rule, value in described(vector):
+            points = CDDL.rules[rule](value)
+            assert points is not None, (vector["name"], rule)
+            used |= points
+    assert set().union(*CDDL.points.values()) - used == set()
+
+
+REFUSED = [
+    vector
+    for vector in FILE["reject"]
+    if vector["name"].startswith(("frame: ", "payload: ")) and vector["name"] != "payload: an array of four, encrypted"
+]
+
+
+@pytest.mark.parametrize("vector", REFUSED, ids=name)
+def test_the_cddl_describes_no_frame_or_payload_that_is_refused(vector: dict[str, Any]) -> None:
+    """So that its yes means something."""
+    assert deterministic(data_of(vector["text"]), CDDL.rules["token"]) is None
