@@ -49,6 +49,10 @@ def bad_spellings() -> Iterator[tuple[str, str]]:
         "split, though a counter is too great",
         row(2, "110") + bits_of_column([9, 8], 6) + bits_of_column([4096, 2], 5),
     )
+    yield (
+        "split, though a counter between the others is too great",
+        row(3, "110") + bits_of_column([7, 8, 9], 6) + bits_of_column([0, 4096, 0], 5),
+    )
     yield "split, though there is one offset", row(1, "110") + alone(9, 6) + alone(1, 5)
     yield "not split, though it should be", row(2) + bits_of_column(hybrid, 7)
     yield (
@@ -94,11 +98,15 @@ def nonsense() -> Iterator[tuple[str, str]]:
     single = row(1, "101")
     split = row(2, "111") + bits_of_column([9, 8], 6) + bits_of_column([5, 2], 5)
     none = "00000000"
+    timed = one + "11" + number(5, 64) + count(0) + count(0)
     mark_at = none + "10" + count(0) + numbers([0])
     for flag in ("100", "010", "001"):
         yield f"flags {flag}, and no positions", count(0) + flag
-    yield "bits after the end that are not zero", one + "0" * (-len(one) % 8 - 1) + "1"
+    yield "bits after the end that are not zero", trailing(one)
     yield "a byte after the end that is not zero", whole_bytes(one) + "01010101"
+    yield "bits after the extras that are not zero", trailing(timed)
+    yield "a byte of zeros after the extras", whole_bytes(timed) + "0" * 8
+    yield "extras that begin with a 0", one + "01" + number(5, 64) + count(0) + count(0)
     yield "ends within a count", number(31, 5) + "000"
     yield "ends before the offset", row(1)
     yield "ends within the offset", row(1) + number(60, 7) + "1"
@@ -130,7 +138,7 @@ def nonsense() -> Iterator[tuple[str, str]]:
         row(2, "110") + bits_of_column([2**48, 5], 6) + bits_of_column([1, 2], 5),
     )
     yield "a kind of 3", kinds + bits_of_column([0, 3], 2) + "0"
-    yield "a kind of 3, alone", single + alone(5, 7) + alone(3, 2) + "0"
+    yield "a kind of 3, then what follows a kind of 2", single + alone(5, 7) + alone(3, 2) + alone(1, 7) + "0"
     yield "seen past the last offset", single + alone(2**64 - 1, 7) + alone(2, 2) + alone(1, 7) + "0"
     yield "seen behind own, split", split + bits_of_column([2, 0], 2) + alone(0, 6) + alone(4, 5) + "0"
     yield "seen where own is already, split", split + bits_of_column([2, 0], 2) + alone(0, 6) + alone(5, 5) + "0"
@@ -157,6 +165,11 @@ def nonsense() -> Iterator[tuple[str, str]]:
     yield "an exception of 33 bits", mark_at + alone(4, 7) + "0" + numbers([2**32]) + count(0)
     yield "a mark's origin of 33 bits", mark_at + alone(4, 7) + "1" + numbers([2**32 + 1])
     yield "marks that are not there", none + "10" + count(0) + count(30) + "0" * 13
+
+
+def trailing(bits: str) -> str:
+    """The same, up to the end of the byte, with a last bit that is not zero."""
+    return bits + "0" * (-len(bits) % 8 - 1) + "1"
 
 
 def whole_bytes(bits: str) -> str:

@@ -131,6 +131,10 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
     ("clock offsets, split", run(4, clock(0), clock(7000, 1), clock(250, 3), clock(59_000))),
     ("clock offsets with the greatest counter that splits", run(2, clock(0, 4095), clock(900))),
     ("a counter too great to split", run(2, clock(0, 4096), clock(900))),
+    (
+        "a counter too great to split, of neither the least nor the greatest",
+        run(3, clock(0), clock(5, 4096), clock(900)),
+    ),
     ("clock offsets of one millisecond, not split", run(3, clock(5, 1), clock(5, 2), clock(5, 4000))),
     ("split, and shards apart", at((1, 1, clock(0)), (5, 1, clock(1000)), (9, 2, clock(2000, 2)))),
     ("only seen", Token(None, run(2, 5, 9), expires_at=EXPIRES_AT)),
@@ -170,6 +174,10 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
     ("a mark but for more than is listed", marked(OWN, {0: mark(EXPIRES_AT - 1, {0, 1, 40}, {ANY_ORIGIN})})),
     ("a mark but for none, though one is listed", marked(OWN, {0: mark(EXPIRES_AT - 1)})),
     ("a mark of origins", marked(None, {3: mark(EXPIRES_AT, origins={0, 9, 2**32 - 1})})),
+    (
+        "a mark on another store but for what is listed",
+        marked(at((65_536, 1, 5), (65_539, 1, 5)), {1: mark(EXPIRES_AT - 9, {65_536, 65_539})}),
+    ),
     ("a mark until the token expires", marked(None, {1: mark(EXPIRES_AT)})),
     ("a mark until a second later", marked(None, {1: mark(EXPIRES_AT + 1)})),
     ("a mark until 1970", marked(None, {1: mark(0)})),

@@ -8,7 +8,7 @@ import cbor2
 
 from causal import Token
 from tests import twin
-from tests.vectors.claims import EXPIRES_AT, OWN, TOO_LONG, run
+from tests.vectors.claims import EXPIRES_AT, OWN, TOO_LONG, of_size, run
 
 KEYS = {7: bytes(range(32)), 8: bytes(range(100, 132))}
 KEY_ID = 7
@@ -89,6 +89,11 @@ def bad_frames() -> Iterator[tuple[str, bytes]]:
     yield "a payload that is text", dumps([p4, {4: kid}, "payload", tag])
     yield "a payload's length in two bytes", good[:9] + b"\x58" + bytes((len(payload),)) + good[10:]
     yield "a payload's length in three bytes", good[:9] + b"\x59\0" + bytes((len(payload),)) + good[10:]
+    for size in (23, 255):
+        other = b"\xff" * size
+        head = b"\x58\x17" if size == 23 else b"\x59\0\xff"
+        tag_of_it = twin.mac0(other, secret, 4, AUDIENCE, SUBJECT)
+        yield f"a length of {size} in more bytes than it takes", good[:9] + head + other + b"\x48" + tag_of_it
     yield "a payload of indefinite length", good[:9] + b"\x5f" + good[9:-9] + b"\xff" + good[-9:]
     yield "a tag of 7 bytes", dumps([p4, {4: kid}, payload, tag[:7]])
     yield "a tag of 32 bytes for algorithm 4", dumps([p4, {4: kid}, payload, tag32])
@@ -200,6 +205,12 @@ def bad_payloads() -> Iterator[tuple[str, bytes]]:
     yield "packed claims that are text", good[:7] + bytes((0x60 | len(packed),)) + packed
     yield "packed claims of no bytes", dumps([1, EXPIRES_AT, b""])
     yield "packed claims' length in two bytes", good[:7] + bytes((0x58, len(packed))) + packed
+    for size in (23, 255):
+        more = twin.dumb_pack(of_size(size), EXPIRES_AT)
+        yield (
+            f"packed claims' length of {size} in more bytes than it takes",
+            good[:7] + (b"\x58\x17" if size == 23 else b"\x59\0\xff") + more,
+        )
     yield "packed claims of indefinite length", good[:7] + b"\x5f" + good[7:] + b"\xff"
     yield "packed claims that end early", good[:-1]
     yield "a byte after the payload's end", good + b"\0"
