@@ -4,6 +4,8 @@ Another implementation needs nothing but that file and docs/spec/token.md; these
 """
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -13,7 +15,7 @@ from causal import CausalError, ExpiredToken, Key, Keyring, Token, TokenError, e
 from causal.core.wire import decode_claims, encode_claims
 from tests.cddl import Grammar, deterministic
 from tests.make_vectors import PATH, render
-from tests.twin import data_of
+from tests.twin import data_of, derived
 from tests.vectors.claims import claims_of, token_of
 
 FILE = json.loads(PATH.read_text(encoding="utf-8"))
@@ -101,6 +103,44 @@ def test_no_two_vectors_are_called_or_are_the_same() -> None:
     assert len({name(vector) for vector in vectors}) == len(vectors)
     asked = [(v["text"], v["audience"], v["subject"], v["now"]) for v in vectors if "text" in v]
     assert len(set(asked)) == len(asked)
+
+
+# --- the page ------------------------------------------------------------------------------------------------------------
+
+PAGE = (PATH.parent / "token.md").read_text(encoding="utf-8")
+SHOWN = ("six shards in a row, least offset subtracted", "seen ahead of own", "a mark but for what is listed")
+
+
+def test_the_page_explains_the_bits_of_three_vectors_one_by_one() -> None:
+    tables = PAGE.split("| bits | |\n")[1:]
+    assert len(tables) == len(SHOWN)
+    for table, shown in zip(tables, SHOWN, strict=True):
+        bits = ""
+        for row in table.partition("\n\n")[0].splitlines()[1:]:
+            for times, digits in re.findall(r"(\d+ )?`([01]+)`", row.split("|")[1]):
+                bits += digits * int(times or 1)
+        vector = next(vector for vector in FILE["accept"] if vector["name"] == shown)
+        packed = cbor2.loads(bytes.fromhex(vector["payload"]))[2]
+        assert bits == "".join(f"{byte:08b}" for byte in packed)
+        assert packed.hex(" ") in PAGE or vector["text"] in PAGE
+
+
+def test_the_page_shows_what_the_keys_derived_from_a_secret_are() -> None:
+    shown = re.findall(r"^causal/1/(\d)(?:/(\d+))? +([0-9a-f]{64})$", PAGE, re.MULTILINE)
+    assert len(shown) == 3
+    for alg, hour, key in shown:
+        assert derived(bytes(range(32)), int(alg), int(hour) if hour else None).hex() == key
+
+
+def test_the_page_says_every_error_that_a_vector_raises() -> None:
+    said = set(re.findall(r"^\| \d \| .* \| `(\w+)`", PAGE, re.MULTILINE))
+    assert said == {vector["error"] for vector in FILE["reject"]}
+
+
+def test_the_twin_shares_no_code_with_what_it_checks() -> None:
+    here = Path(__file__).parent
+    for file in (here / "twin.py", here / "make_vectors.py", *(here / "vectors").glob("*.py")):
+        assert not re.search(r"Keyring|core\.(wire|cose|columns|entries|plain|keyring)", file.read_text()), file
 
 
 # --- the CDDL ----------------------------------------------------------------------------------------------------------
