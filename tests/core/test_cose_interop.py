@@ -61,9 +61,9 @@ TOKENS = [
 BOUND: list[tuple[str | None, str]] = [("alice", "shop"), (None, "shop"), ("", "shop"), ("Zoë" * 90, "boutique " * 40)]
 
 
-def derived(purpose: str) -> str:
+def derived(purpose: str, secret: bytes = KEY.secret) -> str:
     """RFC 5869 by hand: no salt, one block."""
-    extracted = hmac.digest(bytes(32), KEY.secret, "sha256")
+    extracted = hmac.digest(bytes(32), secret, "sha256")
     return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256").hex()
 
 
@@ -117,3 +117,18 @@ def test_the_peer_refuses_what_we_refuse() -> None:
     for (_, case), *_ in (cases(4), cases(3, profile="encrypted")):
         wrong.extend(case | change for change in ({"subject": "bob"}, {"audience": "other"}, {"key": "00" * 32}))
     assert [answer["verified"] for answer in ask(wrong)] == [False] * 6
+
+
+def test_a_peer_reads_every_vector_that_is_to_be_opened() -> None:
+    file = json.loads((Path(__file__).parents[2] / "docs" / "spec" / "vectors.json").read_text(encoding="utf-8"))
+    secrets = {key["id"]: bytes.fromhex(key["secret"]) for key in file["keys"]}
+    asked: list[dict[str, object]] = []
+    expected: list[dict[str, object]] = []
+    for vector in file["accept"]:
+        alg, hour = vector["alg"], vector["claims"]["expires_at"] // 3600
+        kid = bytes((vector["key_id"],)) + (hour.to_bytes(3, "big") if alg == 3 else b"")
+        key = derived(f"causal/1/{alg}" + (f"/{hour}" if alg == 3 else ""), secrets[vector["key_id"]])
+        bound = {name: vector[name] for name in ("text", "audience", "subject")}
+        asked.append({"frame": "encrypt0" if alg == 3 else "mac0", "key": key} | bound)
+        expected.append({"alg": alg, "kid": kid.hex(), "verified": True, "payload": vector["payload"]})
+    assert ask(asked) == expected

@@ -13,14 +13,10 @@ from causal.core.columns import MAX_COUNT
 from causal.core.cose import read_uint, unwrap
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 from causal.core.wire import decode_claims, decode_frontier, encode_claims, encode_frontier
-from tests.core.claims import EXPIRES_AT, Short, dumb_pack, dumb_unpack, entries, seen_parts, tokens
+from tests.core.claims import EXPIRES_AT, entries, seen_parts, tokens
+from tests.twin import Short, dumb_pack, dumb_unpack, payload_of
 
 MANY = 8  # times the profile's example count for the cheap twins
-
-
-def claims(token: Token) -> bytes:
-    """The payload by the book: cbor2 writes what the wire form writes by hand."""
-    return cbor2.dumps([1, token.expires_at, dumb_pack(token, token.expires_at)], canonical=True)
 
 
 @given(tokens())
@@ -36,7 +32,7 @@ def claims(token: Token) -> bytes:
 @example(Token(Frontier.of({pack(1, 1): 2**64 - 2}), Frontier.of({pack(1, 1): 2**64 - 1}), expires_at=EXPIRES_AT))
 def test_claims_come_back_and_the_dumb_twin_writes_the_same_bytes(token: Token) -> None:
     payload = encode_claims(token)
-    assert payload == claims(token)
+    assert payload == payload_of(token)
     assert decode_claims(payload) == token
     assert encode_claims(decode_claims(payload)) == payload
 
