@@ -141,12 +141,13 @@ import causal.cli.compare as command
 from causal.cli import run
 from causal.lab.parallel import replay_each
 
-command.replay_each = lambda *args, **how: replay_each(*args[:3], lambda n: os.kill(os.getpid(), signal.SIGINT), **how)
+command.replay_each = lambda *args, **how: replay_each(*args[:3], lambda n: os.killpg(0, signal.SIGINT), **how)
 sys.argv[1:1] = ["compare"]
 sys.exit(run())
 """
     argv = EXCERPT, "--policy", "token", "--policy", "leader", "--jobs", "2"
-    done = process(code, *argv, env={**os.environ, "TMPDIR": str(tmp_path)})
+    # As a terminal does: the whole group is told.
+    done = process(code, *argv, env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"causal: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

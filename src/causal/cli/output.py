@@ -53,7 +53,7 @@ class Output:
     def record(self, data: Mapping[str, Any], text: RenderableType | None = None) -> None:
         """Put out one result: its data as JSON, or this text, or without one its data as two columns."""
         if self.as_json:
-            print(json.dumps(data, ensure_ascii=False), flush=True)
+            print(json.dumps(data), flush=True)
         elif text is not None:
             self._print(text)
         else:
