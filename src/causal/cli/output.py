@@ -21,6 +21,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+LAST_S: Final = 253_402_300_799
+"""The end of the year 9999, the last that a date can name. Units: Unix seconds."""
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 
 
