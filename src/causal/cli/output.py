@@ -74,15 +74,10 @@ class Output:
             for row in rows:
                 self.record(row)
             return
+        if title is not None:
+            self._print(title, style="bold")
         gap = 1 if len(columns) < 10 else 0  # many columns fit a terminal of 80 characters only with narrow gaps
-        table = Table(
-            title=title,
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, gap, 0, 0),
-        )
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
         for field, heading in columns.items():
             numbers = rows and all(type(row.get(field)) in {int, float, type(None)} for row in rows)
             table.add_column(heading, justify="right" if numbers else "left", no_wrap=bool(numbers))
