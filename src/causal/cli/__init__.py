@@ -115,7 +115,7 @@ def _leave(*_: object) -> NoReturn:
 
 
 class _Interrupt:
-    """Answers Ctrl-C once. It often comes twice, to the process and to its group: that must not stop the cleaning up.
+    """Answers Ctrl-C, but not one that follows at once: to a process and to its group it comes twice, and must not stop the cleaning up.
 
     Thread-safety: none; a handler runs in the main thread.
     """
@@ -124,8 +124,9 @@ class _Interrupt:
         self.last_s = -_SAME_S
 
     def __call__(self, *_: object) -> None:
-        before_s, self.last_s = self.last_s, time.monotonic()
-        if self.last_s - before_s >= _SAME_S:
+        now_s = time.monotonic()
+        if now_s - self.last_s >= _SAME_S:
+            self.last_s = now_s
             raise KeyboardInterrupt
 
 
