@@ -102,10 +102,10 @@ def drop_key(path: str | os.PathLike[str], key_id: int) -> None:
 
 def _named(path: str | os.PathLike[str]) -> Path:
     """Return a path that can be a file's. Raises: ConfigError."""
-    path = Path(path)
-    if not path.name:
+    named = Path(path)
+    if not named.name:
         raise ConfigError(f"{os.fspath(path)!r} names no file: a key file needs a name")
-    return path
+    return named
 
 
 @attrs.define

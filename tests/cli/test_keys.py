@@ -125,6 +125,7 @@ def test_a_path_that_names_no_file(path: str, tmp_path: Path, monkeypatch: pytes
         done = causal(*argv)
         assert done.exit_code == 2 or isinstance(done.exception, ConfigError), (argv, done.exception)
     assert list(tmp_path.iterdir()) == []
+    assert "'' names no file" in refused("new", "")
 
 
 @pytest.mark.parametrize("added", ["x", float("nan"), -99_999_999_999, 10**20, True, [], 1e300])
