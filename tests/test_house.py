@@ -60,7 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stores/*",),
     ("integrations/*", "caches/*"),
     ("testing", "lab"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 
 # All of the standard library that the core may import. What is missing reads a clock, does I/O, starts a thread,

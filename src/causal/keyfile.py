@@ -53,7 +53,7 @@ class StoredKeys:
 
 def create_key_file(path: str | os.PathLike[str]) -> StoredKeys:
     """Write a new file with one fresh key, readable by its owner alone. Raises: ConfigError if the path exists already."""
-    path = Path(path)
+    path = _named(path)
     key = Key.generate()
     stored = StoredKeys((key,), key.id, {key.id: int(time.time())})
     _write(path, stored, new=True)
@@ -70,7 +70,7 @@ def add_key(path: str | os.PathLike[str], key: Key | None = None) -> Key:
 
     Raises: ConfigError if its id is taken, or the file cannot be edited.
     """
-    with _editing(Path(path)) as edit:
+    with _editing(_named(path)) as edit:
         stored = edit.stored
         taken = {k.id for k in stored.keys}
         if key is None:
@@ -87,17 +87,25 @@ def add_key(path: str | os.PathLike[str], key: Key | None = None) -> Key:
 
 def promote_key(path: str | os.PathLike[str], key_id: int) -> None:
     """Make a key the one that seals. Raises: ConfigError if it is not there, or the file cannot be edited."""
-    with _editing(Path(path)) as edit:
+    with _editing(_named(path)) as edit:
         edit.stored = attrs.evolve(edit.stored, primary=edit.stored.get(key_id).id)
 
 
 def drop_key(path: str | os.PathLike[str], key_id: int) -> None:
     """Remove a key. Raises: ConfigError for the primary, for one not there, or if the file cannot be edited."""
-    with _editing(Path(path)) as edit:
+    with _editing(_named(path)) as edit:
         gone = edit.stored.get(key_id)
         if gone.id == edit.stored.primary:
             raise ConfigError(f"key {key_id} is the primary: promote another key before dropping it")
         edit.stored = attrs.evolve(edit.stored, keys=tuple(k for k in edit.stored.keys if k is not gone))
+
+
+def _named(path: str | os.PathLike[str]) -> Path:
+    """Return a path that can be a file's. Raises: ConfigError."""
+    named = Path(path)
+    if not named.name:
+        raise ConfigError(f"{os.fspath(path)!r} names no file: a key file needs a name")
+    return named
 
 
 @attrs.define

@@ -69,6 +69,37 @@ def test_as_json(trace: Path) -> None:
     assert (token["strategy"], token["stale"], token["reads"]) == ("token", 0, 54)
     assert eventual["strategy"] == "eventual"
     assert eventual["stale"] > 0
+    assert token["setting"] == eventual["setting"]
+    assert token["setting"] == {
+        "sites": ["eu", "us", "ap"],
+        "lag": {"median_s": 0.05, "sigma": 0.0, "seed": 0},
+        "rtt_s": 0.08,
+        "speed": 1.0,
+        "hop": 0.6,
+        "seed": 1,
+    }
+
+
+def test_from_standard_input(trace: Path) -> None:
+    argv = "--policy", "token", "--policy", "eventual", "--json"
+    piped = CliRunner().invoke(main, ["compare", "-", *argv], input=trace.read_bytes())
+    assert piped.exit_code == 0, piped.output
+    assert piped.stdout == compare(trace, *argv).stdout
+    wrong = CliRunner().invoke(main, ["compare", "-"], input=b"nonsense")
+    assert wrong.exit_code == 2
+    assert "standard input:1: not JSON" in wrong.output
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [(), ("--lag", "lognormal:50ms:0.8:12"), ("--sites", "16"), ("--sites", "frankfurt,virginia"), ("--rtt", "0.123")],
+)
+def test_the_title_fits_and_breaks_at_no_number(trace: Path, argv: tuple[str, ...]) -> None:
+    result = compare(trace, "--policy", "eventual", *argv)
+    assert result.exit_code == 0, result.output
+    title = result.stdout[: result.stdout.index("Strategy")].rstrip()
+    assert all(len(line) <= 80 for line in title.splitlines())
+    assert all(fact in title for fact in ("hop 0.2", "speed 1", "seed 1"))
 
 
 def test_as_a_table_that_fits_a_terminal(trace: Path) -> None:
@@ -123,7 +154,9 @@ def test_what_cannot_be_is_wrong_usage(trace: Path, argv: tuple[str, ...]) -> No
 
 
 def test_no_trace_is_wrong_usage(tmp_path: Path) -> None:
-    assert compare(tmp_path / "absent").exit_code == 2
+    absent = compare(tmp_path / "absent")
+    assert absent.exit_code == 2
+    assert "absent: cannot be read" in absent.output
     assert compare(tmp_path).exit_code == 2
 
 
@@ -141,12 +174,13 @@ import causal.cli.compare as command
 from causal.cli import run
 from causal.lab.parallel import replay_each
 
-command.replay_each = lambda *args, **how: replay_each(*args[:3], lambda n: os.kill(os.getpid(), signal.SIGINT), **how)
+command.replay_each = lambda *args, **how: replay_each(*args[:3], lambda n: os.killpg(0, signal.SIGINT), **how)
 sys.argv[1:1] = ["compare"]
 sys.exit(run())
 """
     argv = EXCERPT, "--policy", "token", "--policy", "leader", "--jobs", "2"
-    done = process(code, *argv, env={**os.environ, "TMPDIR": str(tmp_path)})
+    # As a terminal does: the whole group is told.
+    done = process(code, *argv, env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"causal: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

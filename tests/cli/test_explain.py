@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from causal.cli.main import main
 from causal.core.frontier import Frontier, Position
+from causal.core.policy import ReadPolicy
 from causal.core.token import Token
-from causal.errors import ConfigError
+from causal.errors import ConfigError, GateTimeout
 from causal.keyfile import create_key_file
 from causal.keys import KeyFile
 from causal.store import CausalStore
@@ -102,8 +103,74 @@ def test_an_own_write_past_its_leaders_head_is_lost(shop: Shop) -> None:
     )
     found = shop.said("--shard", "photos", *shop.opened, token=text)
     assert (found["decision"]["decision"], found["decision"]["error"]) == ("refuse", "lost")
+    assert found["decision"]["raises"] == "WriteLost"
     assert len(found["decision"]["lost"]) == 1
+    assert verdicts(found) == {"us": "LOST", "eu": "LOST"}
+    assert {row["why"] for row in found["endpoints"]} == {"LOST 1 position(s)"}
     assert "Decision: refuse (lost)" in shop.explain("--shard", "photos", *shop.opened, token=text).stdout
+
+
+def test_a_lost_position_that_was_only_seen_is_named_and_no_longer_demanded(shop: Shop) -> None:
+    origin = next(iter(shop.said("--shard", "photos", *shop.opened)["demand"]))["origin"]
+    seen = Token(seen=Frontier([Position(0, origin, 9)]), expires_at=2**34)
+    text = KeyFile(shop.keys).seal(seen, subject="alice", audience="shop")
+    found = shop.said("--shard", "photos", "--wait", "0", *shop.opened, token=text)
+    assert len(found["clipped"]) == 1
+    assert verdicts(found) == {"us": "BEHIND", "eu": "APPLIED"}  # what is left is judged
+    assert (found["decision"]["decision"], found["decision"]["endpoint"]) == ("serve", "eu")
+    assert "Lost, but only seen" in shop.explain("--shard", "photos", *shop.opened, token=text).stdout
+
+
+def test_a_wait_is_followed_to_its_end(shop: Shop) -> None:
+    decision = shop.said("--shard", "photos", *shop.opened)["decision"]
+    assert (decision["decision"], decision["endpoint"]) == ("wait", "us")
+    assert (decision["then"]["how"], decision["then"]["endpoint"]) == ("fallback", "eu")
+    said = shop.explain("--shard", "photos", *shop.opened).stdout
+    assert "Decision: wait at us: us is behind; for up to" in said
+    assert "Then, if nothing changes: serve at eu" in said
+    error = shop.said("--shard", "photos", "--then", "error", *shop.opened)["decision"]["then"]
+    assert (error["decision"], error["error"], error["raises"]) == ("refuse", "timeout", "GateTimeout")
+    stale = shop.said("--shard", "photos", "--then", "stale", *shop.opened)["decision"]["then"]
+    assert (stale["how"], stale["endpoint"]) == ("stale", "us")
+
+
+def test_the_end_is_the_one_of_the_real_read(shop: Shop) -> None:
+    text = KeyFile(shop.keys).seal(
+        Token(Frontier([Position(0, 1, 9)]), expires_at=2**34), subject="alice", audience="shop"
+    )
+    said = shop.explain("--shard", "photos", "--wait", "0.25", *shop.opened, token=text).stdout
+    after = shop.said("--shard", "photos", "--wait", "0.25", *shop.opened, token=text)["decision"]["then"]
+    with (
+        CausalStore(shop.us, keyring=KeyFile(shop.keys), audience="shop") as store,
+        pytest.raises(GateTimeout, match="no leader covers it"),
+        store.session(text, subject="alice").read(shard="photos", policy=ReadPolicy(0.01)),
+    ):
+        pass
+    assert (after["decision"], after["raises"]) == ("refuse", "GateTimeout")
+    assert "no leader covers it" in after["why"]
+    assert "The read raises GateTimeout" in said
+
+
+def test_who_covers_and_is_not_used_is_named_with_the_reason(shop: Shop) -> None:
+    for then in ("stale", "error"):
+        found = shop.said("--shard", "photos", "--wait", "0", "--then", then, *shop.opened)
+        assert verdicts(found)["eu"] == "APPLIED"
+        assert "eu covers it, but numbers writes" in found["decision"]["why"]
+        assert "nobody covers" not in found["decision"]["why"]
+
+
+def test_what_is_carried_for_other_stores_is_mentioned(shop: Shop) -> None:
+    foreign = Token(Frontier([Position(5 << 16 | 1, 7, 9)]), expires_at=2**34)
+    text = KeyFile(shop.keys).seal(foreign, subject="alice", audience="shop")
+    found = shop.said("--shard", "photos", *shop.opened, token=text)
+    assert found["demand"] == []
+    assert found["carried"] == [{"store": 5, "shard": 1, "origin": 7, "offset": 9, "own": True}]
+    # Nothing is demanded, so nothing is lacking: what speaks against us is that nothing shows it to be fresh.
+    assert verdicts(found)["us"] == "APPLIED"
+    assert "us is not shown to be less than 900 s stale" in found["decision"]["why"]
+    said = shop.explain("--shard", "photos", *shop.opened, token=text).stdout
+    assert "Carried: 1 position of other stores (5)" in said
+    assert "us is behind" not in said
 
 
 def test_nobody_who_can_be_asked_covers_it(shop: Shop) -> None:

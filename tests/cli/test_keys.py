@@ -116,3 +116,22 @@ def test_what_cannot_be_done_is_said(file: Path, tmp_path: Path) -> None:
     file.chmod(0o644)
     assert "chmod 600" in refused("list", file)
     assert "chmod 600" in refused("add", file)
+
+
+@pytest.mark.parametrize("path", ["", "/", "."])
+def test_a_path_that_names_no_file(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for argv in (("new", path), ("add", path), ("promote", path, "1"), ("drop", path, "1"), ("list", path)):
+        done = causal(*argv)
+        assert done.exit_code == 2 or isinstance(done.exception, ConfigError), (argv, done.exception)
+    assert list(tmp_path.iterdir()) == []
+    assert "'' names no file" in refused("new", "")
+
+
+@pytest.mark.parametrize("added", ["x", float("nan"), -99_999_999_999, 10**20, True, [], 1e300])
+def test_what_is_no_time_is_not_shown_as_one(file: Path, added: object) -> None:
+    stored = json.loads(file.read_text())
+    stored["keys"][0]["added"] = added
+    file.write_text(json.dumps(stored))
+    assert [row["added"] for row in said("list", file)] == [None]
+    assert causal("list", file).exit_code == 0

@@ -1,8 +1,11 @@
 """Every way into and out of the command line, in a process of its own."""
 
+import errno
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +73,112 @@ def test_ctrl_c_ends_cleanly() -> None:
     assert (done.returncode, done.stderr) == (130, "causal: interrupted\n")
 
 
+def test_ctrl_c_twice_is_one() -> None:
+    body = """
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+finally:
+    os.kill(os.getpid(), signal.SIGINT)
+    print('cleaned up')"""
+    done = planted(body)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "causal: interrupted\n")
+
+
+def test_ctrl_c_while_a_command_is_imported() -> None:
+    code = """
+import os, signal, sys
+from causal.cli import main, run
+
+def load():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        print('imports swallow what is raised in a finalizer')
+
+main.COMMANDS["slow"] = load
+sys.argv = ["causal", "slow"]
+sys.exit(run())
+"""
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "causal: interrupted\n")
+
+
+def test_ctrl_c_that_a_shell_has_ignored_stays_ignored() -> None:
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    body = "os.kill(os.getpid(), signal.SIGINT)\nprint('went on')"
+    done = python(code + PLANTED.format(body=body.replace("\n", "\n    ")))
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+@pytest.mark.parametrize("module", ["causal", "causal.cli"])
+def test_as_a_module(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, f"causal, version {causal.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "argv"),
+    [
+        ("out.say('a story')", ()),
+        ("out.record({'a': 1})", ("--json",)),
+        ("out.table([{'a': 1}], {'a': 'A'})", ()),
+        ("print('buffered until the end')", ()),
+        ("", ("--help",)),
+    ],
+)
+def test_a_full_disk_is_one_line(body: str, argv: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = planted(body or "pass", *argv, stdout=full.fileno())
+    reason = os.strerror(errno.ENOSPC)
+    assert (done.returncode, done.stderr) == (1, f"causal: standard input or output cannot be used: {reason}\n")
+
+
+def shell(command: str, *argv: object, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line through a shell, which can close streams; `causal` in it is this one."""
+    command = command.replace("causal", f'"{sys.executable}" -m causal', 1)
+    return subprocess.run(
+        ["/bin/sh", "-c", command, "sh", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
+def test_streams_that_are_closed(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    assert shell('causal keys new "$1"', file).returncode == 0
+    closed = f"causal: standard input or output cannot be used: {os.strerror(errno.EBADF)}\n"
+    for command in ('causal keys list "$1" >&-', 'causal keys list "$1" --json >&-', 'causal token inspect - "$1" <&-'):
+        done = shell(command.replace(' - "$1"', " -"), file)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", closed), command
+    done = shell("causal token inspect garbage 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")  # the complaint is no output
+    done = shell('causal keys list "$1" <&- 2>&-', file)
+    assert (done.returncode, "Added" in done.stdout) == (0, True)
+
+
+def test_what_an_encoding_cannot_say_is_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "\xe9\u2028.json"
+    done = shell('causal keys new "$1"', file, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe9\\u2028.json holds key" in done.stdout
+    done = shell('causal keys list "$1"', tmp_path / "\xe8", PYTHONIOENCODING="ascii")
+    assert done.returncode == 1
+    assert "\\xe8" in done.stderr
+
+
+def test_json_is_ascii_and_one_line_whatever_is_in_it() -> None:
+    done = planted("out.record({'key': '\\u2028\\x85\\ud800'})", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert json.loads(done.stdout) == {"key": "\u2028\x85\ud800"}
+
+
 @pytest.mark.parametrize(
     "body",
     ["while True: print('line')", "while True: out.say('line')", "print('buffered until the end')"],
@@ -93,6 +202,9 @@ def test_an_error_of_nobody_is_a_traceback() -> None:
     done = planted("raise ZeroDivisionError('a bug')")
     assert done.returncode == 1
     assert "ZeroDivisionError: a bug" in done.stderr
+    done = planted("open('/nonesuch')")  # not the output's
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr
 
 
 def test_output_for_people_and_for_programs() -> None:

@@ -198,3 +198,19 @@ def test_wrong_usage(file: Path) -> None:
 )
 def test_times_as_people_read_them(at: int, said: str) -> None:
     assert when(at, 3725.0) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "an empty text"),
+        ("garbage", "it ends as no token does"),
+        ("hello, world", "characters other than letters"),
+        ("not a token", "characters other than letters"),
+        ("abcde", "5 characters, a length that no token has"),
+        ("abcdefgh", "it starts as no token does"),
+        ("x" * 5000, "5000 characters, at most 4096"),
+    ],
+)
+def test_what_is_no_token_is_told_why(text: str, why: str) -> None:
+    assert str(inspect(text).exception).startswith(f"not a token: {why}")

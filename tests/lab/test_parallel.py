@@ -3,6 +3,11 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import attrs
@@ -49,6 +54,66 @@ def test_what_one_raises_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         replay_each([*TRACE, unplayable], ["token", "leader"], SETTING, jobs=2)
     assert multiprocessing.active_children() == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The handlers of this process, as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_ctrl_c_does_not_reach_a_process_that_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = SpawnProcess.start
+
+    def interrupted(process: SpawnProcess) -> None:
+        start(process)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)  # it is still importing
+
+    monkeypatch.setattr(SpawnProcess, "start", interrupted)
+    resource_tracker._resource_tracker._stop()  # as in a process that has started none yet
+    assert len(replay_each(TRACE, ["token", "leader"], SETTING, jobs=2)) == 2
+
+
+def test_ctrl_c_waits_until_a_process_has_started(handlers: None) -> None:
+    mask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    inherited: list[str] = []
+
+    def start() -> None:
+        with parallel._deaf_to_ctrl_c():
+            os.kill(os.getpid(), signal.SIGINT)
+            done = subprocess.run([sys.executable, "-c", mask], capture_output=True, text=True, check=True)
+            inherited.append(done.stdout)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert inherited == ["True\n"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_stop_that_a_finalizer_swallowed_ends_the_replay_at_its_next_step(
+    handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # as it was, after the test
+
+    def replay(_: object, __: object, ___: object, progress: Callable[[int], None]) -> None:
+        nonlocal steps
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        steps += 1
+        progress(1)
+        steps += 1
+
+    monkeypatch.setattr(parallel, "replay", replay)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    parallel._child(theirs, TRACE, "token", SETTING)
+    assert steps == 1
+    assert not ours.poll()
 
 
 def test_a_process_that_dies_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

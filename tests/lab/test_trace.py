@@ -48,6 +48,8 @@ def test_a_good_trace(tmp_path: Path) -> None:
         ({**GOOD, "more": 1}, "unknown field 'more'"),
         ({k: v for k, v in GOOD.items() if k != "value"}, "a write has a value"),
         ({**GOOD, "op": "read"}, "a write has a value"),
+        ('{"t": 1, "t": 2, "session": "s", "op": "read", "key": "k"}', "field 't' stands twice"),
+        ('{"t": 1, "session": "s", "op": "write", "key": "k", "value": [{"a": 1, "a": 1}]}', "field 'a' stands twice"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: object, reason: str) -> None:
@@ -56,6 +58,29 @@ def test_a_bad_line_is_named(tmp_path: Path, line: object, reason: str) -> None:
         read_trace(path)
     assert (caught.value.file, caught.value.line) == (str(path), 2)
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {**GOOD, "session": "x" * 300_000},
+        {**GOOD, "t": "1" * 300_000},
+        {**GOOD, "t": [1] * 100_000},
+        {**GOOD, "op": "x" * 300_000},
+        {**GOOD, "x" * 300_000: 1},
+        '{"' + "x" * 300_000 + '": 1, "' + "x" * 300_000 + '": 1}',
+        "x" * 300_000,
+        '{"t": ' + "1" * 300_000 + "}",
+        {**GOOD, "key": "k" * 300_000},
+        {**GOOD, "key": {"k" * 300_000: 1}},
+    ],
+)
+def test_what_is_too_long_is_not_shown_whole(tmp_path: Path, line: object) -> None:
+    with pytest.raises(TraceError) as caught:
+        read_trace(write(tmp_path / "t", line))
+    assert len(caught.value.reason) < 300
+    text = str(caught.value)
+    assert "x" * 10 not in text or "... (300,0" in text  # cut, and it says so
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
@@ -73,7 +98,8 @@ def test_a_last_line_may_lack_its_end(tmp_path: Path) -> None:
 
 
 def test_no_trace(tmp_path: Path) -> None:
-    with pytest.raises(TraceError):
+    with pytest.raises(TraceError) as caught:
         read_trace(tmp_path / "absent")
+    assert str(caught.value).startswith(f"{tmp_path / 'absent'}: cannot be read: ")
     with pytest.raises(TraceError):
         read_trace(write(tmp_path / "empty"))

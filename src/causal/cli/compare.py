@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -12,7 +14,7 @@ from causal.controls import Lag
 from causal.errors import ConfigError
 from causal.lab.parallel import replay_each, room_for
 from causal.lab.replay import MAX_SITES, STRATEGIES, Setting
-from causal.lab.trace import TraceError, read_trace
+from causal.lab.trace import TraceError, parse_trace, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,7 @@ Times are virtual: lag, round trips and waits; the processor's work is not in th
 
 
 @click.command()
-@click.argument("trace", type=click.Path(dir_okay=False))
+@click.argument("trace", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--policy", "policies", multiple=True, type=click.Choice(list(STRATEGIES)), help="Only these strategies.")
 @click.option(
     "--lag", default="50ms", show_default=True, help="Replication lag: 0.05, 50ms or lognormal:50ms:0.8[:seed]."
@@ -76,14 +78,14 @@ def compare(
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Replay TRACE over lagging sites, once for each strategy, and count what users saw.
+    """Replay TRACE over lagging sites, once for each strategy, and count what users saw. `-` reads it from standard input.
 
     TRACE has one JSON object a line: t (seconds), session, op (read or write), key, and for writes a value. Each operation is a
     request that carries its session's token; a session moves between sites as --hop says. Time is virtual: the same arguments
     print the same table, on any machine. A line that cannot be replayed stops it before anything runs, with exit code 2.
     """
     try:
-        operations = read_trace(trace)
+        operations = read_trace(trace) if trace != "-" else parse_trace(sys.stdin.buffer.read(), "standard input")
         setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
         show(Output(as_json=as_json), operations, policies or list(STRATEGIES), setting, jobs)
     except (TraceError, ConfigError) as error:
@@ -98,12 +100,8 @@ def show(
     label = names[0] if len(names) == 1 else f"{len(names)} strategies"
     with output.progress(label, len(names) * len(operations)) as advance:
         results = replay_each(operations, names, setting, advance, jobs=jobs or room_for(len(names), len(operations)))
-    sessions = len({operation.session for operation in operations})
     output.table(
-        [row(result) for result in results],
-        COLUMNS,
-        title=f"{len(operations):,} operations in {sessions:,} sessions at {', '.join(setting.sites)}: lag {_said(setting.lag)}, "
-        f"round trip {setting.rtt_s * 1000:g} ms, hop {setting.hop:g}, speed {setting.speed:g}, seed {setting.seed}",
+        [row(result) | {"setting": _plain(setting)} for result in results], COLUMNS, title=_title(operations, setting)
     )
     output.say(NOTES, style="dim")
     return results
@@ -116,6 +114,30 @@ def _names(sites: str) -> tuple[str, ...]:
         if sites.isdecimal()
         else tuple(sites.split(","))
     )
+
+
+def _title(operations: Sequence[Operation], setting: Setting) -> str:
+    """Return what was replayed, in lines that fit a terminal and break at no number."""
+    sessions = len({operation.session for operation in operations})
+    facts = (
+        f"lag {_said(setting.lag)}",
+        f"round trip {setting.rtt_s * 1000:g} ms",
+        f"hop {setting.hop:g}",
+        f"speed {setting.speed:g}",
+        f"seed {setting.seed}",
+    )
+    held = ", ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
+    text = f"{len(operations):,} operations in {sessions:,} sessions at {', '.join(setting.sites)}: {held}"
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _plain(setting: Setting) -> dict[str, object]:
+    """Return a setting as plain values. Units: seconds."""
+    lag = setting.lag
+    return attrs.asdict(setting, recurse=False) | {
+        "sites": list(setting.sites),
+        "lag": {"median_s": lag.median_s, "sigma": lag.sigma, "seed": lag.seed},
+    }
 
 
 def _said(lag: Lag) -> str:

@@ -1,38 +1,42 @@
 """`causal explain`: what the gate would decide now for a token at a store, endpoint by endpoint. Asks for watermarks, reads no data.
 
-Owns the questions and how the answer is shown. The decision is the gate's own: a request is driven as a read would be, up to where
-a read would open its snapshot or begin to wait.
+Owns the questions and how the answer is shown. The decisions are the gate's own: a request is driven as a read would be, up to where
+a read would open its snapshot or be refused. A wait is taken as spent at once, with nothing having changed meanwhile.
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import click
 
 from causal.claims import Claims
 from causal.cli.output import Output, json_option
 from causal.cli.presented import key_options, keyring, look, text_of
-from causal.core.demand import considered
+from causal.core.demand import COVERS, considered
 from causal.core.gate import Probe, Refuse, Serve, Wait
+from causal.core.lost import settled
 from causal.core.policy import Limits, ReadPolicy
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError
 from causal.keys import Keyring
 from causal.request import Request
 from causal.session import SessionState
-from causal.state import StoreState
+from causal.state import StoreState, suspend_aware_monotonic
 from causal.stores.sqlite import SQLiteEngine
 from causal.stores.sqlite.files.directory import Directory
 from causal.stores.sqlite.files.registry import LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Sized
 
     from causal.cli.presented import Presented
     from causal.core.decision import Decision
     from causal.core.policy import Then
+    from causal.core.position import Loss
     from causal.core.watermark import Watermark
     from causal.engine import Link
 
@@ -64,7 +68,8 @@ def explain(
 ) -> None:
     """Show what the gate would decide now for TOKEN. `-` reads it from standard input.
 
-    Every endpoint is asked how far it is; no data is read, and nothing is waited for. Without keys the claims are taken as they stand.
+    Every endpoint is asked how far it is; no data is read, and nothing is waited for: what follows a wait is what would follow
+    if nothing changed meanwhile. Without keys the claims are taken as they stand.
     """
     text = text_of(text)
     keys = keyring(key_file, env, audience)
@@ -84,10 +89,10 @@ def explain(
     try:
         asked = _Asked(state, link)
         request = Request(state, session, state.shard(shard), policy, kind="route")
-        decision = asked.decide(request)
+        decisions = asked.follow(request)
     finally:
         link.close()
-    _show(Output(as_json=as_json), found, request, decision, asked)
+    _show(Output(as_json=as_json), found, request, decisions, asked)
 
 
 def _engine(data: Path, site: str) -> tuple[SQLiteEngine, int]:
@@ -105,59 +110,99 @@ def _engine(data: Path, site: str) -> tuple[SQLiteEngine, int]:
 
 
 class _Asked:
-    """What the endpoints answered. Thread-safety: none."""
+    """What the endpoints answered, at a clock that waits without taking time. Thread-safety: none."""
 
     def __init__(self, state: StoreState, link: Link[Any, Any]) -> None:
         self.state, self.link = state, link
-        self.watermarks: dict[str, Mapping[int, Watermark]] = {}
+        self.answers: dict[str, Mapping[int, Watermark] | StoreError] = {}
+        self.waited_s = 0.0
+        state.monotonic = lambda: suspend_aware_monotonic() + self.waited_s
         state.known(link.endpoints)
 
-    def probe(self, name: str) -> None:
+    def ask(self, name: str, *, again: bool = True) -> None:
+        """Take in an endpoint's answer: a new one, or the last one anew, as if it were the answer to a question of now."""
         state = self.state
         asked, asked_at = state.number_now(), state.monotonic()
-        try:
-            self.watermarks[name] = self.link.probe(name, TIMEOUT_S)
-        except StoreError as error:
-            self.watermarks.pop(name, None)
-            state.failed(name, error, asked)
+        if again or name not in self.answers:
+            try:
+                self.answers[name] = self.link.probe(name, TIMEOUT_S)
+            except StoreError as error:
+                self.answers[name] = error
+        answer = self.answers[name]
+        if isinstance(answer, StoreError):
+            state.failed(name, answer, asked)
         else:
-            state.observe(name, self.watermarks[name], asked, asked_at)
+            state.observe(name, answer, asked, asked_at)
 
-    def decide(self, request: Request) -> Decision:
-        """Drive a request up to where it would read, wait or be refused. Every endpoint is asked, after the request."""
+    def follow(self, request: Request) -> list[Decision]:
+        """Drive a request to where it would be served or refused; return the waits on its way and that end. Every endpoint is asked."""
         request.decide()  # the request has arrived: what is asked from here on is asked after it
         for endpoint in self.link.endpoints:
-            self.probe(endpoint.name)
-        decision = request.decide()
-        while isinstance(decision, Probe):
-            for name in decision.endpoints:
-                self.probe(name)
+            self.ask(endpoint.name)
+        decisions: list[Decision] = []
+        while True:
             decision = request.decide()
-        request.end()
-        return decision
-
-    def verdict(self, name: str, request: Request) -> str:
-        """Return the worst verdict of an endpoint on what the request demands."""
-        answers = self.watermarks.get(name)
-        if answers is None:
-            return "UNREACHABLE"
-        worst = Verdict.APPLIED
-        for key, offset in request.demand.need.items():
-            mark = answers.get(key >> 32)
-            worst = max(worst, Verdict.UNKNOWN if mark is None else mark.verdict(key & 0xFFFFFFFF, offset))
-        return worst.name
+            if isinstance(decision, Probe):
+                for name in decision.endpoints:
+                    self.ask(name, again=not decisions)
+                continue
+            decisions.append(decision)
+            if not isinstance(decision, Wait):
+                request.end()
+                return decisions
+            self.waited_s += decision.for_s
+            self.ask(decision.endpoint, again=False)  # who waits asks until the budget is spent
 
 
-def _show(output: Output, found: Presented, request: Request, decision: Decision, asked: _Asked) -> None:
+@attrs.frozen
+class _Judged:
+    """A demand as it was judged: what of it still counts, what is lost of it, and each endpoint's row. Thread-safety: immutable."""
+
+    lost: Sequence[Loss]
+    clipped: Sequence[Loss]
+    rows: Sequence[dict[str, Any]]
+
+
+def _judged(request: Request, asked: _Asked) -> _Judged:
+    """Judge every endpoint on what is demanded, by what the leaders' heads and the ends of histories show."""
     state, demand = asked.state, request.demand
-    chosen = getattr(decision, "endpoint", None)
-    rows = [
-        {"endpoint": name, "verdict": asked.verdict(name, request), "why": why, "chosen": name == chosen}
-        for name, why in considered(demand, state.view, request.asked_at, state.max_staleness_s)
-    ]
+    need, refusal, clipped = settled(demand, state.view)
+    lost = refusal.lost if refusal is not None else ()
+    if clipped:  # others' lost writes no longer count: the rows are about the rest
+        demand = demand.again(demand.arrived)
+        demand.need = need
+    rows = []
+    for name, why in considered(demand, state.view, request.asked_at, state.max_staleness_s):
+        answer = asked.answers.get(name)
+        verdict = "UNREACHABLE"
+        if answer is not None and not isinstance(answer, StoreError):
+            verdict = Verdict.LOST.name if lost else _verdict(answer, demand.need).name
+            if lost:
+                why = f"LOST {len(lost)} position(s)"
+        rows.append({"endpoint": name, "verdict": verdict, "why": why})
+    return _Judged(lost, clipped, rows)
+
+
+def _verdict(answer: Mapping[int, Watermark], need: Mapping[int, int]) -> Verdict:
+    """Return an endpoint's worst verdict on what is demanded."""
+    worst = Verdict.APPLIED
+    for key, offset in need.items():
+        mark = answer.get(key >> 32)
+        worst = max(worst, Verdict.UNKNOWN if mark is None else mark.verdict(key & 0xFFFFFFFF, offset))
+    return worst
+
+
+def _show(output: Output, found: Presented, request: Request, decisions: Sequence[Decision], asked: _Asked) -> None:
+    state, demand = asked.state, request.demand
+    judged = _judged(request, asked)
+    chosen = getattr(decisions[0], "endpoint", None)
+    rows = [row | {"chosen": row["endpoint"] == chosen} for row in judged.rows]
     names = {number: name for name, number in state.shards.items()}
     leaders = sorted(names[shard] for shard in demand.leader_shards)
-    said = _said(decision, request.policy)
+    carried = _carried(request)
+    steps = [_said(decision, request, judged) for decision in decisions]
+    for step, after in itertools.pairwise(steps):
+        step["then"] = after
     if output.as_json:
         positions = [
             {"shard": names.get(key >> 32), "origin": key & 0xFFFFFFFF, "offset": offset, "own": key in demand.own}
@@ -169,41 +214,82 @@ def _show(output: Output, found: Presented, request: Request, decision: Decision
                 "reason": found.unverified,
                 "policy": str(request.policy),
                 "demand": positions,
+                "carried": carried,
                 "floor": demand.floor,
                 "leader_only": leaders,
+                "clipped": [str(loss) for loss in judged.clipped],
                 "endpoints": rows,
                 "steps": list(request.reasons),
-                "decision": said,
+                "decision": steps[0],
             }
         )
         return
     if found.unverified is not None:
         output.say(f"NOT VERIFIED: {found.unverified}.", style="bold red")
-    what = f"{len(demand.need)} position{'s' if len(demand.need) != 1 else ''}"
     only = f"; leader only on {', '.join(leaders)}" if leaders else ""
     floor = f"; everything up to {demand.floor}" if demand.floor is not None else ""
-    output.say(f"Demanded: {what}{floor}{only}. Policy: {request.policy}.")
+    output.say(f"Demanded: {_count(demand.need)}{floor}{only}. Policy: {request.policy}.")
+    if carried:
+        others = ", ".join(map(str, sorted({part["store"] for part in carried})))
+        output.say(f"Carried: {_count(carried)} of other stores ({others}), which nobody here can judge: not demanded.")
+    if judged.clipped:
+        output.say(f"Lost, but only seen, so no longer demanded: {'; '.join(map(str, judged.clipped))}.")
     output.table(rows, COLUMNS)
-    where = f" at {chosen}" if chosen else f" ({said['error']})"
-    output.say(f"Decision: {said['decision']}{where}: {said['why']}.", style="bold")
+    for step, label in zip(steps, ("Decision", *("Then, if nothing changes" for _ in steps)), strict=False):
+        where = f" at {step['endpoint']}" if "endpoint" in step else f" ({step['error']})"
+        raises = f". The read raises {step['raises']}" if "raises" in step else ""
+        output.say(f"{label}: {step['decision']}{where}: {step['why']}{raises}.", style="bold")
 
 
-def _said(decision: Decision, policy: ReadPolicy) -> dict[str, Any]:
+def _count(positions: Sized) -> str:
+    return f"{len(positions)} position{'s' if len(positions) != 1 else ''}"
+
+
+def _carried(request: Request) -> list[dict[str, Any]]:
+    """Return what the session carries for other stores: it is theirs to judge."""
+    own = request.session.own.entries
+    return [
+        {
+            "store": key >> 48,
+            "shard": key >> 32 & 0xFFFF,
+            "origin": key & 0xFFFFFFFF,
+            "offset": offset,
+            "own": key in own,
+        }
+        for key, offset in sorted(request.session.joined.entries.items())
+        if key >> 48 != request.store.number
+    ]
+
+
+def _kept(decision: Decision, request: Request, judged: _Judged) -> str:
+    """Return why an endpoint that covers is not read: only a fallback goes to who numbers writes, as long as somebody is nearer."""
+    demand, view = request.demand, request.store.view
+    if demand.leader_shards or demand.floor is not None:
+        return ""  # more is demanded than positions
+    numbering = {e.name for e in view.endpoints if e.leads} - {getattr(decision, "endpoint", None)}
+    spared = [row["endpoint"] for row in judged.rows if row["why"] == COVERS and row["endpoint"] in numbering]
+    if not spared:
+        return ""
+    return f"; {', '.join(spared)} covers it, but numbers writes and is not the nearest: only then='leader' goes there"
+
+
+def _said(decision: Decision, request: Request, judged: _Judged) -> dict[str, Any]:
     """Return a decision as plain values: what, where, and why."""
+    kept = _kept(decision, request, judged)
     if isinstance(decision, Serve):
         ways = {
             "covered": "it is known to have applied everything demanded",
             "leader": "it covers what every leader holds now",
-            "fallback": "nobody gets there in time, and it numbers everything demanded",
-            "stale": "nobody covers the demand, and the policy allows a stale read",
+            "fallback": "nobody nearer gets there in time, and it has applied everything demanded",
+            "stale": f"the policy allows a stale read once the wait is spent{kept or '; nobody covers the demand'}",
         }
         why = ways.get(decision.how, decision.how)
         return {"decision": "serve", "endpoint": decision.endpoint, "how": decision.how, "why": why}
     if isinstance(decision, Refuse):
         lost = [str(loss) for loss in decision.lost]
-        why = f"{decision.reason}{': ' if lost else ''}{'; '.join(lost)}"
-        return {"decision": "refuse", "error": decision.why, "why": why, "lost": lost}
+        why = f"{decision.reason}{': ' if lost else ''}{'; '.join(lost)}{kept}"
+        raises = type(request.error(decision)).__name__
+        return {"decision": "refuse", "error": decision.why, "raises": raises, "why": why, "lost": lost}
     assert isinstance(decision, Wait)
-    after = {"leader": "then go to a leader", "error": "then refuse", "stale": "then serve a stale read"}[policy.then]
-    why = f"{decision.reason}; for up to {decision.for_s * 1000:.0f} ms, {after}"
+    why = f"{decision.reason}; for up to {decision.for_s * 1000:.0f} ms"
     return {"decision": "wait", "endpoint": decision.endpoint, "for_s": decision.for_s, "why": why}

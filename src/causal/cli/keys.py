@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from causal.cli.output import Output, json_option
+from causal.cli.output import LAST_S, Output, json_option
 from causal.keyfile import add_key, create_key_file, drop_key, promote_key, read_key_file
 
 if TYPE_CHECKING:
@@ -94,9 +94,14 @@ def drop(file: str, key_id: int, as_json: bool) -> None:
 
 def _row(stored: StoredKeys, key_id: int) -> dict[str, Any]:
     """What may be shown of a key."""
-    added = stored.added.get(key_id)
-    when = None if added is None else dt.datetime.fromtimestamp(added, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return {"id": key_id, "seals": key_id == stored.primary, "added": when}
+    return {"id": key_id, "seals": key_id == stored.primary, "added": _date(stored.added.get(key_id))}
+
+
+def _date(added: object) -> str | None:
+    """Return when a key was added; None if nothing was noted that is a time. Nothing hangs on it, and people edit these files."""
+    if isinstance(added, bool) or not isinstance(added, int | float) or not 0 <= added <= LAST_S:
+        return None
+    return dt.datetime.fromtimestamp(added, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _changed(output: Output, stored: StoredKeys, key_id: int, sentence: str) -> None:

@@ -21,6 +21,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+LAST_S: Final = 253_402_300_799
+"""The end of the year 9999, the last that a date can name. Units: Unix seconds."""
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 
 
@@ -53,7 +55,7 @@ class Output:
     def record(self, data: Mapping[str, Any], text: RenderableType | None = None) -> None:
         """Put out one result: its data as JSON, or this text, or without one its data as two columns."""
         if self.as_json:
-            print(json.dumps(data, ensure_ascii=False), flush=True)
+            print(json.dumps(data), flush=True)
         elif text is not None:
             self._print(text)
         else:
@@ -72,15 +74,10 @@ class Output:
             for row in rows:
                 self.record(row)
             return
+        if title is not None:
+            self._print(title, style="bold")
         gap = 1 if len(columns) < 10 else 0  # many columns fit a terminal of 80 characters only with narrow gaps
-        table = Table(
-            title=title,
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, gap, 0, 0),
-        )
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
         for field, heading in columns.items():
             numbers = rows and all(type(row.get(field)) in {int, float, type(None)} for row in rows)
             table.add_column(heading, justify="right" if numbers else "left", no_wrap=bool(numbers))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from causal.cli.output import Output, json_option
+from causal.cli.output import LAST_S, Output, json_option
 from causal.cli.presented import ALGORITHMS, key_options, keyring, look, text_of
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER
 
@@ -27,7 +27,6 @@ COLUMNS: Final = {
     "offset": "Offset",
 }
 EXPIRES: Final = {"expires": "Expires"}
-_LAST: Final = 253_402_300_799  # the end of the year 9999, the last that a date can name
 
 
 @click.group()
@@ -135,7 +134,7 @@ def _mark_said(mark: dict[str, Any]) -> str:
 
 def when(at: int, now: float) -> str:
     """Return a Unix time as a date, and how far off it is."""
-    if at > _LAST:
+    if at > LAST_S:
         return "after the year 9999"
     date = dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     return f"{date} (in {_span(at - now)})" if at > now else f"{date} ({_span(now - at)} ago)"

@@ -7,6 +7,7 @@ claims: it neither makes nor checks a tag. Anything but one whole frame in its o
 from __future__ import annotations
 
 import binascii
+import string
 from typing import Final, TypeAlias
 
 from causal.core.columns import bad
@@ -174,7 +175,7 @@ def parse(data: bytes) -> Frame:
         if len(ciphertext) < _GCM_TAG_BYTES:
             raise bad("wrong length")
         return data[8], A256GCM, data[9:12] + data[14 : 14 + IV_BYTES], ciphertext, b""
-    raise bad("unknown frame")
+    raise bad("an empty text" if not data else "it starts as no token does")
 
 
 def size_mac0(alg: int, payload: int) -> int:
@@ -195,6 +196,7 @@ def _chars(size: int) -> int:
 # --- text: base64url without padding (RFC 4648, 5), one spelling ---------------------------------------------------------
 
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_ALPHABET: Final = frozenset(string.ascii_letters + string.digits + "-_")
 _FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")  # the standard alphabet and padding become invalid
 # For each length modulo 4: the padding, and the last characters whose unused bits are zero.
 _ENDS: Final = (
@@ -219,8 +221,17 @@ def from_text(text: str) -> bytes:
         raise bad(f"{size} characters, at most {MAX_CHARS}")
     padding, last = _ENDS[size & 3]
     if size & 3 and text[-1] not in last:
-        raise bad("wrong length" if size & 3 == 1 else "a last character with unused bits, or outside the alphabet")
+        raise bad(_misspelt(text))
     try:
         return binascii.a2b_base64(text.encode().translate(_FROM_URL) + padding, strict_mode=True)
     except ValueError:  # binascii.Error, or UnicodeEncodeError for a lone surrogate
-        raise bad("characters outside the alphabet") from None
+        raise bad(_misspelt(text)) from None
+
+
+def _misspelt(text: str) -> str:
+    """Return why a text is not the one spelling of any bytes, for who has mangled a token or pasted something else."""
+    if not _ALPHABET.issuperset(text):
+        return "characters other than letters, digits, - and _"
+    if len(text) & 3 == 1:
+        return f"{len(text)} characters, a length that no token has: cut short, or something else"
+    return "it ends as no token does: cut short, changed, or something else"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _NOTHING: Final[Mapping[int, int]] = {}
 _NOWHERE: Final[frozenset[int]] = frozenset()
+COVERS: Final = "covers"
+"""What `considered` says of an endpoint against which nothing speaks."""
 _only: Final = lru_cache(maxsize=1024)(lambda shard: frozenset({shard}))
 
 
@@ -160,4 +162,4 @@ def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max
         return f"BEHIND {max(gap for _, gap in behind)}" + (f", about {eta_s * 1000:.0f} ms" if eta_s else "")
     if endpoint.fresh_at < now - max_staleness_s:
         return f"not shown to be less than {max_staleness_s:g} s stale"
-    return "covers"
+    return COVERS

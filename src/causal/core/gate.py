@@ -279,13 +279,13 @@ class _Case:
                     if e.leads and not e.asked_since(self.demand.shards, self.demand.arrived)
                 ]
                 if leaders:
-                    return Probe(
-                        tuple(leaders), f"{endpoint.name} is not shown to be less than {self.limit_s:g} s stale"
-                    )
+                    return Probe(tuple(leaders), _unproven(endpoint.name, self.limit_s))
                 continue
             eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
             if eta_s is None or eta_s <= left_s:
-                return Wait(endpoint.name, lacking, left_s, _behind(endpoint.name))
+                behind = lacking is need or not endpoint.covers(need)
+                reason = _behind(endpoint.name) if behind else _unproven(endpoint.name, self.limit_s)
+                return Wait(endpoint.name, lacking, left_s, reason)
         return None
 
     def evidence(self, endpoint: EndpointView, need: Mapping[int, int]) -> Mapping[int, int] | None:
@@ -375,6 +375,11 @@ class _Case:
 @lru_cache(256)
 def _behind(name: str) -> str:
     return f"{name} is behind"  # one text, however many wait for this reason
+
+
+@lru_cache(256)
+def _unproven(name: str, limit_s: float) -> str:
+    return f"{name} is not shown to be less than {limit_s:g} s stale"
 
 
 @lru_cache(256)

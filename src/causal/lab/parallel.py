@@ -10,13 +10,16 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
+import threading
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from causal.lab.replay import replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
     from causal.lab.replay import Result, Setting
@@ -56,9 +59,10 @@ def replay_each(
                 ours, theirs = context.Pipe(duplex=False)
                 name = waiting.pop(0)
                 child = context.Process(target=_child, args=(theirs, operations, name, setting), daemon=True)
-                child.start()
+                with _deaf_to_ctrl_c():
+                    child.start()
+                    running[ours] = name, child
                 theirs.close()
-                running[ours] = name, child
             for end in wait(list(running)):
                 assert isinstance(end, Connection)
                 news = _heard(end, *running[end])
@@ -89,13 +93,41 @@ def _heard(end: Connection, name: str, process: BaseProcess) -> Any:
     return news
 
 
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Put Ctrl-C off while a process starts: it inherits that the signal is blocked, and no half-started one is left behind.
+
+    Ctrl-C reaches every process of a terminal, also one that is still importing and would end with a traceback.
+    """
+    came: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if here else None
+    resource_tracker.ensure_running()  # started by the first process otherwise, and then it unblocks the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
 def _child(end: Connection, operations: Sequence[Operation], strategy: str, setting: Setting) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the first one tells us
-    signal.signal(signal.SIGTERM, _stop)
-    steps = 0
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and tells us by SIGTERM
+    steps, stopped = 0, False
+
+    def stop(*_: object) -> NoReturn:
+        nonlocal stopped
+        stopped = True
+        sys.unraisablehook = _say_nothing  # raised in a finalizer, it goes no further: then the next step ends it
+        raise KeyboardInterrupt
 
     def progress(n: int) -> None:
         nonlocal steps
+        if stopped:
+            raise KeyboardInterrupt
         steps += n
         if steps >= _BATCH:
             end.send(steps)
@@ -103,12 +135,15 @@ def _child(end: Connection, operations: Sequence[Operation], strategy: str, sett
 
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever asked is gone, or has stopped us
         try:
+            signal.signal(signal.SIGTERM, stop)
             news: object = replay(operations, strategy, setting, progress)
         except Exception as error:  # noqa: BLE001 - raised again by who asked
             news = error
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to clean up
         end.send(steps)
         end.send(news)
 
 
-def _stop(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _say_nothing(_: object) -> None:
+    pass
