@@ -1,0 +1,319 @@
+"""The asynchronous store under cancellation: at whatever point a task is cancelled, nothing is left behind, and nothing that was promised is lost."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from causal import AsyncCausalStore, GateTimeout, Overloaded, ReadPolicy, Receipt
+from causal.core.policy import Limits
+from causal.errors import StoreError
+from causal.lab.virtual_time import VirtualTime
+from tests.fake_engine import idle
+from tests.virtual_loop import Cancelled, How, VirtualLoop, run, turns
+from tests.watched import NAMES, SITES, Sites, get, put, sites
+
+PATIENT = ReadPolicy(wait_s=60.0)
+LATER_S = 0.03
+"""When a replica catches up, in the time of whoever waits for it."""
+
+Store = AsyncCausalStore[Any, Any]
+
+
+async def left_nothing(at: Sites) -> None:
+    await turns()
+    for store in at.stores.values():
+        assert idle(store)
+        assert all(line.poller is None for line in store._lines.values())
+        assert not store._asking
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def wrote(store: Store, value: Any, token: str | None = None) -> str:
+    session = store.session(token, subject="alice")
+    async with session.write() as tx:
+        put(tx, value)
+    text = session.token()
+    assert text is not None
+    return text
+
+
+# --- cancelled at each point -----------------------------------------------------------------------------------------
+
+Case = Callable[[Store, str], Awaitable[object]]
+
+
+async def reads(store: Store, token: str) -> Any:
+    async with store.session(token, subject="alice").read(policy=PATIENT) as db:
+        await asyncio.sleep(0)
+        return get(db)
+
+
+async def reads_at_the_leader_at_last(store: Store, token: str) -> Any:
+    async with store.session(token, subject="alice").read(policy=ReadPolicy(LATER_S / 2)) as db:
+        await asyncio.sleep(0)
+        return get(db)
+
+
+async def reads_without_a_token_that_opens(store: Store, token: str) -> Any:
+    async with store.session("garbage", token, subject="alice").read(policy=PATIENT) as db:
+        return get(db)
+
+
+async def reads_what_a_quorum_has(store: Store, token: str) -> Any:
+    async with store.session(token, subject="alice").read(policy=ReadPolicy.quorum(2, wait_s=60.0)) as db:
+        return get(db)
+
+
+async def runs(store: Store, token: str) -> Any:
+    async def look(db: Any) -> Any:
+        await asyncio.sleep(0)
+        return get(db)
+
+    return await store.session(token, subject="alice").run_read(look)
+
+
+async def routes(store: Store, token: str) -> Receipt:
+    return await store.session(token, subject="alice").route(policy=PATIENT)
+
+
+async def writes(store: Store, token: str) -> None:
+    async with store.session(token, subject="alice").write(wait_s=60.0) as tx:
+        put(tx, "mine")
+        await asyncio.sleep(0)
+
+
+async def writes_and_thinks_better_of_it(store: Store, token: str) -> None:
+    with suppress(LookupError):
+        async with store.session(token, subject="alice").write(wait_s=60.0) as tx:
+            put(tx, "mine")
+            await asyncio.sleep(0)
+            raise LookupError
+
+
+async def asks_for_the_head(store: Store, token: str) -> object:
+    return await store.head()
+
+
+CASES: list[Case] = [
+    reads,
+    reads_at_the_leader_at_last,
+    reads_without_a_token_that_opens,
+    reads_what_a_quorum_has,
+    runs,
+    routes,
+    writes,
+    writes_and_thinks_better_of_it,
+    asks_for_the_head,
+]
+
+
+@pytest.mark.parametrize("how", ["waiting", "answered", "again"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_is_cancelled_leaves_nothing(name: str, case: Case, how: How) -> None:
+    async def main(loop: VirtualLoop) -> int:
+        with sites(name, loop) as at:
+            async with at.store("eu") as eu, at.store("us") as us:
+                k = 0
+                while True:
+                    token = await wrote(eu, k)
+                    loop.call_later(LATER_S, at.catch_up, "us")
+                    cancelled = Cancelled(case(us, token), k, how)
+                    with suppress(asyncio.CancelledError):
+                        await cancelled
+                    if (task := asyncio.current_task()) is not None:
+                        while task.uncancel():
+                            pass
+                    await left_nothing(at)
+                    await asyncio.sleep(LATER_S)
+                    if not cancelled.reached:
+                        break
+                    await wrote(us, "still possible")  # nobody holds its lock
+                    at.catch_up("eu")
+                    k += 1
+            await turns()
+            assert len(asyncio.all_tasks()) == 1
+            assert not any(engine.open_links for engine in at.engines.values())
+            return k
+
+    assert run(main) >= 1
+
+
+@pytest.mark.parametrize("how", ["waiting", "answered", "again"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_store_whose_opening_is_cancelled_opens_again(name: str, how: How) -> None:
+    async def main(loop: VirtualLoop) -> int:
+        with sites(name, loop) as at:
+            async with at.store("eu") as eu:
+                token = await wrote(eu, "new")
+                k = 0
+                while True:
+                    us = at.store("us")
+                    at.catch_up("us")
+                    cancelled = Cancelled(reads(us, token), k, how)
+                    with suppress(asyncio.CancelledError):
+                        await cancelled
+                    if (task := asyncio.current_task()) is not None:
+                        while task.uncancel():
+                            pass
+                    await left_nothing(at)
+                    if us._live is None:
+                        assert at.engines["us"].open_links == 0
+                    assert await reads(us, token) == (None if name == "fake" else "new")
+                    await us.close()
+                    await us.close()
+                    if not cancelled.reached:
+                        return k
+                    k += 1
+
+    assert run(main) >= 4
+
+
+@pytest.mark.parametrize("how", ["waiting", "answered", "again"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_write_that_was_cancelled_is_the_sessions_own_or_in_doubt_if_it_is_there(name: str, how: How) -> None:
+    async def main(loop: VirtualLoop) -> set[str]:
+        ends: set[str] = set()
+        with sites(name, loop) as at:
+            async with at.store("eu") as eu:
+                k = 0
+                while True:
+                    session = eu.session(subject="alice")
+                    before = await eu.head()
+
+                    async def write() -> None:
+                        async with session.write() as tx:  # noqa: B023
+                            put(tx, k)  # noqa: B023
+
+                    cancelled = Cancelled(write(), k, how)
+                    with suppress(asyncio.CancelledError):
+                        await cancelled
+                    if (task := asyncio.current_task()) is not None:
+                        while task.uncancel():
+                            pass
+                    await left_nothing(at)
+                    there = await eu.head() != before
+                    marks = session.seen.marks
+                    assert session.own or marks or not there
+                    assert there or not session.own
+                    assert not marks or marks[0].exact == frozenset()
+                    ends.add("own" if session.own else "in doubt" if marks else "nothing")
+                    if there:
+                        async with (block := eu.session(session.token(), subject="alice").read()) as db:
+                            assert get(db) == (None if name == "fake" else k)
+                        assert block.receipt.held
+                    if not cancelled.reached:
+                        return ends
+                    k += 1
+
+    assert run(main) == {"own", "in doubt", "nothing"}
+
+
+# --- timeouts, groups, crowds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_timeout_of_ones_own_ends_a_wait_of_any_length(name: str) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        with sites(name, loop) as at:
+            async with at.store("eu") as eu, at.store("us") as us:
+                for round_ in range(12):
+                    token = await wrote(eu, round_)
+                    loop.call_later(LATER_S, at.catch_up, "us")
+                    budget_s, began = LATER_S * round_ / 8, loop.time()
+                    try:
+                        async with asyncio.timeout(budget_s):
+                            found = await reads(us, token)
+                    except TimeoutError as error:
+                        assert not isinstance(error, GateTimeout)
+                        assert loop.time() == pytest.approx(began + budget_s)
+                        assert round_ <= 9
+                    else:
+                        assert found == (None if name == "fake" else round_)
+                        assert round_ >= 8
+                    await left_nothing(at)
+                    await asyncio.sleep(LATER_S)
+
+    run(main)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_group_that_fails_takes_its_reads_along(name: str) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        with sites(name, loop) as at:
+            async with at.store("eu") as eu, at.store("us") as us:
+                token = await wrote(eu, "new")
+                stranger = asyncio.create_task(reads(us, token))
+
+                async def fails() -> None:
+                    await asyncio.sleep(LATER_S / 2)
+                    raise LookupError
+
+                with pytest.raises(ExceptionGroup) as caught:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(reads(us, token)) for _ in range(5)]
+                        tasks += [group.create_task(routes(us, token)), group.create_task(runs(us, token))]
+                        group.create_task(fails())
+                assert [type(error) for error in caught.value.exceptions] == [LookupError]
+                assert all(task.cancelled() for task in tasks)
+                assert us._state.waiters["us"] == 1
+                at.catch_up("us")
+                assert await stranger == (None if name == "fake" else "new")
+                await left_nothing(at)
+
+    run(main)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", NAMES)
+def test_in_a_crowd_some_are_cancelled_and_all_others_are_served(name: str, seed: int) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        r = random.Random(seed)
+        with sites(name, loop) as at:
+            async with (
+                at.store("eu") as eu,
+                at.store("us", limits=Limits(waiters_per_subject=100, waiters_per_endpoint=100)) as us,
+            ):
+                tasks, gone = [], []
+                for n in range(60):
+                    token = await wrote(eu, n) if n % 10 == 0 else token  # noqa: F821
+                    case = r.choice([reads, routes, reads_without_a_token_that_opens, writes, reads_what_a_quorum_has])
+                    tasks.append(asyncio.create_task(case(us, token)))
+                    if r.random() < 0.4:
+                        gone.append(tasks[-1])
+                        loop.call_later(r.uniform(0, LATER_S), tasks[-1].cancel)
+                    await asyncio.sleep(r.uniform(0, LATER_S / 60))
+                for after in range(1, 9):
+                    loop.call_later(LATER_S * after, at.catch_up, "us")
+                ended = await asyncio.gather(*tasks, return_exceptions=True)
+                for task, end in zip(tasks, ended, strict=True):
+                    assert task in gone or not isinstance(end, BaseException), end
+                assert any(task.cancelled() for task in gone)
+                await left_nothing(at)
+
+    run(main)
+
+
+def test_who_was_refused_for_the_crowd_is_served_once_some_of_it_were_cancelled() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        with sites("memory", loop) as at:
+            async with at.store("eu") as eu, at.store("us", limits=Limits(waiters_per_subject=3)) as us:
+                token = await wrote(eu, "new")
+                crowd = [asyncio.create_task(reads(us, token)) for _ in range(3)]
+                await turns()
+                with pytest.raises(Overloaded):
+                    await reads(us, token)
+                crowd[1].cancel()
+                await turns()
+                again = asyncio.create_task(reads(us, token))
+                await turns()
+                assert us._state.waiters["us"] == 3
+                at.catch_up("us")
+                assert await asyncio.gather(crowd[0], crowd[2], again) == ["new"] * 3
+                await left_nothing(at)
+
+    run(main)
