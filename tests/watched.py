@@ -1,7 +1,7 @@
 """Two sites over each engine, in the time of a virtual loop, whose every call suspends and whose open handles are counted."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ from causal import AsyncCausalStore, CausalStore
 from causal.core.frontier import Frontier
 from causal.core.watermark import Watermark
 from causal.engine import Commit, Endpoint
-from causal.errors import CommitUnknown
+from causal.errors import CommitUnknown, StoreError
 from causal.stores.memory import MemoryCluster, MemoryEngine
 from causal.stores.sqlite import SQLiteEngine
 from tests.fake_engine import KEYS, FakeEngine, Server
@@ -26,17 +26,35 @@ class Watched:
         self.engine, self.site = engine, site
         self.shards, self.capabilities = engine.shards, engine.capabilities
         self.before: Callable[[str, str], object] = lambda kind, name: None
+        self.hold: Callable[[str], Awaitable[object] | None] = lambda name: None
         self.open_handles: list[Any] = []
         self.open_links = 0
 
     def open(self, store: int = 0) -> Any:
-        return self.engine.open(store)
+        return _SyncLink(self, self.engine.open(store))
+
+    def apart(self, link: Any) -> list[Endpoint]:
+        return [Endpoint(e.name, e.site, 0.0 if e.name == self.site else 0.05) for e in link.endpoints]
 
     async def aopen(self, store: int = 0) -> Any:
         await asyncio.sleep(0)
         link = _Link(self, await self.engine.aopen(store))
         self.open_links += 1
         return link
+
+
+class _SyncLink:
+    """The synchronous link as it is, but for its endpoints, which are as far apart."""
+
+    def __init__(self, engine: Watched, link: Any) -> None:
+        self.engine, self.link = engine, link
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return self.engine.apart(self.link)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.link, name)
 
 
 class _Link:
@@ -47,12 +65,15 @@ class _Link:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        near = self.engine.site
-        return [Endpoint(e.name, e.site, 0.0 if e.name == near else 0.05) for e in self.link.endpoints]
+        return self.engine.apart(self.link)
 
     async def _call(self, kind: str, endpoint: str) -> None:
+        if self.closed:
+            raise StoreError("this link is closed")
         await asyncio.sleep(0)
         self.engine.before(kind, endpoint)
+        if (held := self.engine.hold(endpoint)) is not None:
+            await held
 
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         await self._call("probe", endpoint)
@@ -128,7 +149,9 @@ class _Handle:
 class Sites:
     """Two sites that replicate only when told to. Users write at eu and read at us, or the other way round."""
 
-    def __init__(self, engines: Mapping[str, Any], settings: Mapping[str, Any], catch_up: Callable[[str], None]) -> None:
+    def __init__(
+        self, engines: Mapping[str, Any], settings: Mapping[str, Any], catch_up: Callable[[str], None]
+    ) -> None:
         self.engines = {site: Watched(engine, site) for site, engine in engines.items()}
         self.settings = {"keyring": KEYS, "audience": "shop", **settings}
         self.catch_up = catch_up
