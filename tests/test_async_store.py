@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from causal import AsyncCausalStore, GateError, GateTimeout, Overloaded, ReadPolicy, Receipt
+from causal.async_store import _over
 from causal.core.policy import Limits
 from causal.errors import CausalError
 from causal.lab.virtual_time import VirtualTime
@@ -24,6 +25,13 @@ LATER_S = 0.03
 Store = AsyncCausalStore[Any, Any]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a lock does so a few times, not thousands."""
+    for module in ("memory.link", "sqlite.alink"):
+        monkeypatch.setattr(f"causal.stores.{module}.BUSY_S", 0.004)
+
+
 async def left_nothing(at: Sites) -> None:
     await turns()
     for store in at.stores.values():
@@ -31,14 +39,8 @@ async def left_nothing(at: Sites) -> None:
         assert all(line.poller is None for line in store._lines.values())
         assert not store._asking
     assert len(asyncio.all_tasks()) == 1
-
-
-async def uncancelled() -> None:
-    """Go on after one's own cancellation."""
-    task = asyncio.current_task()
-    assert task is not None
-    while task.uncancel():
-        pass
+    timers: Any = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    assert not [timer for timer in timers if timer._callback is _over and not timer.cancelled()]
 
 
 async def wrote(store: Store, value: Any, token: str | None = None) -> str:
@@ -103,6 +105,12 @@ async def writes_and_thinks_better_of_it(store: Store, token: str) -> None:
             raise LookupError
 
 
+async def writes_after_another(store: Store, token: str) -> None:
+    async with store.session(token, subject="bob").write(wait_s=60.0):
+        with suppress(GateError):  # until then it waits for the lock, where there is one
+            await writes(store, token)
+
+
 async def asks_for_the_head(store: Store, token: str) -> object:
     return await store.head()
 
@@ -116,10 +124,12 @@ CASES: list[Case] = [
     routes,
     writes,
     writes_and_thinks_better_of_it,
+    writes_after_another,
     asks_for_the_head,
 ]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("how", ["waiting", "answered", "again"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 @pytest.mark.parametrize("name", NAMES)
@@ -132,9 +142,7 @@ def test_whatever_is_cancelled_leaves_nothing(name: str, case: Case, how: How) -
                     token = await wrote(eu, k)
                     loop.call_later(LATER_S, at.catch_up, "us")
                     cancelled = Cancelled(case(us, token), k, how)
-                    with suppress(asyncio.CancelledError):
-                        await cancelled
-                    await uncancelled()
+                    await cancelled.end()
                     await left_nothing(at)
                     await asyncio.sleep(LATER_S)
                     if not cancelled.reached:
@@ -162,9 +170,7 @@ def test_a_store_whose_opening_is_cancelled_opens_again(name: str, how: How) -> 
                     us = at.store("us")
                     at.catch_up("us")
                     cancelled = Cancelled(reads(us, token), k, how)
-                    with suppress(asyncio.CancelledError):
-                        await cancelled
-                    await uncancelled()
+                    await cancelled.end()
                     await left_nothing(at)
                     if us._live is None:
                         assert at.engines["us"].open_links == 0
@@ -195,9 +201,7 @@ def test_a_write_that_was_cancelled_is_the_sessions_own_or_in_doubt_if_it_is_the
                             put(tx, k)  # noqa: B023
 
                     cancelled = Cancelled(write(), k, how)
-                    with suppress(asyncio.CancelledError):
-                        await cancelled
-                    await uncancelled()
+                    await cancelled.end()
                     await left_nothing(at)
                     there = await eu.head() != before
                     marks = session.seen.marks
@@ -214,6 +218,62 @@ def test_a_write_that_was_cancelled_is_the_sessions_own_or_in_doubt_if_it_is_the
                     k += 1
 
     assert run(main) == {"own", "in doubt", "nothing"}
+
+
+@pytest.mark.parametrize("how", ["waiting", "answered", "again"])
+@pytest.mark.parametrize("case", [reads, writes], ids=lambda case: case.__name__)
+def test_a_snapshot_that_did_not_bear_its_decision_out_is_left_by_who_is_cancelled(case: Case, how: How) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        with sites("fake", loop) as at:
+            async with at.store("eu") as eu, at.store("us") as us:
+
+                def restarted(kind: str, endpoint: str) -> None:
+                    if kind in {"read", "write"}:
+                        server.life += 1
+                        at.engines["us"].before = lambda kind, name: None
+
+                server, k = at.engines["us"].engine.servers["us"], 0
+                while True:
+                    token = await wrote(eu, "new")
+                    at.catch_up("us")
+                    at.engines["us"].before = restarted
+                    cancelled = Cancelled(case(us, token), k, how)
+                    await cancelled.end()
+                    await left_nothing(at)
+                    if not cancelled.reached:
+                        return
+                    k += 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["waiting", "answered", "again"])
+@pytest.mark.parametrize("first", [True, False])
+def test_who_asked_or_waited_for_the_same_answer_goes_on_without_the_cancelled(first: bool, how: How) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        with sites("memory", loop) as at:
+            async with at.store("eu") as eu, at.store("us") as us:
+                k = 0
+                while True:
+                    token = await wrote(eu, k)
+                    loop.call_later(LATER_S, at.catch_up, "us")
+                    cancelled = Cancelled(reads(us, token), k, how)
+                    others: list[asyncio.Task[Any]] = []
+                    if first:
+                        asyncio.get_running_loop().call_soon(lambda: others.append(loop.create_task(reads(us, token))))  # noqa: B023
+                    else:
+                        others.append(asyncio.create_task(reads(us, token)))
+                        await asyncio.sleep(0)
+                    await cancelled.end()
+                    await turns(1)
+                    assert await others[0] == k
+                    await left_nothing(at)
+                    await asyncio.sleep(LATER_S)
+                    if not cancelled.reached:
+                        return
+                    k += 1
+
+    run(main)
 
 
 # --- timeouts, groups, crowds ----------------------------------------------------------------------------------------
@@ -318,7 +378,7 @@ def test_who_was_refused_for_the_crowd_is_served_once_some_of_it_were_cancelled(
                 crowd[1].cancel()
                 await turns()
                 again = asyncio.create_task(reads(us, token))
-                await turns()
+                await turns(100)
                 assert us._state.waiters["us"] == 3
                 at.catch_up("us")
                 assert await asyncio.gather(crowd[0], crowd[2], again) == ["new"] * 3
@@ -383,7 +443,7 @@ def test_a_poller_that_fails_tells_all_who_wait(name: str) -> None:
             async with at.store("eu") as eu, at.store("us") as us:
                 token = await wrote(eu, "new")
                 tasks = [asyncio.create_task(reads(us, token)) for _ in range(3)]
-                await turns()
+                await turns(100)
                 assert us._state.waiters["us"] == 3
 
                 def before(kind: str, endpoint: str) -> None:
@@ -405,7 +465,7 @@ def test_who_waits_when_a_store_is_closed_does_not_wait_in_vain(name: str) -> No
             async with at.store("eu") as eu, at.store("us") as us:
                 token = await wrote(eu, "new")
                 tasks = [asyncio.create_task(reads(us, token)) for _ in range(3)]
-                await turns()
+                await turns(100)
                 assert us._state.waiters["us"] == 3
                 await us.close()
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -431,9 +491,7 @@ def test_a_close_that_is_cancelled_closes_all_the_same(name: str, how: How) -> N
                 while True:
                     link: Any = us._live
                     cancelled = Cancelled(us.close(), k, how)
-                    with suppress(asyncio.CancelledError):
-                        await cancelled
-                    await uncancelled()
+                    await cancelled.end()
                     await left_nothing(at)
                     assert links.open_links == 0
                     assert name != "sqlite" or link.link._executor._shutdown

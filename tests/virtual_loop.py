@@ -50,10 +50,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return T0_S * 10**9 + round(self.now_s * 1e9)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
-        """Run it two turns later: like a thread, it goes on if nobody waits for it any more."""
+        """Run it some turns later: like a thread, it goes on if nobody waits for it any more."""
         future: asyncio.Future[T] = self.create_future()
 
-        def work() -> None:
+        def work(turns: int) -> None:
+            if turns:
+                self.call_soon(work, turns - 1)
+                return
             try:
                 result = func(*args)
             except BaseException as error:  # noqa: BLE001 - it belongs to who asked
@@ -69,7 +72,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             else:
                 future.set_result(result)
 
-        self.call_soon(work)
+        self.call_soon(work, 3)
         return future
 
 
@@ -105,6 +108,19 @@ class Cancelled:
     @property
     def reached(self) -> bool:
         return self.suspended > self.at
+
+    async def end(self) -> None:
+        """Await it to its end, and go on. A cancellation that was swallowed is an error."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await self
+        except asyncio.CancelledError:
+            assert self.reached
+            while task.uncancel():
+                pass
+        else:
+            assert not self.reached
 
     def __await__(self) -> Generator[Any, Any, Any]:
         task = asyncio.current_task()
