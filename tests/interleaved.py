@@ -46,7 +46,7 @@ def _switching(files: Iterable[str], seed: int, one_in: int) -> Iterator[None]:
 
 
 def interleaved(*works: Callable[[], object], files: Iterable[str], seed: int = 0, one_in: int = 4) -> None:
-    """Run each in a thread of its own, all at once; `files` under src/causal are where they change places. Raises: what the first raised."""
+    """Run each in a thread of its own, all at once; they change places in `files` of src/causal. Raises: what the first raised."""
     barrier = threading.Barrier(len(works))
     failures: list[BaseException] = []
 

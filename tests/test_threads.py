@@ -130,3 +130,251 @@ def test_a_session_keeps_up_with_itself_on_every_path_at_once() -> None:
         interleaved(*(works(shard) for shard in SHARDS), files=EVERYWHERE, one_in=16)
         assert idle(eu)
         assert idle(us)
+
+
+def test_a_write_does_not_depend_on_what_its_leader_was_not_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread of the session reads something just before the commit."""
+    here = Server("here", {0: {1: (10, None), 2: (3, None)}}, {0: {1}})
+    there = Server("there", {0: {1: (10, None), 2: (4, None)}}, {0: {2}}, latency_s=0.05)
+    engine = FakeEngine(here, there, dependencies=True)
+    session = Time().store(engine).session()
+    elsewhere, dependencies = Frontier((Position(0, 2, 4),)), Request.dependencies
+
+    def late(request: Request, seen: Frontier) -> Frontier:
+        session.join(elsewhere)
+        return dependencies(request, seen)
+
+    monkeypatch.setattr(Request, "dependencies", late)
+    block = session.write()
+    block.__enter__()
+    (handle,) = engine.open_handles
+    with pytest.raises(GateTimeout):
+        block.__exit__(None, None, None)
+    assert handle.ended == "rolled back"
+
+
+def test_a_reader_of_what_is_demanded_sees_its_version_move_along() -> None:
+    """Or a write could depend on more than its leader was judged by, and not know it."""
+    session = CausalStore[Any, Any](MemoryEngine(), keyring=KEYS, audience="shop").session()
+    state, done = session._state, threading.Event()
+
+    def joins() -> None:
+        for n in range(1, 100):
+            session.join(Frontier((Position(0, 2, n),)))
+        done.set()
+
+    def looks() -> None:
+        while not done.is_set():
+            before = state.version
+            joined = state.joined
+            again = state.version
+            if joined:
+                assert again >= joined.entries[pack(0, 2)]
+            assert again >= before
+
+    interleaved(joins, looks, files=SESSION, one_in=2)
+
+
+def test_a_token_for_somebody_else_is_not_the_one_that_was_presented_before_login() -> None:
+    """The session becomes Bob's while a token for Bob is made."""
+    shop = CausalStore[Any, Any](MemoryEngine(), keyring=KEYS, audience="shop", wall=lambda: NOW)
+    text = KEYS.seal(Token(Frontier((Position(0, 1, 1),)), expires_at=NOW + 9000), subject="alice", audience="shop")
+    for seed in range(20):
+        session, made = shop.session(text, subject="alice"), list[str | None]()
+
+        def makes() -> None:
+            made.extend(session.token(subject="bob") for _ in range(3))  # noqa: B023
+
+        def rebinds() -> None:
+            for _ in range(seed % 12):  # noqa: B023
+                assert session.own  # noqa: B023
+            session.rebind("bob")  # noqa: B023
+
+        interleaved(makes, rebinds, files=("session.py", "claims.py"), seed=seed, one_in=3)
+        for one in made:
+            assert opened(one, "bob").own
+
+
+def test_each_thread_is_told_of_its_own_bad_token() -> None:
+    shop = CausalStore[Any, Any](
+        MemoryEngine(), keyring=Keyring([Key(1, bytes(32))]), audience="shop", policy=ReadPolicy(bad_token="raise")
+    )
+    session = shop.session()
+    unknown = Keyring([Key(2, bytes(32))]).seal(Token(expires_at=NOW), subject=None, audience="shop")
+
+    def presents(text: str, error: type[TokenError]) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(20):
+                with pytest.raises(error):
+                    session.join(text)
+
+        return work
+
+    interleaved(
+        presents("garbage", MalformedToken), presents(unknown, UnknownKey), files=("session.py", "claims.py"), one_in=3
+    )
+    assert len(session.rejected) == 40
+
+
+# --- one store -------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_closed_while_it_is_read_grants_nothing() -> None:
+    class Closing(CausalStore[Any, Any]):
+        """Another thread closes it at some look at its link."""
+
+        looks = 99
+
+        @property
+        def _live(self) -> Any:
+            self.looks -= 1
+            if self.looks == 0:
+                self.link = None
+            return self.link
+
+        @_live.setter
+        def _live(self, link: Any) -> None:
+            self.link = link
+
+    with Closing(MemoryEngine(), keyring=KEYS, audience="shop") as shop:
+        for looks in range(1, 8):
+            session = shop.session()
+            shop.looks = looks
+            for _ in range(3):
+                with session.read() as db:
+                    assert db.get("k") is None
+            assert all(grant.link is not None for grant in session._state.grants.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_who_wait_are_served_and_nothing_is_left(seed: int) -> None:
+    cluster = MemoryCluster(("eu", "us"))
+    limits = Limits(waiters_per_endpoint=5, waiters_per_subject=4, leader_reads=2, unauthenticated=1)
+    with store(cluster, "eu") as eu, store(cluster, "us", limits=limits) as us:
+        refused: list[Overloaded] = []
+        ended = threading.Semaphore(0)
+
+        def reads(n: int) -> Callable[[], None]:
+            policies = (None, None, ReadPolicy(0.0), ReadPolicy(0.001, then="error"), ReadPolicy(60.0))
+
+            def work() -> None:
+                try:
+                    for policy in policies[n % 2 :]:
+                        with (alice := eu.session(subject=f"user {n % 3}")).write() as tx:
+                            tx.put("k", n)
+                        texts = (alice.token(), "garbage" if n % 5 == 0 else None)
+                        try:
+                            with us.session(*texts, subject=alice.subject).read(policy=policy) as db:
+                                assert db.get("k") is not None
+                        except Overloaded as error:
+                            refused.append(error)
+                        except GateTimeout:
+                            assert policy is not None
+                            assert policy.then == "error"
+                finally:
+                    ended.release()
+
+            return work
+
+        def replicates() -> None:
+            for _ in range(8):
+                while not ended.acquire(timeout=0.001):
+                    cluster.catch_up("us")
+
+        cluster.pause("us")
+        interleaved(
+            *(reads(n) for n in range(8)), replicates, files=("store.py", "state.py", "core/waiting.py"), seed=seed
+        )
+        for one in (eu, us):
+            assert idle(one)
+            assert not any(line.polling or line.asking or line.queue._heaps for line in one._lines.values())
+            assert not any(thread.name.startswith("causal poll") for thread in threading.enumerate())
+        assert all(isinstance(error, GateError) for error in refused)
+
+
+def test_an_answer_that_is_shared_was_asked_for_after_each_arrived() -> None:
+    """A leader read shows everything that was acknowledged before it began, whoever sent the question."""
+    cluster = MemoryCluster(("eu", "us"))
+    with store(cluster, "eu") as eu, store(cluster, "us", policy=ReadPolicy.leader()) as us:
+        acknowledged = 0
+        done = threading.Event()
+
+        def writes() -> None:
+            nonlocal acknowledged
+            for n in range(1, 80):
+                with eu.session().write() as tx:
+                    tx.put("k", n)
+                acknowledged = n
+            done.set()
+
+        def reads() -> None:
+            while not done.is_set():
+                least = acknowledged
+                with us.session().read() as db:
+                    assert (db.get("k") or 0) >= least
+
+        interleaved(writes, *[reads] * 5, files=("store.py", "state.py"), one_in=8)
+        assert idle(us)
+
+
+# --- one keyring -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["signed", "encrypted"])
+def test_keys_come_and_go_while_tokens_are_made_and_opened(profile: Any) -> None:
+    keys = Keyring([Key(0, bytes(32))], profile=profile, cache=16)
+
+    def rotates(first: int) -> Callable[[], None]:
+        def work() -> None:
+            for key_id in range(first, 30, 3):
+                keys.add(Key(key_id, bytes([key_id] * 32)))
+                keys.promote(key_id)
+                keys.promote(0)
+                if key_id > 3:
+                    keys.drop(key_id - 3)
+
+        return work
+
+    def uses(first: int) -> Callable[[], None]:
+        def work() -> None:
+            for n in range(first, 200, 4):
+                token = Token(Frontier.of({1: n}), expires_at=NOW + 3600 * n)
+                with suppress(UnknownKey):  # dropped since
+                    text = keys.seal(token, subject="alice", audience="shop")
+                    for _ in range(2):
+                        assert keys.open(text, subject="alice", audience="shop", now=NOW - 1) == token
+                ring = keys._ring
+                assert len(ring.opened) + len(ring.older) <= 16 + 4
+                assert len(ring.primary._ciphers) <= 64 + 4
+
+        return work
+
+    interleaved(
+        *(rotates(n) for n in (1, 2, 3)),
+        *(uses(n) for n in range(4)),
+        files=("keys.py", "core/keyring.py"),
+    )
+    assert keys.key_ids == (0, 27, 28, 29)
+
+
+def test_tokens_that_do_not_open_are_counted_once_each_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("causal.keys.time.monotonic", lambda: now)
+    keys = Keyring.generate()
+    text = Keyring.generate().seal(Token(expires_at=NOW), subject=None, audience="shop")
+
+    def fails() -> None:
+        for _ in range(25):
+            with pytest.raises(TokenError):
+                keys.open(text, subject=None, audience="shop", now=NOW)
+
+    with caplog.at_level(logging.WARNING, "causal"):
+        interleaved(*[fails] * 4, files=("keys.py",), one_in=2)
+        assert len(caplog.records) == 1
+        now += 61.0
+        interleaved(*[fails] * 4, files=("keys.py",), one_in=2)
+    assert len(caplog.records) == 2
+    told = sum(int(record.getMessage().split()[0]) for record in caplog.records)
+    assert told + keys._unopened_since == 200
