@@ -22,9 +22,11 @@ from causal import (
     Token,
     TokenError,
     UnknownKey,
+    Written,
 )
 from causal.core.frontier import Loss, pack
 from causal.core.policy import Limits
+from causal.engine import Commit
 from causal.request import Request
 from causal.stores.memory import MemoryCluster, MemoryEngine
 from tests.fake_engine import KEYS, FakeEngine, Server, Time, idle
@@ -72,7 +74,7 @@ def test_no_own_write_is_ever_lost_from_a_session_or_its_token(seed: int) -> Non
         def writes(shard: str) -> Callable[[], None]:
             def work() -> None:
                 key = pack(eu.shards[shard], 1)
-                for n in range(1, 13):
+                for n in range(1, 9):
                     with session.write(shard=shard) as tx:
                         tx.put(shard, n)
                     assert session.own.entries[key] == n
@@ -83,7 +85,7 @@ def test_no_own_write_is_ever_lost_from_a_session_or_its_token(seed: int) -> Non
             return work
 
         def others() -> None:
-            for n in range(1, 60):
+            for n in range(1, 40):
                 lost = Position(9 << 16, 7, n)
                 session.join(Frontier((lost, Position(9 << 16, n, n))))
                 session.forget([Loss(lost, n - 1)])
@@ -93,7 +95,7 @@ def test_no_own_write_is_ever_lost_from_a_session_or_its_token(seed: int) -> Non
 
         def looks() -> None:
             before = Frontier()
-            for _ in range(60):
+            for _ in range(40):
                 own = session.own
                 assert own >= before
                 before = own
@@ -101,8 +103,8 @@ def test_no_own_write_is_ever_lost_from_a_session_or_its_token(seed: int) -> Non
                     assert opened(session.token()).own >= own
 
         interleaved(*(writes(shard) for shard in SHARDS), others, looks, files=SESSION, seed=seed)
-        assert session.own == Frontier(Position(eu.shards[shard], 1, 12) for shard in SHARDS)
-        assert {Position(9 << 16, n, n) for n in range(1, 60)} - {Position(9 << 16, 7, 7)} <= set(session.seen)
+        assert session.own == Frontier(Position(eu.shards[shard], 1, 8) for shard in SHARDS)
+        assert {Position(9 << 16, n, n) for n in range(1, 40)} - {Position(9 << 16, 7, 7)} <= set(session.seen)
         assert idle(eu)
         assert idle(us)
 
@@ -130,6 +132,57 @@ def test_a_session_keeps_up_with_itself_on_every_path_at_once() -> None:
         interleaved(*(works(shard) for shard in SHARDS), files=EVERYWHERE, one_in=16)
         assert idle(eu)
         assert idle(us)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_makes_a_session_grow_or_shrink_undoes_nothing_of_the_others(seed: int) -> None:
+    shop = CausalStore[Any, Any](MemoryEngine(shards=tuple("0123456")), keyring=KEYS, audience="shop").__enter__()
+    session = shop.session()
+    state, rounds = session._state, 24
+
+    def key(shard: int) -> int:
+        return pack(shard, 1)
+
+    def acknowledges() -> None:
+        for n in range(1, rounds):
+            state.acknowledged(Commit(Position(0, 1, n), Frontier((Position(1, 1, n),))), NOW)
+            assert state.own.entries[key(0)] == state.seen.entries[key(1)] == n
+            for write in (False, True):
+                assert state.demand(shop._state, 0, NOW, write=write).need.items() >= {(key(0), n), (key(1), n)}
+
+    def presents() -> None:
+        for n in range(1, rounds):
+            token = Token(Frontier((Position(2, 1, n),)), Frontier((Position(3, 1, n),)), expires_at=NOW + 9000)
+            session.join(KEYS.seal(token, subject=None, audience="shop"))
+            assert state.own.entries[key(2)] == state.seen.entries[key(3)] == n
+
+    def joins() -> None:
+        for n in range(1, rounds):
+            session.join(Written((Position(4, 1, n),)), Frontier((Position(5, 1, n),)))
+            assert state.own.entries[key(4)] == state.seen.entries[key(5)] == n
+
+    def forgets() -> None:
+        for n in range(2, rounds):
+            mine = Position(6, 1, n)
+            state.acknowledged(Commit(mine), NOW)
+            session.forget([Loss(mine, n - 1)])
+            assert state.own.entries[key(6)] == n - 1
+
+    def marks() -> None:
+        for n in range(1, rounds):
+            state.mark(n, NOW + 9000 + n)
+            assert state.seen.marks[n].until == NOW + 9000 + n
+
+    def demands() -> None:
+        for n in range(rounds):
+            state.demand(shop._state, 0, NOW, write=n % 2 == 0)
+            session.token(subject=f"user {n}")
+
+    interleaved(acknowledges, presents, joins, forgets, marks, demands, demands, files=SESSION, seed=seed, one_in=2)
+    assert session.own == Frontier(Position(shard, 1, rounds - 1 - (shard == 6)) for shard in (0, 2, 4, 6))
+    assert session.seen.exact == Frontier(Position(shard, 1, rounds - 1) for shard in (1, 3, 5))
+    assert {*session.seen.marks} == {*range(1, rounds)}
+    assert opened(session.token(), None).own == session.own
 
 
 def test_a_write_does_not_depend_on_what_its_leader_was_not_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,9 +294,7 @@ class _Writing(_Block):
         """Join what the block showed, and return what its write depends on. Raises: GateTimeout if its leader lacks some of that (I9)."""
         seen: Frontier = handle.seen()
         deps = request.dependencies(seen) if commits else seen
-        moved = (
-            self._session.version != request.version
-        )  # only now: what other threads learn from here on is not in `deps`
+        moved = self._session.version != request.version  # in this order: what is learned from here on is not in `deps`
         self._saw(seen)  # whatever becomes of the write, it was shown
         if commits and moved:
             request.still_covered(handle.watermarks)
