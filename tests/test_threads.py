@@ -410,6 +410,50 @@ def test_keys_come_and_go_while_tokens_are_made_and_opened(profile: Any) -> None
     assert keys.key_ids == (0, 27, 28, 29)
 
 
+def test_a_promotion_is_not_undone_by_a_key_that_comes_or_goes() -> None:
+    keys = Keyring([Key(0, bytes(32)), Key(1, bytes(32))])
+    done = threading.Event()
+
+    def promotes() -> None:
+        for n in range(30):
+            keys.promote(n % 2)
+            assert keys.primary_id == n % 2
+        done.set()
+
+    def rotates(key_id: int) -> Callable[[], None]:
+        def work() -> None:
+            while not done.is_set():
+                keys.add(Key(key_id, bytes(32)))
+                keys.drop(key_id)
+
+        return work
+
+    interleaved(promotes, rotates(2), rotates(3), files=("keys.py", "core/keyring.py"))
+
+
+def test_no_token_of_a_key_that_was_dropped_opens_from_a_cache() -> None:
+    keys, other = Keyring([Key(0, bytes(32))]), Key(1, bytes(32))
+    text = Keyring([other]).seal(Token(expires_at=NOW), subject=None, audience="shop")
+    done = threading.Event()
+
+    def opens() -> None:
+        while not done.is_set():
+            with suppress(UnknownKey):
+                keys.open(text, subject=None, audience="shop", now=NOW - 1)
+
+    def rotates() -> None:
+        for _ in range(30):
+            keys.add(other)
+            keys.open(text, subject=None, audience="shop", now=NOW - 1)
+            keys.drop(1)
+            for _ in range(5):
+                with pytest.raises(UnknownKey):
+                    keys.open(text, subject=None, audience="shop", now=NOW - 1)
+        done.set()
+
+    interleaved(rotates, opens, opens, files=("keys.py", "core/keyring.py"))
+
+
 def test_tokens_that_do_not_open_are_counted_once_each_and_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -222,5 +222,6 @@ def from_text(text: str) -> bytes:
         raise bad("wrong length" if size & 3 == 1 else "a last character with unused bits, or outside the alphabet")
     try:
         return binascii.a2b_base64(text.encode().translate(_FROM_URL) + padding, strict_mode=True)
-    except ValueError:  # binascii.Error, or UnicodeEncodeError for a lone surrogate
-        raise bad("characters outside the alphabet") from None
+    except ValueError:  # binascii.Error, or UnicodeEncodeError for a lone surrogate, which holds the text:
+        pass  # not to be the context of ours
+    raise bad("characters outside the alphabet")
