@@ -272,6 +272,68 @@ def test_each_thread_is_told_of_its_own_bad_token() -> None:
 # --- one store -------------------------------------------------------------------------------------------------------
 
 
+def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> None:
+    servers = [Server(name, {0: {1: (0, None)}}, {0: {1}} if name == "far" else {}) for name in ("far", "near", "next")]
+    shop = Time().store(FakeEngine(*servers, leader="far"), limits=Limits(1, 1, 1, 1))
+    state, drawn, rounds = shop._state, list[int](), 40
+
+    def waits(subject: str) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(rounds):
+                state.enter_wait(subject, subject)
+                with pytest.raises(Overloaded):
+                    state.enter_wait(subject, subject)
+                state.leave_wait(subject, subject)
+
+        return work
+
+    def leads() -> None:
+        for n in range(rounds):
+            for authenticated in (n % 2 == 0, n % 2 == 1):
+                state.enter_leader(authenticated=authenticated)
+                state.leave_leader(authenticated=authenticated)
+
+    def draws() -> None:
+        for _ in range(rounds):
+            mine = [state.number_now() for _ in range(5)]
+            assert mine == sorted({*mine})
+            drawn.extend(mine)
+
+    def commits() -> None:
+        for n in range(1, rounds):
+            state.committed("far", Position(0, 1, n))
+            assert state.applied("far")[pack(0, 1)] == n
+
+    def hears(name: str) -> Callable[[], None]:
+        def work() -> None:
+            (server,) = (server for server in servers if server.name == name)
+            for n in range(1, rounds):
+                server.origins[0] = {1: (n, None)}
+                state.observe(name, server.watermarks(), 1000 + n, 1.0)
+                assert state.applied(name)[pack(0, 1)] == n
+                state.failed(name, ValueError(f"{n}"), 1000 + n)
+                known = state.view.of(name)
+                assert known is not None
+                assert known.down == f"{n}"
+
+        return work
+
+    interleaved(
+        waits("a"),
+        waits("b"),
+        leads,
+        draws,
+        draws,
+        commits,
+        hears("near"),
+        hears("next"),
+        files=("state.py",),
+        one_in=2,
+    )
+    assert len({*drawn}) == 2 * 5 * rounds
+    assert idle(shop)
+
+
 def test_a_store_that_is_closed_while_it_is_read_grants_nothing() -> None:
     class Closing(CausalStore[Any, Any]):
         """Another thread closes it at some look at its link."""
