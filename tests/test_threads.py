@@ -277,21 +277,23 @@ def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> N
     shop = Time().store(FakeEngine(*servers, leader="far"), limits=Limits(1, 1, 1, 1))
     state, drawn, rounds = shop._state, list[int](), 40
 
-    def waits(subject: str) -> Callable[[], None]:
+    def enters(enter: Callable[[], None], leave: Callable[[], None]) -> Callable[[], None]:
+        inside: list[int] = []
+
         def work() -> None:
-            for _ in range(rounds):
-                state.enter_wait(subject, subject)
-                with pytest.raises(Overloaded):
-                    state.enter_wait(subject, subject)
-                state.leave_wait(subject, subject)
+            for n in range(rounds):
+                with suppress(Overloaded):
+                    enter()
+                    inside.append(n)
+                    assert len(inside) == 1
+                    inside.pop()
+                    leave()
 
         return work
 
-    def leads() -> None:
-        for n in range(rounds):
-            for authenticated in (n % 2 == 0, n % 2 == 1):
-                state.enter_leader(authenticated=authenticated)
-                state.leave_leader(authenticated=authenticated)
+    waits = enters(lambda: state.enter_wait("near", "alice"), lambda: state.leave_wait("near", "alice"))
+    leads = enters(lambda: state.enter_leader(authenticated=True), lambda: state.leave_leader(authenticated=True))
+    strays = enters(lambda: state.enter_leader(authenticated=False), lambda: state.leave_leader(authenticated=False))
 
     def draws() -> None:
         for _ in range(rounds):
@@ -319,11 +321,10 @@ def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> N
         return work
 
     interleaved(
-        waits("a"),
-        waits("b"),
-        leads,
-        draws,
-        draws,
+        *[waits] * 3,
+        *[leads] * 2,
+        *[strays] * 2,
+        *[draws] * 2,
         commits,
         hears("near"),
         hears("next"),
@@ -473,20 +474,20 @@ def test_keys_come_and_go_while_tokens_are_made_and_opened(profile: Any) -> None
 
 
 def test_a_promotion_is_not_undone_by_a_key_that_comes_or_goes() -> None:
-    keys = Keyring([Key(0, bytes(32)), Key(1, bytes(32))])
-    done = threading.Event()
+    keys, rotating = Keyring([Key(0, bytes(32)), Key(1, bytes(32))]), [2, 3]
 
     def promotes() -> None:
-        for n in range(30):
-            keys.promote(n % 2)
-            assert keys.primary_id == n % 2
-        done.set()
+        while rotating:
+            for key_id in (1, 0):
+                keys.promote(key_id)
+                assert keys.primary_id == key_id
 
     def rotates(key_id: int) -> Callable[[], None]:
         def work() -> None:
-            while not done.is_set():
+            for _ in range(12):
                 keys.add(Key(key_id, bytes(32)))
                 keys.drop(key_id)
+            rotating.remove(key_id)
 
         return work
 
