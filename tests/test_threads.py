@@ -29,7 +29,7 @@ from causal.core.policy import Limits
 from causal.engine import Commit
 from causal.request import Request
 from causal.stores.memory import MemoryCluster, MemoryEngine
-from tests.fake_engine import KEYS, FakeEngine, Server, Time, idle
+from tests.fake_engine import KEYS, FakeEngine, Server, Time, idle, near_and_far
 from tests.interleaved import interleaved
 
 SESSION = ("session.py",)
@@ -274,7 +274,7 @@ def test_each_thread_is_told_of_its_own_bad_token() -> None:
 
 def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> None:
     servers = [Server(name, {0: {1: (0, None)}}, {0: {1}} if name == "far" else {}) for name in ("far", "near", "next")]
-    shop = Time().store(FakeEngine(*servers, leader="far"), limits=Limits(1, 1, 1, 1))
+    shop = Time().store(FakeEngine(*servers, leader="far"), limits=Limits(2, 2, 2, 2))
     state, drawn, rounds = shop._state, list[int](), 40
 
     def enters(enter: Callable[[], None], leave: Callable[[], None]) -> Callable[[], None]:
@@ -285,7 +285,7 @@ def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> N
                 with suppress(Overloaded):
                     enter()
                     inside.append(n)
-                    assert len(inside) == 1
+                    assert len(inside) <= 2
                     inside.pop()
                     leave()
 
@@ -322,8 +322,8 @@ def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> N
 
     interleaved(
         *[waits] * 3,
-        *[leads] * 2,
-        *[strays] * 2,
+        *[leads] * 3,
+        *[strays] * 3,
         *[draws] * 2,
         commits,
         hears("near"),
@@ -333,6 +333,47 @@ def test_counters_numbers_and_news_of_a_store_are_each_threads_own_affair() -> N
     )
     assert len({*drawn}) == 2 * 5 * rounds
     assert idle(shop)
+
+
+@pytest.mark.parametrize("ends", ["its time is up", "it is served"])
+def test_who_polls_for_others_hands_that_on_when_it_goes(ends: str) -> None:
+    engine = near_and_far()
+    near, far = engine.servers["near"], engine.servers["far"]
+    patient = ReadPolicy(3600.0, then="error")
+    with CausalStore[Any, Any](engine, keyring=KEYS, audience="shop") as shop:
+        line, found = shop._line("near"), list[str]()
+        far.origins[0] = {1: (13, None)}
+
+        def reads(offset: int, policy: ReadPolicy) -> threading.Thread:
+            def work() -> None:
+                session = shop.session()
+                session.join(Frontier((Position(0, 1, offset),)))
+                with suppress(GateTimeout), session.read(policy=policy) as server:
+                    found.append(server.name)
+
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            return thread
+
+        first = reads(11, patient if ends == "it is served" else ReadPolicy(0.02, then="error"))
+        while not line.polling and first.is_alive():
+            pass
+        others = [reads(offset, patient) for offset in (12, 13)]
+        if ends == "it is served":
+            while len(line.queue) < 3:
+                pass
+            near.origins[0] = {1: (11, None)}
+        first.join(60)
+        assert not first.is_alive()
+        while len(line.queue) < 2:
+            pass
+        near.origins[0] = {1: (13, None)}
+        for thread in others:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert found == ["near"] * (3 if ends == "it is served" else 2)
+        assert idle(shop)
+        assert not line.polling
 
 
 def test_a_store_that_is_closed_while_it_is_read_grants_nothing() -> None:
