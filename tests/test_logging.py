@@ -307,7 +307,7 @@ def test_reads_and_writes_that_are_refused(log: list[logging.LogRecord], secrets
     failing(secrets, read(us))
     failing(secrets, lambda: eu.session().read(shard="none").__enter__(), ConfigError)
     failing(secrets, lambda: eu.head())
-    secrets.show(eu, eu._state, eu.view, session, session._state.rejected)
+    secrets.show(eu, eu._state, eu.view, session, session._state)
     assert any("refused" in record.getMessage() for record in log)
     assert any("on_receipt raised RuntimeError" in record.getMessage() for record in log)
     assert any("cannot be used" in record.getMessage() for record in log)
@@ -469,4 +469,4 @@ def test_a_store_whose_files_are_damaged(
     file.write_bytes(b"not a database " * 1000)
     with pytest.raises(StoreError) as caught, store, store.session(token, subject="alice").read():
         pass
-    secrets.show(caught.value, store, store._state, session)
+    secrets.show(caught.value, store, store._state, session, session._state)
