@@ -20,7 +20,7 @@ def sealed(token: Token, keys: Keyring = KEYS) -> str:
 
 def presented(*texts: str, now: float) -> SessionState:
     state = SessionState(None)
-    assert state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S, first=True) == 0
+    assert not state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S, first=True)
     return state
 
 

@@ -18,7 +18,7 @@ from causal.request import Request
 from causal.session import Receipt, SessionState, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
@@ -75,11 +75,14 @@ class AsyncCausalStore(StoreBase[R, W]):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections and end the polling. Idempotent; a later use opens them again."""
+        """Close the connections and end the polling; who waits decides anew, at once. Idempotent; a later use opens them again."""
         link, self._live = self._live, None
         for line in self._lines.values():
             if line.poller is not None:
                 line.poller.cancel()
+                line.poller = None
+            for waiter in line.queue.drain():
+                _over(waiter.handle)
         if link is not None:
             await link.close()
 
@@ -92,7 +95,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                 link = await self._state.engine.aopen(self._state.number)
                 try:
                     self._state.known(link.endpoints)
-                    await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
+                    await _together(self._probe(link, e.name) for e in link.endpoints)
                 except BaseException:
                     await link.close()
                     raise
@@ -112,7 +115,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         """Ask every endpoint, and return everything that exists. Raises: NoEndpoint if a known live origin's leader cannot be asked."""
         link, arrived = await self._link(), self._state.number_now()
         self._state.known(link.endpoints)
-        await asyncio.gather(*(self._probe(link, e.name) for e in link.endpoints))
+        await _together(self._probe(link, e.name) for e in link.endpoints)
         return self._state.head(arrived)
 
     async def _leader(self, shard: int) -> str:
@@ -147,7 +150,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                     if len(decision.endpoints) == 1:  # a task of its own would outlast the question
                         await self._ask(link, decision.endpoints[0], request)
                     else:
-                        await asyncio.gather(*(self._ask(link, name, request) for name in decision.endpoints))
+                        await _together(self._ask(link, name, request) for name in decision.endpoints)
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     place = _Place(self, decision.endpoint, request)
@@ -218,8 +221,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                 known = (await self._probe(link, name)).of(name)
                 down = known is None or known.down is not None
                 for waiter in line.queue.drain() if known is None or down else line.queue.advance(known.applied):
-                    if not waiter.handle.done():
-                        waiter.handle.set_result(None)
+                    _over(waiter.handle)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait, not to a task that nobody awaits
             for waiter in line.queue.drain():
                 if not waiter.handle.done():
@@ -275,6 +277,18 @@ class _Place:
 def _over(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)
+
+
+async def _together(questions: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Ask all at once. None outlasts who asked: if one fails, or the caller is cancelled, the others are ended first."""
+    tasks = [asyncio.ensure_future(question) for question in questions]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 class AsyncSession(Claims, Generic[R, W]):

@@ -164,9 +164,9 @@ class Read(_Reading, Generic[R]):
         request = self._request
         assert request is not None
         self._handle = handle = store._admit(request)
-        if request.common and self._policy is None and store._live is not None:
+        if request.common and self._policy is None and (link := store._live) is not None:  # it may be closed meanwhile
             assert request.serve is not None
-            session.grants[shard] = Grant(request, request.serve, store._live)
+            session.grants[shard] = Grant(request, request.serve, link)
         return handle.connection
 
     @property
@@ -289,6 +289,16 @@ class _Writing(_Block):
         # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.
         _blocks.set(tuple(block for block in _blocks.get() if block is not self))
 
+    def _concluded(self, handle: Any, request: Request, *, commits: bool) -> Frontier:
+        """Join what the block showed, and return what its write depends on. Raises: GateTimeout if its leader lacks some of that (I9)."""
+        seen: Frontier = handle.seen()
+        deps = request.dependencies(seen) if commits else seen
+        moved = self._session.version != request.version  # in this order: what is learned from here on is not in `deps`
+        self._saw(seen)  # whatever becomes of the write, it was shown
+        if commits and moved:
+            request.still_covered(handle.watermarks)
+        return deps
+
     def _doubted(self, doubt: CommitUnknown) -> None:
         assert self._request is not None
         self._request.in_doubt()
@@ -317,16 +327,13 @@ class Write(_Writing, Generic[W]):
         self._handle = None
         self._left()
         try:
-            seen, moved = handle.seen(), self._session.version != request.version
-            self._saw(seen)  # whatever becomes of the write, it was shown
+            deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
                 handle.rollback()
                 return
-            if moved:
-                request.still_covered(handle.watermarks)
             done = False
             try:
-                commit = handle.commit(request.dependencies(seen))
+                commit = handle.commit(deps)
                 done = True
                 self._session.acknowledged(commit, request.store.wall())
                 request.committed(commit)
@@ -366,16 +373,13 @@ class AsyncWrite(_Writing, Generic[W]):
         self._handle = None
         self._left()
         try:
-            seen, moved = handle.seen(), self._session.version != request.version
-            self._saw(seen)  # whatever becomes of the write, it was shown
+            deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
                 await handle.rollback()
                 return
-            if moved:
-                request.still_covered(handle.watermarks)
             done = False
             try:
-                commit = await handle.commit(request.dependencies(seen))
+                commit = await handle.commit(deps)
                 done = True
                 self._session.acknowledged(commit, request.store.wall())
                 request.committed(commit)

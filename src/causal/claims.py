@@ -95,13 +95,13 @@ class Claims:
     def _present(self, texts: Iterable[str | None], *, first: bool = False) -> None:
         """Open tokens and join them; what cannot be opened is the policy's to judge (I12)."""
         store = self._settings
-        before = len(self._state.rejected)
         now, ttl_s = store.wall(), store.token_ttl_s
-        if not self._state.present(texts, store.keyring, store.audience, now=now, ttl_s=ttl_s, first=first):
+        failed = self._state.present(texts, store.keyring, store.audience, now=now, ttl_s=ttl_s, first=first)
+        if not failed:
             return
         match store.policy.bad_token:
             case "raise":
-                raise self._state.rejected[before].error
+                raise failed[0].error
             case "leader":
                 self._state.mark_every_store(store.until())
 

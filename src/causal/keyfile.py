@@ -194,9 +194,11 @@ def _parsed(path: Path, data: bytes) -> StoredKeys:
         stored.get(stored.primary)
         if len(added) != len(keys):
             raise ValueError("an id twice")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # what it holds must not be shown
-        raise ConfigError(f"key file {path} is not a key file of version {_VERSION}, or is damaged") from None
-    return stored
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # what it holds must not be shown: not even as the context of the error
+    else:
+        return stored
+    raise ConfigError(f"key file {path} is not a key file of version {_VERSION}, or is damaged")
 
 
 def _write(path: Path, stored: StoredKeys, *, new: bool = False) -> None:

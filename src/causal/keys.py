@@ -93,10 +93,12 @@ class Keyring(core.Keyring):
 
     def _unopened(self, error: TokenError) -> TokenError:
         if self.generated:
-            self._unopened_since += 1
-            now = time.monotonic()
-            if now - self._warned_at >= WARN_EVERY_S:
-                self._warned_at, count, self._unopened_since = now, self._unopened_since, 0
+            now, count = time.monotonic(), 0
+            with self._changing:
+                self._unopened_since += 1
+                if now - self._warned_at >= WARN_EVERY_S:
+                    self._warned_at, count, self._unopened_since = now, self._unopened_since, 0
+            if count:
                 log.warning(
                     "%d tokens could not be opened with keys that Keyring.generate() made, which no other process has: "
                     "share keys between processes with Keyring.from_env() or KeyFile",

@@ -175,8 +175,8 @@ class SessionState:
         now: float,
         ttl_s: float,
         first: bool = False,
-    ) -> int:
-        """Open and join tokens; return how many could not be opened. What failed and why is appended to `rejected`.
+    ) -> list[Rejected]:
+        """Open and join tokens; return those that could not be opened, and why. They are appended to `rejected`.
 
         `first` says that this is what the client holds: if it is one good token, the client needs no other until something changes.
         """
@@ -203,7 +203,7 @@ class SessionState:
             self.rejected = (*self.rejected, *failed)
         for one in failed:
             log.warning("a presented token could not be opened: %s", type(one.error).__name__)
-        return len(failed)
+        return failed
 
     def _join_token(self, token: Token, now: float, ttl_s: float) -> bool:
         """Join a token's claims, but for marks whose time is over; return whether that demands more than before."""
@@ -332,7 +332,7 @@ class SessionState:
 
     @property
     def joined(self) -> Frontier:
-        """Everything demanded, of every store."""
+        """Everything demanded, of every store. Who looks at `version` afterwards finds one that is at least as new."""
         joined = self._joined
         if joined is None or joined[0] != self.version:
             with self._lock:
@@ -349,10 +349,11 @@ class SessionState:
         now, keyring = store.wall(), store.keyring
         with self._lock:
             version, own, seen, born = self.version, self.own, self.seen.lapse(now), self._born.copy()
-            sealed, presented, changed = self._sealed, self._presented, self.changed
+            sealed, presented = self._sealed, self._presented
+            unchanged = not self.changed and subject == self.subject
         if not own and not seen:
             return None
-        if presented is not None and not changed and subject == self.subject:
+        if presented is not None and unchanged:
             return presented
         key = (version, subject, store.audience, keyring.primary_id)
         if sealed is not None and sealed[0] == key:

@@ -224,8 +224,9 @@ def from_text(text: str) -> bytes:
         raise bad(_misspelt(text))
     try:
         return binascii.a2b_base64(text.encode().translate(_FROM_URL) + padding, strict_mode=True)
-    except ValueError:  # binascii.Error, or UnicodeEncodeError for a lone surrogate
-        raise bad(_misspelt(text)) from None
+    except ValueError:  # binascii.Error, or UnicodeEncodeError for a lone surrogate, which holds the text:
+        pass  # not to be the context of ours
+    raise bad(_misspelt(text))
 
 
 def _misspelt(text: str) -> str:

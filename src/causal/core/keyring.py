@@ -52,7 +52,10 @@ class Key:
 
     def __attrs_post_init__(self) -> None:
         if type(self.id) is not int or not 0 <= self.id <= 255:
-            raise ConfigError(f"a key id is in 0..255, not {self.id!r}")
+            shown = (
+                self.id if type(self.id) is int else type(self.id).__name__
+            )  # perhaps the secret, in the wrong place
+            raise ConfigError(f"a key id is in 0..255, not {shown}")
         if type(self.secret) is not bytes or len(self.secret) != SECRET_BYTES:
             raise ConfigError(f"the secret of key {self.id} is not {SECRET_BYTES} bytes")
 

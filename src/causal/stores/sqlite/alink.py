@@ -176,5 +176,7 @@ class AsyncSQLiteLink:
 
     async def close(self) -> None:
         """End replication and close every connection of this link. Idempotent."""
-        await asyncio.to_thread(self._link.close)
-        self._executor.shutdown(wait=False)
+        try:
+            await asyncio.to_thread(self._link.close)
+        finally:
+            self._executor.shutdown(wait=False)
