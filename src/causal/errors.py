@@ -40,6 +40,17 @@ class CausalError(Exception):
     http_status: ClassVar[int] = 500
     retry_after_s: float | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with `args`, which is the message alone: another process would see another error, or TypeError.
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[CausalError], args: tuple[Any, ...]) -> CausalError:
+    """Make an error as it was, for copying and pickling: its attributes follow, and no constructor writes the message anew."""
+    error: CausalError = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
 
 class ConfigError(CausalError, ValueError):
     """A setting that cannot be right; raised where it is given, not where it first hurts."""
