@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from causal.core.frontier import Frontier
+    from causal.core.receipt import Receipt
     from causal.engine import AsyncReadHandle, AsyncWriteHandle, Link, ReadHandle, WriteHandle
-    from causal.session import Receipt, SessionState
+    from causal.session import SessionState
     from causal.state import StoreState
 
 R = TypeVar("R")

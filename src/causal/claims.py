@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from causal.core.frontier import LeaderMark, Loss
     from causal.core.keyring import Keyring
     from causal.core.policy import Guarantee
+    from causal.core.receipt import Receipt
     from causal.core.view import View
     from causal.engine import Engine
-    from causal.session import Receipt, Rejected, SessionState
+    from causal.session import Rejected, SessionState
 
 R = TypeVar("R")
 W = TypeVar("W")

@@ -14,9 +14,10 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
 from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
+from causal.core.receipt import Receipt
 from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
-from causal.session import Receipt, SessionState, log
+from causal.session import SessionState, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,13 +1,13 @@
-"""What a session knows, and the account of each gated read: shared by the synchronous and the asynchronous store.
+"""What a session knows: shared by the synchronous and the asynchronous store.
 
-Owns the two frontiers, the tokens they came from, and the receipt. Knows nothing of endpoints; never logs a token or a key.
+Owns the two frontiers and the tokens they came from. Knows nothing of endpoints; never logs a token or a key.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
 
@@ -42,50 +42,6 @@ class Rejected:
 
     index: int
     error: TokenError
-
-
-@attrs.frozen
-class Receipt:
-    """The machine-readable account of one gated read or write.
-
-    `how` is "covered", "leader", "fallback", "quorum", "bounded", or one of the unchecked "window", "eventual", "stale"; "refused" with the
-    error's name in `refused`; "transaction" for a read inside a write block. `held` says whether the session's guarantees held.
-    `considered` lists every endpoint and what spoke against it. `clipped` are positions of others' lost writes that no longer count.
-
-    Units: seconds. Thread-safety: immutable.
-    """
-
-    endpoint: str | None
-    how: str
-    waited_s: float
-    held: bool
-    demand: int
-    probes: int
-    attempts: int
-    considered: tuple[tuple[str, str], ...] = ()
-    clipped: tuple[Loss, ...] = ()
-    reasons: tuple[str, ...] = ()
-    unproven: bool = False
-    refused: str | None = None
-    kind: str = "read"
-    policy: str = ""
-
-    def __str__(self) -> str:
-        where = f" at {self.endpoint}" if self.endpoint else ""
-        text = f"{self.how}: waited {self.waited_s * 1000:.0f} ms{where}" if self.waited_s else f"{self.how}{where}"
-        if self.refused:
-            text = f"refused ({self.refused}) after {self.waited_s * 1000:.0f} ms"
-        if self.unproven:
-            text += ", freshness not shown"
-        return text if self.held else f"{text}, guarantees not held"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, lost positions as text."""
-        return attrs.asdict(self, recurse=False) | {
-            "considered": [list(pair) for pair in self.considered],
-            "clipped": [str(loss) for loss in self.clipped],
-            "reasons": list(self.reasons),
-        }
 
 
 class Sealing(Protocol):
@@ -189,7 +145,10 @@ class SessionState:
             try:
                 token = keyring.open(text, subject=self.subject, audience=audience, now=now)
             except ExpiredToken as error:
-                token, expired = error.token, True  # authentic: it still counts as demand when presented (I5)
+                token, expired = (
+                    cast("Token", error.token),
+                    True,
+                )  # authentic: it still counts as demand when presented (I5)
             except TokenError as error:
                 failed.append(Rejected(index, error))
                 continue

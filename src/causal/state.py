@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from causal.core.frontier import Position
     from causal.core.keyring import Keyring
+    from causal.core.receipt import Receipt
     from causal.core.watermark import Watermark
     from causal.engine import Endpoint, Engine
-    from causal.session import Receipt
 
 MAX_TTL_S: Final = 100 * 366 * 86_400
 MIN_TOKEN_CHARS: Final = 32

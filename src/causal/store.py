@@ -19,13 +19,14 @@ from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
 from causal.errors import GateError, StoreError, Unreachable
 from causal.request import Request
-from causal.session import Receipt, SessionState, Written
+from causal.session import SessionState, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
+    from causal.core.receipt import Receipt
     from causal.core.view import View
     from causal.engine import Engine, Link, ReadHandle, WriteHandle
 

@@ -26,7 +26,6 @@ from causal.core.position import (
     Loss,
     Position,
     pack,
-    shard_id,
     store_of,
     unpack,
 )
@@ -56,6 +55,13 @@ __all__ = [
 
 _NONE: Final[dict[int, Any]] = {}
 _F = TypeVar("_F", bound="Frontier")
+
+
+def shard_id(store: int, index: int) -> int:
+    """Return the shard id of shard number `index` of store number `store`. Raises: ConfigError out of range."""
+    if not 0 <= store <= MAX_STORE or not 0 <= index <= 0xFFFF:
+        raise ConfigError(f"a store number is in 0..65534 and a shard index in 0..65535, not {store} and {index}")
+    return store << 16 | index
 
 
 class _Parts:
