@@ -16,6 +16,7 @@ from causal.core.waiting import Waiter, WaitQueue
 from causal.errors import GateError, StoreError, Unreachable
 from causal.request import Request
 from causal.session import SessionState, Written
+from causal.state import callable_setting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -62,7 +63,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         **settings: Unpack[Settings],
     ) -> None:
         super().__init__(engine, **settings)
-        self._sleep = sleep
+        self._sleep = callable_setting("sleep", sleep)
         self._opening = asyncio.Lock()
         self._live: AsyncLink[R, W] | None = None
         self._lines: dict[str, _Line] = {}
@@ -346,7 +347,7 @@ class AsyncSession(Claims, Generic[R, W]):
         """Only decide and wait: as `Session.route`."""
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), policy or state.policy, kind="route")
+        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
         await target._admit(request)
         request.finish()
         return request.receipt()

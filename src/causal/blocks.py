@@ -115,12 +115,11 @@ class _Reading(_Block):
         if blocks:
             for block in blocks:
                 if block.concerns(state, self._session, shard):
-                    self._request = inner = Request(
-                        state, self._session, shard, self._policy or state.policy, kind="read"
-                    )
+                    policy = state.chosen(self._policy)
+                    self._request = inner = Request(state, self._session, shard, policy, kind="read")
                     block.shows(inner)
                     return block.connection
-        self._request = Request(state, self._session, shard, self._policy or state.policy, kind="read")
+        self._request = Request(state, self._session, shard, state.chosen(self._policy), kind="read")
         return None
 
 

@@ -50,6 +50,10 @@ class StoreBase(Generic[R, W]):
     """The settings of a store. Thread-safety: the settings never change."""
 
     def __init__(self, engine: Engine[R, W], **settings: Unpack[Settings]) -> None:
+        if unknown := settings.keys() - Settings.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} has no setting {', '.join(map(repr, sorted(unknown)))}")
+        if missing := {"keyring", "audience"} - settings.keys():
+            raise TypeError(f"{type(self).__name__} needs {' and '.join(sorted(missing))}")
         given: dict[str, Any] = {"policy": ReadPolicy(), "limits": Limits(), **settings}
         self._state = StoreState(engine, **given)
 
@@ -139,7 +143,7 @@ class Claims:
         return self._state.token(self._settings, subject if subject is not None else self._state.subject)
 
     def rebind(self, subject: str | None) -> None:
-        """Carry the demand over to another subject: at login and logout."""
+        """Carry the demand over to another subject: at login and logout. Raises: ConfigError for what is not text."""
         self._state.rebind(subject)
 
     def forget(self, lost: Iterable[Loss | LeaderMark]) -> None:

@@ -16,7 +16,7 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark, pack
 from causal.core.token import Token
-from causal.errors import ExpiredToken, TokenError
+from causal.errors import ConfigError, ExpiredToken, TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,6 +76,18 @@ class Demanded(Protocol):
     writing: tuple[bool, bool]
 
 
+def text_setting(name: str, value: str) -> str:
+    """Return a text that a token can be bound to. Raises: ConfigError for what is not text, or has no UTF-8."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is text, not a {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{name} is text that UTF-8 can hold, not half of a surrogate pair") from None
+    return value
+
+
 class SessionState:
     """The claims of one session, as they grow.
 
@@ -111,7 +123,7 @@ class SessionState:
         self._joined: tuple[int, Frontier] | None = None
         self._sealed: tuple[object, str | None] | None = None
         self._presented: str | None = None
-        self.subject = subject
+        self.subject = None if subject is None else text_setting("subject", subject)
         self.own = Frontier()
         self.seen = Frontier()
         self.version = 0
@@ -259,7 +271,9 @@ class SessionState:
             self._moved()
 
     def rebind(self, subject: str | None) -> None:
-        """Carry the same demand over to another subject, at login and logout."""
+        """Carry the same demand over to another subject, at login and logout. Raises: ConfigError for what is not text."""
+        if subject is not None:
+            text_setting("subject", subject)
         with self._lock:
             self.subject = subject
             self._moved()

@@ -20,6 +20,7 @@ from causal.core.waiting import WaitQueue
 from causal.errors import GateError, StoreError, Unreachable
 from causal.request import Request
 from causal.session import SessionState, Written
+from causal.state import callable_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -80,7 +81,7 @@ class CausalStore(StoreBase[R, W]):
         self, engine: Engine[R, W], *, sleep: Callable[[float], object] = time.sleep, **settings: Unpack[Settings]
     ) -> None:
         super().__init__(engine, **settings)
-        self._sleep = sleep
+        self._sleep = callable_setting("sleep", sleep)
         # A sleep that the caller gave may be virtual time: then no thread may block on anything else.
         self._real = sleep is time.sleep
         self._opening = threading.Lock()
@@ -129,7 +130,7 @@ class CausalStore(StoreBase[R, W]):
         """Return a session that demands everything the presented tokens say, joined.
 
         A token that cannot be opened is listed in `session.rejected`; what that means is the policy's choice (`bad_token`).
-        Raises: TokenError only with `bad_token="raise"`.
+        Raises: TokenError only with `bad_token="raise"`; ConfigError for a subject that is not text.
         """
         return Session(self, subject, texts)
 
@@ -374,7 +375,7 @@ class Session(Claims, Generic[R, W]):
         """
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), policy or state.policy, kind="route")
+        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
         target._admit(request)
         request.finish()
         return request.receipt()
