@@ -13,7 +13,7 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import Waiter, WaitQueue
-from causal.errors import GateError, StoreError, Unreachable
+from causal.errors import StoreError, Unreachable
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
@@ -77,11 +77,14 @@ class AsyncCausalStore(StoreBase[R, W]):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections and end the polling. Idempotent; a later use opens them again."""
+        """Close the connections and end the polling; reads that wait are refused. Idempotent; a later use opens them again."""
         link, self._live = self._live, None
         for line in self._lines.values():
             if line.poller is not None:
                 line.poller.cancel()
+                line.poller = None  # whoever opens the store again starts another
+            for waiter in line.queue.drain():
+                _over(waiter.handle)
         if link is not None:
             await link.close()
 
@@ -131,6 +134,7 @@ class AsyncCausalStore(StoreBase[R, W]):
 
         Raises: GateError.
         """
+        link = None
         try:
             link = await self._link()
             while True:
@@ -161,10 +165,13 @@ class AsyncCausalStore(StoreBase[R, W]):
                         place.leave()
                 else:
                     raise request.error(decision)
+                if self._live is not link:
+                    raise request.closed()
         except BaseException as error:
-            if isinstance(error, GateError) and error.receipt is None:
-                request.failed(error)
+            refused = request.refusal(error, closed=link is not None and self._live is not link)
             request.finish()
+            if refused is not error:
+                raise refused from error
             raise
 
     async def _open(

@@ -148,8 +148,8 @@ class Read(_Reading, Generic[R]):
             serve = grant.serve
             try:
                 handle: ReadHandle[R] = grant.link.read(serve.endpoint, grant.shards)
-            except StoreError:
-                pass  # the gate will find out again, and go round it
+            except (StoreError, ConfigError):
+                pass  # the gate will find out again, and go round it; or open a closed store
             else:
                 marks = handle.watermarks
                 if (serve.borne_out is marks or bears_out(serve, marks)) and state.monotonic() <= grant.fresh_until:

@@ -270,6 +270,18 @@ class Request:
             error = NoEndpoint(refuse.reason, names)
         return self.failed(error)
 
+    def closed(self) -> GateError:
+        """Return the error for a request whose store was closed under it."""
+        return self.error(Refuse("no endpoint", f"the store was closed while this {self.kind} waited"))
+
+    def refusal(self, error: BaseException, *, closed: bool) -> BaseException:
+        """Return what admission raises for an error: with an account; and what a link says that was closed underway is no one's mistake."""
+        if closed and isinstance(error, Exception) and not isinstance(error, GateError):
+            return self.closed()
+        if isinstance(error, GateError) and error.receipt is None:
+            self.failed(error)
+        return error
+
     def failed(self, error: GateError) -> GateError:
         """Put the account into an error."""
         log.info("%s refused: %s", self.kind, type(error).__name__)

@@ -17,7 +17,7 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
-from causal.errors import GateError, StoreError, Unreachable
+from causal.errors import StoreError, Unreachable
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
@@ -97,9 +97,14 @@ class CausalStore(StoreBase[R, W]):
         self.close()
 
     def close(self) -> None:
-        """Close this process's connections. Idempotent; a later use opens them again."""
+        """Close this process's connections; reads that wait are refused. Idempotent; a later use opens them again."""
         with self._opening:
             link, self._live = self._live, None
+        for line in list(self._lines.values()):
+            with line.lock:
+                waiters = line.queue.drain()
+            for waiter in waiters:
+                waiter.handle.event.set()
         if link is not None:
             link.close()
 
@@ -160,6 +165,7 @@ class CausalStore(StoreBase[R, W]):
 
     def _admit(self, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
         """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
+        link = None
         try:
             link = self._live or self._link()
             while True:
@@ -179,10 +185,13 @@ class CausalStore(StoreBase[R, W]):
                     self._wait(link, decision, request)
                 else:
                     raise request.error(decision)
+                if self._live is not link:
+                    raise request.closed()
         except BaseException as error:
-            if isinstance(error, GateError) and error.receipt is None:
-                request.failed(error)
+            refused = request.refusal(error, closed=link is not None and self._live is not link)
             request.finish()
+            if refused is not error:
+                raise refused from error
             raise
 
     def _open(self, link: Link[R, W], name: str, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
@@ -247,7 +256,7 @@ class CausalStore(StoreBase[R, W]):
         try:
             with line.lock:
                 waiter = line.queue.add(wait.need, state.applied(wait.endpoint), sleeper)
-                if waiter is None:
+                if waiter is None or self._live is not link:  # those who close a store wake only whom they find in line
                     return
                 if not line.polling:
                     line.polling = sleeper.leads = True
@@ -255,6 +264,8 @@ class CausalStore(StoreBase[R, W]):
                 if sleeper.leads:
                     self._sleep(min(pause_s * state.random.uniform(0.8, 1.0), left_s))
                     pause_s = min(pause_s * 1.5, POLL_MAX_S)
+                    if not waiter.waiting:
+                        break  # closed
                     self._poll(link, wait.endpoint, line)
                 elif self._real:
                     sleeper.event.wait(left_s)
