@@ -82,7 +82,6 @@ class AsyncCausalStore(StoreBase[R, W]):
         for line in self._lines.values():
             if line.poller is not None:
                 line.poller.cancel()
-                line.poller = None  # whoever opens the store again starts another
             for waiter in line.queue.drain():
                 _over(waiter.handle)
         if link is not None:

@@ -132,8 +132,8 @@ class Claims:
 
     @property
     def changed(self) -> bool:
-        """Whether the client must be given a new token."""
-        return self._state.changed
+        """Whether the client must be given a new token: more is demanded, or half of the life of the one that it holds is over."""
+        return self._state.due(self._settings)
 
     def token(self, *, subject: str | None = None) -> str | None:
         """Seal what is demanded, for this session's subject or for another (a job, a service). None while there is nothing to demand.

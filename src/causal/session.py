@@ -121,14 +121,15 @@ class SessionState:
         """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
         self._known: Frontier | None = None
         self._joined: tuple[int, Frontier] | None = None
-        self._sealed: tuple[object, str | None] | None = None
-        self._presented: str | None = None
+        self._sealed: tuple[object, tuple[str, int]] | None = None
+        self._presented: tuple[str, int] | None = None
+        """The one good token that the client holds, and when it expires."""
         self.subject = None if subject is None else text_setting("subject", subject)
         self.own = Frontier()
         self.seen = Frontier()
         self.version = 0
         self.changed = False
-        """Whether the client must be given a new token."""
+        """Whether more is demanded than by what the client holds."""
         self.rejected: tuple[Rejected, ...] = ()
         self.wrote_at: float | None = None
 
@@ -149,26 +150,24 @@ class SessionState:
         `first` says that this is what the client holds: if it is one good token, the client needs no other until something changes.
         """
         failed: list[Rejected] = []
-        opened: set[str] = set()
+        opened: dict[str, int] = {}
         expired = grown = False
         for index, text in enumerate(texts):
-            if text is None:
-                continue
+            if text is None or text == "":
+                continue  # an empty cookie: it demands nothing, and no keyring ever sealed it
             try:
                 token = keyring.open(text, subject=self.subject, audience=audience, now=now)
             except ExpiredToken as error:
-                token, expired = (
-                    cast("Token", error.token),
-                    True,
-                )  # authentic: it still counts as demand when presented (I5)
+                # Authentic: it still counts as demand when presented (I5).
+                token, expired = cast("Token", error.token), True
             except TokenError as error:
                 failed.append(Rejected(index, error))
                 continue
-            opened.add(text)
+            opened[text] = token.expires_at
             grown |= self._join_token(token, now, ttl_s)
         with self._lock:
             if first and len(opened) == 1 and not failed and not expired:
-                (self._presented,) = opened
+                (self._presented,) = opened.items()
             elif grown or failed or expired or (first and opened):
                 self.changed = True
             self.rejected = (*self.rejected, *failed)
@@ -317,7 +316,7 @@ class SessionState:
     def token(self, store: Sealing, subject: str | None) -> str | None:
         """Seal what is demanded, compacted to the store's limit; None while there is nothing to demand.
 
-        Re-sealed only when something changed: the same text is returned otherwise.
+        Sealed again only when something changed or half of its life is over: the same text is returned otherwise. Entries keep their age.
         """
         now, keyring = store.wall(), store.keyring
         with self._lock:
@@ -325,11 +324,11 @@ class SessionState:
             sealed, presented, changed = self._sealed, self._presented, self.changed
         if not own and not seen:
             return None
-        if presented is not None and not changed and subject == self.subject:
-            return presented
+        if presented is not None and not changed and subject == self.subject and _lasts(presented, store, now):
+            return presented[0]
         key = (version, subject, store.audience, keyring.primary_id)
-        if sealed is not None and sealed[0] == key:
-            return sealed[1]
+        if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
+            return sealed[1][0]
         ages = {k: age for k, b in born.items() if (age := int((now - b) // 3600)) > 0}
         timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
         stamp = int((self.wrote_at or 0) * 1000) << 16 if timed else None
@@ -347,5 +346,14 @@ class SessionState:
         )
         with self._lock:
             if subject == self.subject:
-                self._sealed = key, text
+                self._sealed = key, (text, token.expires_at)
         return text
+
+    def due(self, store: Sealing) -> bool:
+        """Return whether the client must be given a new token: something changed, or the one that it holds nears its end."""
+        presented = self._presented
+        return self.changed or (presented is not None and not _lasts(presented, store, store.wall()))
+
+
+def _lasts(sealed: tuple[str, int], store: Sealing, now: float) -> bool:
+    return sealed[1] - now >= store.token_ttl_s / 2
