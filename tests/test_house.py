@@ -51,6 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "state",
         "request",
         "claims",
+        "repeat",
         "blocks",
         "store",
         "async_store",

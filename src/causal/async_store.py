@@ -332,15 +332,8 @@ class AsyncSession(Claims, Generic[R, W]):
         return AsyncWrite(store if store is not None else self._store, self._state, shard, wait_s)
 
     async def run_read(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable."""
-        for left in (2, 1, 0):
-            try:
-                async with self.read() as connection:
-                    return await fn(connection, *args, **kwargs)
-            except StoreError as error:
-                if not left or not error.retryable:
-                    raise
-        raise AssertionError("unreachable")
+        """Await `fn(connection, ...)` inside a read block: as `Session.run_read`; elsewhere `session.read(shard=...).run(fn, ...)`."""
+        return await self.read().run(fn, *args, **kwargs)
 
     async def route(
         self,

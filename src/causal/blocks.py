@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
 from causal.errors import CommitUnknown, ConfigError, StoreError
+from causal.repeat import AsyncRepeated, Repeated
 from causal.request import Grant, Request
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class _Reading(_Block):
         return None
 
 
-class Read(_Reading, Generic[R]):
+class Read(_Reading, Repeated, Generic[R]):
     """One read block. Thread-safety: one thread; enter it once."""
 
     __slots__ = ("_grant",)
@@ -201,7 +202,7 @@ class Read(_Reading, Generic[R]):
                 self._account().finish()
 
 
-class AsyncRead(_Reading, Generic[R]):
+class AsyncRead(_Reading, AsyncRepeated, Generic[R]):
     """One asynchronous read block. Thread-safety: one task; enter it once. A cancelled block leaves nothing behind."""
 
     __slots__ = ()

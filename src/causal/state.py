@@ -156,7 +156,8 @@ class StoreState:
         if name is None:
             if self.only is not None:
                 return self.only
-            raise ConfigError(f"this store has several shards: name one of {', '.join(sorted(self.shards))}")
+            names = ", ".join(sorted(self.shards))
+            raise ConfigError(f"this store has several shards: name one of {names}, as in session.read(shard=...)")
         try:
             return self.shards[name]
         except (KeyError, TypeError):

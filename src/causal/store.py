@@ -361,16 +361,10 @@ class Session(Claims, Generic[R, W]):
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
 
-        For another shard or policy: `with session.read(...)`. Raises: as `read`; Unreachable after three tries.
+        On another store or shard, or with a policy: `session.read(shard=...).run(fn, ...)`.
+        Raises: as `read`; Unreachable after three tries.
         """
-        for left in (2, 1, 0):
-            try:
-                with self.read() as connection:
-                    return fn(connection, *args, **kwargs)
-            except StoreError as error:  # what the gate raises is final: its budget is spent
-                if not left or not error.retryable:
-                    raise
-        raise AssertionError("unreachable")
+        return self.read().run(fn, *args, **kwargs)
 
     def route(
         self,
