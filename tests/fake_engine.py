@@ -13,7 +13,7 @@ from causal import AsyncCausalStore, CausalStore, Keyring
 from causal.core.frontier import Frontier, Position
 from causal.core.watermark import Watermark
 from causal.engine import Capabilities, Commit, Endpoint
-from causal.errors import Unreachable
+from causal.errors import ConfigError, Unreachable
 
 Origins = dict[int, tuple[int, int | None]]
 
@@ -101,9 +101,11 @@ class FakeEngine:
         self.open_links += 1
         return AsyncFakeLink(self)
 
-    def reach(self, kind: str, name: str) -> Server:
+    def reach(self, kind: str, name: str, closed: Callable[[], bool] = lambda: False) -> Server:
         self.calls.append((kind, name))
         self.before(kind, name)
+        if closed():
+            raise ConfigError("this link is closed")
         server = self.servers.get(name)
         if server is None or not server.up:
             raise Unreachable(f"{name} does not answer")
@@ -120,13 +122,15 @@ class FakeLink:
         return [Endpoint(s.name, s.name, s.latency_s) for s in self.engine.servers.values()]
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
-        return self.engine.reach("probe", endpoint).watermarks()
+        return self.engine.reach("probe", endpoint, self._closed).watermarks()
 
     def read(self, endpoint: str, shards: Sequence[int]) -> Handle:
-        return Handle(self.engine, self.engine.reach("read", endpoint), shards, alone=self.engine.alone)
+        return Handle(self.engine, self.engine.reach("read", endpoint, self._closed), shards, alone=self.engine.alone)
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> Handle:
-        return Handle(self.engine, self.engine.reach("write", endpoint), (shard,), alone=self.engine.alone)
+        return Handle(
+            self.engine, self.engine.reach("write", endpoint, self._closed), (shard,), alone=self.engine.alone
+        )
 
     def leader(self, shard: int) -> str:
         return self.engine.leader
@@ -138,6 +142,9 @@ class FakeLink:
             for shard, led in server.leads.items()
             for origin in led
         )
+
+    def _closed(self) -> bool:
+        return self.closed
 
     def close(self) -> None:
         if not self.closed:

@@ -137,6 +137,23 @@ def test_damaged_values_are_said_to_be_damaged(data: bytes) -> None:
         kv.decode_value(data)
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda v: v, lambda v: [v], lambda v: {"a": (1, v)}, lambda v: cbor2.CBORTag(4000, v)]
+)
+def test_a_view_of_bytes_is_refused_where_it_would_become_a_list_of_numbers(wrap: Any) -> None:
+    with pytest.raises(ConfigError, match=r"bytes\(view\)"):
+        kv.encode_value(wrap(memoryview(b"x")))
+    again = kv.decode_value(kv.encode_value(wrap(bytes(memoryview(b"x")))))
+    assert b"x" in repr(again).encode()
+
+
+def test_containers_come_back_as_the_limits_say() -> None:
+    again = kv.decode_value(kv.encode_value([(1, 2), cbor2.CBORTag(4000, [1, {"a": [2]}])]))
+    assert again == [[1, 2], cbor2.CBORTag(4000, (1, {"a": (2,)}))]
+    assert type(again[0]) is list
+    assert type(again[1].value) is tuple
+
+
 # --- conflicts ------------------------------------------------------------------------------------------------------
 
 VERSION = st.tuples(st.integers(0, 5), st.integers(0, 3))

@@ -1,5 +1,6 @@
 """The package under test is the one that a user installs."""
 
+import importlib
 import os
 import sys
 import sysconfig
@@ -29,6 +30,26 @@ def test_the_wheel_ships_types_and_licence_and_nothing_else() -> None:
     assert {path.partition("/")[0] for path in listed} - {"..", "causal"} == {
         f"causal_tokens-{causal.__version__}.dist-info"
     }
+
+
+def test_the_testing_module_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "hypothesis" or "causal.testing" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Without("hypothesis"), *sys.meta_path])
+    with pytest.raises(ImportError, match="pip install hypothesis") as caught:
+        importlib.import_module("causal.testing")
+    assert caught.value.name == "hypothesis"
+
+
+class Without:
+    """A finder that finds one package missing."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def test_importing_the_package_needs_only_what_it_requires() -> None:

@@ -113,6 +113,64 @@ def test_a_token_is_sealed_for_whom_it_is_asked_and_under_the_key_of_now(time: T
     assert keys.open(again.token(), subject="alice", audience="shop", now=time.wall()).seen.offset(0, 1) == 11
 
 
+def test_a_token_is_sealed_again_when_half_of_its_life_is_over(time: Time) -> None:
+    store = time.store(near_and_far(), token_ttl_s=2000)
+    session = store.session()
+    session.join(F)
+    first = session.token()
+    time.now_s += 1000
+    assert session.token() == first
+    time.now_s += 2
+    second = session.token()
+    assert second != first
+    assert session.token() == second
+    time.now_s += 3000
+    assert KEYS.open(session.token(), subject=None, audience="shop", now=time.wall() + 1999).seen == F
+
+
+@pytest.mark.parametrize("subject", [None, "job"])
+def test_a_token_that_the_client_holds_is_replaced_before_it_expires(time: Time, subject: str | None) -> None:
+    store = time.store(near_and_far(), token_ttl_s=2000)
+    held = sealed(Token(F, expires_at=int(time.wall()) + 2000))
+    session = store.session(held)
+    time.now_s += 1000
+    assert (session.token(), session.changed) == (held, False)
+    assert store.session(held).changed is False
+    time.now_s += 1
+    for one in (session, store.session(held)):
+        assert one.changed
+        text = one.token(subject=subject)
+        assert KEYS.open(text, subject=subject, audience="shop", now=time.wall() + 1999).own == F
+        assert one.own == F
+
+
+def test_what_is_sealed_again_is_as_old_as_it_was(time: Time) -> None:
+    """Or a demand would never be old enough to fall away; and never older, or it would fall away too early (I5)."""
+    store = time.store(near_and_far())
+    session, ends = store.session(sealed(Token(F, expires_at=int(time.wall() + TTL_S)))), int(time.wall() + TTL_S)
+    for _ in range(4):
+        time.now_s += TTL_S / 2 + 2
+        text = session.token()
+        token = KEYS.open(text, subject=None, audience="shop", now=time.wall())
+        assert token.expires_at >= time.wall() + TTL_S
+        assert ends <= token.expiry(pack(0, 1)) <= ends + 3601
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_empty_text_is_no_token(time: Time, late: bool) -> None:
+    engine = near_and_far()
+    session = time.store(engine).session(*([] if late else ["", None, ""]))
+    session.join(*(["", None] if late else []))
+    assert (session.rejected, session.changed, session.token()) == ((), False, None)
+    with (read := session.read()):
+        pass
+    assert (read.receipt.how, read.receipt.endpoint) == ("covered", "near")
+    text = sealed(Token(F, expires_at=int(time.wall() + TTL_S)))
+    again = time.store(engine).session("", text)
+    assert (again.token(), again.changed) == (text, False)
+    assert time.store(engine).session(" ").rejected
+
+
 def test_a_write_made_outside_is_own_even_if_it_was_seen_before(time: Time) -> None:
     store = time.store(near_and_far())
     session = store.session()

@@ -7,6 +7,7 @@ from causal.core.frontier import Frontier, LeaderMark, Loss, Position
 from causal.core.hlc import Timestamp
 from causal.core.keyring import Key
 from causal.core.policy import Guarantee, Limits, ReadPolicy
+from causal.core.receipt import Receipt
 from causal.core.token import Token
 from causal.core.watermark import Judgement, Verdict, Watermark
 from causal.errors import (
@@ -29,7 +30,7 @@ from causal.errors import (
     WriteLost,
 )
 from causal.keys import KeyFile, Keyring
-from causal.session import Receipt, Written
+from causal.session import Written
 from causal.store import CausalStore, Session
 
 __version__ = "0.1.0"

@@ -13,15 +13,17 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import Waiter, WaitQueue
-from causal.errors import GateError, StoreError, Unreachable
+from causal.errors import StoreError, Unreachable
 from causal.request import Request
-from causal.session import Receipt, SessionState, Written
+from causal.session import SessionState, Written
+from causal.state import callable_setting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
+    from causal.core.receipt import Receipt
     from causal.core.view import View
     from causal.engine import AsyncLink, AsyncReadHandle, AsyncWriteHandle, Engine
 
@@ -61,7 +63,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         **settings: Unpack[Settings],
     ) -> None:
         super().__init__(engine, **settings)
-        self._sleep = sleep
+        self._sleep = callable_setting("sleep", sleep)
         self._opening = asyncio.Lock()
         self._live: AsyncLink[R, W] | None = None
         self._lines: dict[str, _Line] = {}
@@ -75,7 +77,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections and end the polling; who waits decides anew, at once. Idempotent; a later use opens them again."""
+        """Close the connections and end the polling; reads that wait are refused. Idempotent; a later use opens them again."""
         link, self._live = self._live, None
         for line in self._lines.values():
             if line.poller is not None:
@@ -132,6 +134,7 @@ class AsyncCausalStore(StoreBase[R, W]):
 
         Raises: GateError.
         """
+        link = None
         try:
             link = await self._link()
             while True:
@@ -162,10 +165,13 @@ class AsyncCausalStore(StoreBase[R, W]):
                         place.leave()
                 else:
                     raise request.error(decision)
+                if self._live is not link:
+                    raise request.closed()
         except BaseException as error:
-            if isinstance(error, GateError) and error.receipt is None:
-                request.failed(error)
+            refused = request.refusal(error, closed=link is not None and self._live is not link)
             request.finish()
+            if refused is not error:
+                raise refused from error
             raise
 
     async def _open(
@@ -338,15 +344,8 @@ class AsyncSession(Claims, Generic[R, W]):
         return AsyncWrite(store if store is not None else self._store, self._state, shard, wait_s)
 
     async def run_read(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable."""
-        for left in (2, 1, 0):
-            try:
-                async with self.read() as connection:
-                    return await fn(connection, *args, **kwargs)
-            except StoreError as error:
-                if not left or not error.retryable:
-                    raise
-        raise AssertionError("unreachable")
+        """Await `fn(connection, ...)` inside a read block: as `Session.run_read`; elsewhere `session.read(shard=...).run(fn, ...)`."""
+        return await self.read().run(fn, *args, **kwargs)
 
     async def route(
         self,
@@ -359,7 +358,7 @@ class AsyncSession(Claims, Generic[R, W]):
         """Only decide and wait: as `Session.route`."""
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), policy or state.policy, kind="route")
+        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
         await target._admit(request)
         request.finish()
         return request.receipt()

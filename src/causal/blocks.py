@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
 from causal.errors import CommitUnknown, ConfigError, StoreError
+from causal.repeat import AsyncRepeated, Repeated
 from causal.request import Grant, Request
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from causal.core.frontier import Frontier
+    from causal.core.receipt import Receipt
     from causal.engine import AsyncReadHandle, AsyncWriteHandle, Link, ReadHandle, WriteHandle
-    from causal.session import Receipt, SessionState
+    from causal.session import SessionState
     from causal.state import StoreState
 
 R = TypeVar("R")
@@ -114,16 +116,15 @@ class _Reading(_Block):
         if blocks:
             for block in blocks:
                 if block.concerns(state, self._session, shard):
-                    self._request = inner = Request(
-                        state, self._session, shard, self._policy or state.policy, kind="read"
-                    )
+                    policy = state.chosen(self._policy)
+                    self._request = inner = Request(state, self._session, shard, policy, kind="read")
                     block.shows(inner)
                     return block.connection
-        self._request = Request(state, self._session, shard, self._policy or state.policy, kind="read")
+        self._request = Request(state, self._session, shard, state.chosen(self._policy), kind="read")
         return None
 
 
-class Read(_Reading, Generic[R]):
+class Read(_Reading, Repeated, Generic[R]):
     """One read block. Thread-safety: one thread; enter it once."""
 
     __slots__ = ("_grant",)
@@ -148,8 +149,8 @@ class Read(_Reading, Generic[R]):
             serve = grant.serve
             try:
                 handle: ReadHandle[R] = grant.link.read(serve.endpoint, grant.shards)
-            except StoreError:
-                pass  # the gate will find out again, and go round it
+            except (StoreError, ConfigError):
+                pass  # the gate will find out again, and go round it; or open a closed store
             else:
                 marks = handle.watermarks
                 if (serve.borne_out is marks or bears_out(serve, marks)) and state.monotonic() <= grant.fresh_until:
@@ -201,7 +202,7 @@ class Read(_Reading, Generic[R]):
                 self._account().finish()
 
 
-class AsyncRead(_Reading, Generic[R]):
+class AsyncRead(_Reading, AsyncRepeated, Generic[R]):
     """One asynchronous read block. Thread-safety: one task; enter it once. A cancelled block leaves nothing behind."""
 
     __slots__ = ()
@@ -299,11 +300,6 @@ class _Writing(_Block):
             request.still_covered(handle.watermarks)
         return deps
 
-    def _doubted(self, doubt: CommitUnknown) -> None:
-        assert self._request is not None
-        self._request.in_doubt()
-        self._request.failed(doubt)
-
 
 class Write(_Writing, Generic[W]):
     """One write block. Thread-safety: one thread; enter it once."""
@@ -342,7 +338,8 @@ class Write(_Writing, Generic[W]):
                     request.in_doubt()  # interrupted: the commit may have happened; or it has, and nobody knows where
                 raise
         except CommitUnknown as doubt:
-            self._doubted(doubt)
+            request.in_doubt()
+            request.failed(doubt)
             raise
         except BaseException:
             handle.rollback()
@@ -388,7 +385,8 @@ class AsyncWrite(_Writing, Generic[W]):
                     request.in_doubt()  # cancelled or interrupted: the commit may have happened; or it has, and nobody knows where
                 raise
         except CommitUnknown as doubt:
-            self._doubted(doubt)
+            request.in_doubt()
+            request.failed(doubt)
             raise
         except BaseException:
             await handle.rollback()

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from causal.core.frontier import LeaderMark, Loss
     from causal.core.keyring import Keyring
     from causal.core.policy import Guarantee
+    from causal.core.receipt import Receipt
     from causal.core.view import View
     from causal.engine import Engine
-    from causal.session import Receipt, Rejected, SessionState
+    from causal.session import Rejected, SessionState
 
 R = TypeVar("R")
 W = TypeVar("W")
@@ -49,6 +50,10 @@ class StoreBase(Generic[R, W]):
     """The settings of a store. Thread-safety: the settings never change."""
 
     def __init__(self, engine: Engine[R, W], **settings: Unpack[Settings]) -> None:
+        if unknown := settings.keys() - Settings.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} has no setting {', '.join(map(repr, sorted(unknown)))}")
+        if missing := {"keyring", "audience"} - settings.keys():
+            raise TypeError(f"{type(self).__name__} needs {' and '.join(sorted(missing))}")
         given: dict[str, Any] = {"policy": ReadPolicy(), "limits": Limits(), **settings}
         self._state = StoreState(engine, **given)
 
@@ -127,8 +132,8 @@ class Claims:
 
     @property
     def changed(self) -> bool:
-        """Whether the client must be given a new token."""
-        return self._state.changed
+        """Whether the client must be given a new token: more is demanded, or half of the life of the one that it holds is over."""
+        return self._state.due(self._settings)
 
     def token(self, *, subject: str | None = None) -> str | None:
         """Seal what is demanded, for this session's subject or for another (a job, a service). None while there is nothing to demand.
@@ -138,7 +143,7 @@ class Claims:
         return self._state.token(self._settings, subject if subject is not None else self._state.subject)
 
     def rebind(self, subject: str | None) -> None:
-        """Carry the demand over to another subject: at login and logout."""
+        """Carry the demand over to another subject: at login and logout. Raises: ConfigError for what is not text."""
         self._state.rebind(subject)
 
     def forget(self, lost: Iterable[Loss | LeaderMark]) -> None:

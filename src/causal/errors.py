@@ -23,10 +23,13 @@ Evidence is in attributes. No error carries key material or a token's text.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from causal.core.position import LeaderMark, Loss, Position
+    from causal.core.receipt import Receipt
 
 
 class CausalError(Exception):
@@ -39,6 +42,17 @@ class CausalError(Exception):
     retryable: ClassVar[bool] = False
     http_status: ClassVar[int] = 500
     retry_after_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with `args`, which is the message alone: another process would see another error, or TypeError.
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[CausalError], args: tuple[Any, ...]) -> CausalError:
+    """Make an error as it was, for copying and pickling: its attributes follow, and no constructor writes the message anew."""
+    error: CausalError = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class ConfigError(CausalError, ValueError):
@@ -101,13 +115,47 @@ class UnknownKey(TokenError):
         )
 
 
+class Positions(Protocol):
+    """What an expired token's frontiers show. Each is a `causal.Frontier`."""
+
+    @property
+    def shards(self) -> frozenset[int]:
+        """The shards that have entries."""
+
+    def offset(self, shard: int, origin: int = 0) -> int | None:
+        """Return the offset of one origin of one shard, or None."""
+
+    def __iter__(self) -> Iterator[Position]: ...
+    def __len__(self) -> int: ...
+
+
+class Expired(Protocol):
+    """What an expired token's claims show. They are a `causal.Token`, which this floor does not know: isinstance tells a type checker."""
+
+    @property
+    def own(self) -> Positions:
+        """The session's acknowledged writes."""
+
+    @property
+    def seen(self) -> Positions:
+        """What its reads and dependencies showed."""
+
+    @property
+    def frontier(self) -> Positions:
+        """Everything demanded."""
+
+    @property
+    def expires_at(self) -> int:
+        """When it expired. Units: Unix seconds."""
+
+
 class ExpiredToken(TokenError):
     """The token is authentic but past its time.
 
     `token` holds its claims: they still count as demand when presented (I5).
     """
 
-    def __init__(self, token: Any, *, expires_at: int, now: float) -> None:
+    def __init__(self, token: Expired, *, expires_at: int, now: float) -> None:
         self.token = token
         self.expires_at = expires_at
         self.now = now
@@ -121,7 +169,7 @@ class GateError(CausalError):
     """
 
     http_status = 503
-    receipt: Any = None
+    receipt: Receipt | None = None
 
 
 class GateTimeout(GateError, TimeoutError):
@@ -139,8 +187,8 @@ class WriteLost(GateError):
 
     http_status = 409
 
-    def __init__(self, lost: Any, message: str | None = None) -> None:
-        self.lost = lost
+    def __init__(self, lost: Sequence[Loss], message: str | None = None) -> None:
+        self.lost = tuple(lost)
         super().__init__(
             message
             or f"acknowledged writes are lost: {', '.join(map(str, lost))}. "
@@ -157,7 +205,7 @@ class CommitUnknown(GateError):
 
     http_status = 500
 
-    def __init__(self, message: str, lost: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, lost: Sequence[Loss | LeaderMark] = ()) -> None:
         self.lost = tuple(lost)
         super().__init__(message)
 

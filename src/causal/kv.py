@@ -82,9 +82,9 @@ def check_prefix(prefix: str) -> str:
 def encode_value(value: Any) -> bytes:
     """Return a value as CBOR that `decode_value` reads back.
 
-    Tuples come back as lists; the order of a dict is kept.
+    Tuples come back as lists; inside a CBOR tag of no known meaning, lists come back as tuples. The order of a dict is kept.
 
-    Raises: ConfigError for what CBOR cannot hold, for more than 16 MiB and for more than 100
+    Raises: ConfigError for what CBOR cannot hold, for a memoryview, for more than 16 MiB and for more than 100
     containers inside each other.
     """
     plain = isinstance(value, _SCALARS) or _is_flat(value)
@@ -183,7 +183,7 @@ def _is_flat(value: Any) -> bool:
 
 
 def _check_depth(value: Any) -> None:
-    """Refuse deep values before encoding: the encoder recurses without a bound of its own."""
+    """Refuse deep values before encoding: the encoder recurses without a bound of its own, and takes a view for a list of numbers."""
     stack = [(value, 1)]
     while stack:
         part, depth = stack.pop()
@@ -193,6 +193,8 @@ def _check_depth(value: Any) -> None:
             inside = list(part)
         elif isinstance(part, cbor2.CBORTag):
             inside = [part.value]
+        elif isinstance(part, memoryview):
+            raise ConfigError("a memoryview would come back as a list of numbers: store bytes(view)")
         else:
             continue
         if depth > MAX_VALUE_DEPTH:

@@ -14,9 +14,10 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
 from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
+from causal.core.receipt import Receipt
 from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
-from causal.session import Receipt, SessionState, log
+from causal.session import SessionState, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -268,6 +269,18 @@ class Request:
         else:
             error = NoEndpoint(refuse.reason, names)
         return self.failed(error)
+
+    def closed(self) -> GateError:
+        """Return the error for a request whose store was closed under it."""
+        return self.error(Refuse("no endpoint", f"the store was closed while this {self.kind} waited"))
+
+    def refusal(self, error: BaseException, *, closed: bool) -> BaseException:
+        """Return what admission raises for an error: with an account; and what a link says that was closed underway is no one's mistake."""
+        if closed and isinstance(error, Exception) and not isinstance(error, GateError):
+            return self.closed()
+        if isinstance(error, GateError) and error.receipt is None:
+            self.failed(error)
+        return error
 
     def failed(self, error: GateError) -> GateError:
         """Put the account into an error."""

@@ -1,13 +1,13 @@
-"""What a session knows, and the account of each gated read: shared by the synchronous and the asynchronous store.
+"""What a session knows: shared by the synchronous and the asynchronous store.
 
-Owns the two frontiers, the tokens they came from, and the receipt. Knows nothing of endpoints; never logs a token or a key.
+Owns the two frontiers and the tokens they came from. Knows nothing of endpoints; never logs a token or a key.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
 
@@ -16,7 +16,7 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark, pack
 from causal.core.token import Token
-from causal.errors import ExpiredToken, TokenError
+from causal.errors import ConfigError, ExpiredToken, TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,50 +42,6 @@ class Rejected:
 
     index: int
     error: TokenError
-
-
-@attrs.frozen
-class Receipt:
-    """The machine-readable account of one gated read or write.
-
-    `how` is "covered", "leader", "fallback", "quorum", "bounded", or one of the unchecked "window", "eventual", "stale"; "refused" with the
-    error's name in `refused`; "transaction" for a read inside a write block. `held` says whether the session's guarantees held.
-    `considered` lists every endpoint and what spoke against it. `clipped` are positions of others' lost writes that no longer count.
-
-    Units: seconds. Thread-safety: immutable.
-    """
-
-    endpoint: str | None
-    how: str
-    waited_s: float
-    held: bool
-    demand: int
-    probes: int
-    attempts: int
-    considered: tuple[tuple[str, str], ...] = ()
-    clipped: tuple[Loss, ...] = ()
-    reasons: tuple[str, ...] = ()
-    unproven: bool = False
-    refused: str | None = None
-    kind: str = "read"
-    policy: str = ""
-
-    def __str__(self) -> str:
-        where = f" at {self.endpoint}" if self.endpoint else ""
-        text = f"{self.how}: waited {self.waited_s * 1000:.0f} ms{where}" if self.waited_s else f"{self.how}{where}"
-        if self.refused:
-            text = f"refused ({self.refused}) after {self.waited_s * 1000:.0f} ms"
-        if self.unproven:
-            text += ", freshness not shown"
-        return text if self.held else f"{text}, guarantees not held"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, lost positions as text."""
-        return attrs.asdict(self, recurse=False) | {
-            "considered": [list(pair) for pair in self.considered],
-            "clipped": [str(loss) for loss in self.clipped],
-            "reasons": list(self.reasons),
-        }
 
 
 class Sealing(Protocol):
@@ -118,6 +74,18 @@ class Demanded(Protocol):
     dependencies: bool
     reading: tuple[bool, bool]
     writing: tuple[bool, bool]
+
+
+def text_setting(name: str, value: str) -> str:
+    """Return a text that a token can be bound to. Raises: ConfigError for what is not text, or has no UTF-8."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is text, not a {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{name} is text that UTF-8 can hold, not half of a surrogate pair") from None
+    return value
 
 
 class SessionState:
@@ -153,14 +121,15 @@ class SessionState:
         """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
         self._known: Frontier | None = None
         self._joined: tuple[int, Frontier] | None = None
-        self._sealed: tuple[object, str | None] | None = None
-        self._presented: str | None = None
-        self.subject = subject
+        self._sealed: tuple[object, tuple[str, int]] | None = None
+        self._presented: tuple[str, int] | None = None
+        """The one good token that the client holds, and when it expires."""
+        self.subject = None if subject is None else text_setting("subject", subject)
         self.own = Frontier()
         self.seen = Frontier()
         self.version = 0
         self.changed = False
-        """Whether the client must be given a new token."""
+        """Whether more is demanded than by what the client holds."""
         self.rejected: tuple[Rejected, ...] = ()
         self.wrote_at: float | None = None
 
@@ -181,23 +150,24 @@ class SessionState:
         `first` says that this is what the client holds: if it is one good token, the client needs no other until something changes.
         """
         failed: list[Rejected] = []
-        opened: set[str] = set()
+        opened: dict[str, int] = {}
         expired = grown = False
         for index, text in enumerate(texts):
-            if text is None:
-                continue
+            if text is None or text == "":
+                continue  # an empty cookie: it demands nothing, and no keyring ever sealed it
             try:
                 token = keyring.open(text, subject=self.subject, audience=audience, now=now)
             except ExpiredToken as error:
-                token, expired = error.token, True  # authentic: it still counts as demand when presented (I5)
+                # Authentic: it still counts as demand when presented (I5).
+                token, expired = cast("Token", error.token), True
             except TokenError as error:
                 failed.append(Rejected(index, error))
                 continue
-            opened.add(text)
+            opened[text] = token.expires_at
             grown |= self._join_token(token, now, ttl_s)
         with self._lock:
             if first and len(opened) == 1 and not failed and not expired:
-                (self._presented,) = opened
+                (self._presented,) = opened.items()
             elif grown or failed or expired or (first and opened):
                 self.changed = True
             self.rejected = (*self.rejected, *failed)
@@ -300,7 +270,9 @@ class SessionState:
             self._moved()
 
     def rebind(self, subject: str | None) -> None:
-        """Carry the same demand over to another subject, at login and logout."""
+        """Carry the same demand over to another subject, at login and logout. Raises: ConfigError for what is not text."""
+        if subject is not None:
+            text_setting("subject", subject)
         with self._lock:
             self.subject = subject
             self._moved()
@@ -344,7 +316,7 @@ class SessionState:
     def token(self, store: Sealing, subject: str | None) -> str | None:
         """Seal what is demanded, compacted to the store's limit; None while there is nothing to demand.
 
-        Re-sealed only when something changed: the same text is returned otherwise.
+        Sealed again only when something changed or half of its life is over: the same text is returned otherwise. Entries keep their age.
         """
         now, keyring = store.wall(), store.keyring
         with self._lock:
@@ -353,11 +325,11 @@ class SessionState:
             unchanged = not self.changed and subject == self.subject
         if not own and not seen:
             return None
-        if presented is not None and unchanged:
-            return presented
+        if presented is not None and unchanged and _lasts(presented, store, now):
+            return presented[0]
         key = (version, subject, store.audience, keyring.primary_id)
-        if sealed is not None and sealed[0] == key:
-            return sealed[1]
+        if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
+            return sealed[1][0]
         ages = {k: age for k, b in born.items() if (age := int((now - b) // 3600)) > 0}
         timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
         stamp = int((self.wrote_at or 0) * 1000) << 16 if timed else None
@@ -375,5 +347,14 @@ class SessionState:
         )
         with self._lock:
             if subject == self.subject:
-                self._sealed = key, text
+                self._sealed = key, (text, token.expires_at)
         return text
+
+    def due(self, store: Sealing) -> bool:
+        """Return whether the client must be given a new token: something changed, or the one that it holds nears its end."""
+        presented = self._presented
+        return self.changed or (presented is not None and not _lasts(presented, store, store.wall()))
+
+
+def _lasts(sealed: tuple[str, int], store: Sealing, now: float) -> bool:
+    return sealed[1] - now >= store.token_ttl_s / 2

@@ -11,25 +11,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from causal.core.cose import MAX_CHARS
 from causal.core.frontier import MAX_STORE, Frontier, pack, shard_id
+from causal.core.keyring import Keyring
 from causal.core.policy import Guarantee, Limits, ReadPolicy
 from causal.core.view import View
 from causal.errors import ConfigError, NoEndpoint, Overloaded
-from causal.session import log
+from causal.session import log, text_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from causal.core.frontier import Position
-    from causal.core.keyring import Keyring
+    from causal.core.receipt import Receipt
     from causal.core.watermark import Watermark
     from causal.engine import Endpoint, Engine
-    from causal.session import Receipt
 
 MAX_TTL_S: Final = 100 * 366 * 86_400
 MIN_TOKEN_CHARS: Final = 32
@@ -39,6 +39,15 @@ suspend_aware_monotonic: Final[Callable[[], float]] = functools.partial(
     time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
 )
 """A monotonic time that goes on while the machine sleeps (I5), where the system has one. Units: seconds."""
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def callable_setting(name: str, value: F) -> F:
+    """Return a setting that will be called. Raises: ConfigError for what cannot be."""
+    if not callable(value):
+        raise ConfigError(f"{name} is a function, not a {type(value).__name__}")
+    return value
 
 
 @attrs.define(eq=False)
@@ -81,7 +90,8 @@ class StoreState:
     random: random.Random = attrs.field(factory=random.Random)
 
     def __attrs_post_init__(self) -> None:
-        if not self.audience or not isinstance(self.audience, str):
+        self._check_kinds()
+        if not self.audience:
             raise ConfigError("audience names who may accept the tokens, for example 'shop': it cannot be empty")
         if not 0 <= self.number <= MAX_STORE:
             raise ConfigError(f"a store number is in 0..{MAX_STORE}, not {self.number}")
@@ -112,15 +122,45 @@ class StoreState:
         self.dependencies = self.engine.capabilities.dependencies
         self.clock_offsets = self.engine.capabilities.clock_offsets
 
+    def _check_kinds(self) -> None:
+        """Refuse a setting that is of another kind, without showing it: it may be a secret in the wrong place. Raises: ConfigError."""
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "keyring": Keyring,
+            "policy": ReadPolicy,
+            "limits": Limits,
+            "guarantees": Guarantee,
+            "number": int,
+            "max_token_chars": int,
+            **dict.fromkeys(("token_ttl_s", "max_staleness_s", "max_clock_skew_s"), (int, float)),
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                wanted = kind.__name__ if isinstance(kind, type) else "number of seconds"
+                raise ConfigError(f"{name} is a {wanted}, not a {type(value).__name__}")
+        for name in ("monotonic", "wall", "on_receipt"):
+            if name != "on_receipt" or self.on_receipt is not None:
+                callable_setting(name, getattr(self, name))
+        text_setting("audience", self.audience)
+
+    def chosen(self, policy: ReadPolicy | None) -> ReadPolicy:
+        """Return a block's own policy, or the store's. Raises: ConfigError for what is none."""
+        if policy is None:
+            return self.policy
+        if not isinstance(policy, ReadPolicy):
+            raise ConfigError(f"policy is a ReadPolicy, not a {type(policy).__name__}")
+        return policy
+
     def shard(self, name: str | None) -> int:
         """Return a shard's id. Raises: ConfigError for an unknown name, or none where there are several."""
         if name is None:
             if self.only is not None:
                 return self.only
-            raise ConfigError(f"this store has several shards: name one of {', '.join(sorted(self.shards))}")
+            names = ", ".join(sorted(self.shards))
+            raise ConfigError(f"this store has several shards: name one of {names}, as in session.read(shard=...)")
         try:
             return self.shards[name]
-        except KeyError:
+        except (KeyError, TypeError):
             raise ConfigError(f"no shard {name!r} here: there are {', '.join(sorted(self.shards))}") from None
 
     def until(self) -> int:

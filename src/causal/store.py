@@ -17,15 +17,17 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
-from causal.errors import GateError, StoreError, Unreachable
+from causal.errors import StoreError, Unreachable
 from causal.request import Request
-from causal.session import Receipt, SessionState, Written
+from causal.session import SessionState, Written
+from causal.state import callable_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
+    from causal.core.receipt import Receipt
     from causal.core.view import View
     from causal.engine import Engine, Link, ReadHandle, WriteHandle
 
@@ -79,7 +81,7 @@ class CausalStore(StoreBase[R, W]):
         self, engine: Engine[R, W], *, sleep: Callable[[float], object] = time.sleep, **settings: Unpack[Settings]
     ) -> None:
         super().__init__(engine, **settings)
-        self._sleep = sleep
+        self._sleep = callable_setting("sleep", sleep)
         # A sleep that the caller gave may be virtual time: then no thread may block on anything else.
         self._real = sleep is time.sleep
         self._opening = threading.Lock()
@@ -95,9 +97,14 @@ class CausalStore(StoreBase[R, W]):
         self.close()
 
     def close(self) -> None:
-        """Close this process's connections. Idempotent; a later use opens them again."""
+        """Close this process's connections; reads that wait are refused. Idempotent; a later use opens them again."""
         with self._opening:
             link, self._live = self._live, None
+        for line in list(self._lines.values()):
+            with line.lock:
+                waiters = line.queue.drain()
+            for waiter in waiters:
+                waiter.handle.event.set()
         if link is not None:
             link.close()
 
@@ -128,7 +135,7 @@ class CausalStore(StoreBase[R, W]):
         """Return a session that demands everything the presented tokens say, joined.
 
         A token that cannot be opened is listed in `session.rejected`; what that means is the policy's choice (`bad_token`).
-        Raises: TokenError only with `bad_token="raise"`.
+        Raises: TokenError only with `bad_token="raise"`; ConfigError for a subject that is not text.
         """
         return Session(self, subject, texts)
 
@@ -158,6 +165,7 @@ class CausalStore(StoreBase[R, W]):
 
     def _admit(self, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
         """Carry decisions out until one serves; return the handle (None for a route). Raises: GateError."""
+        link = None
         try:
             link = self._live or self._link()
             while True:
@@ -177,10 +185,13 @@ class CausalStore(StoreBase[R, W]):
                     self._wait(link, decision, request)
                 else:
                     raise request.error(decision)
+                if self._live is not link:
+                    raise request.closed()
         except BaseException as error:
-            if isinstance(error, GateError) and error.receipt is None:
-                request.failed(error)
+            refused = request.refusal(error, closed=link is not None and self._live is not link)
             request.finish()
+            if refused is not error:
+                raise refused from error
             raise
 
     def _open(self, link: Link[R, W], name: str, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
@@ -245,7 +256,7 @@ class CausalStore(StoreBase[R, W]):
         try:
             with line.lock:
                 waiter = line.queue.add(wait.need, state.applied(wait.endpoint), sleeper)
-                if waiter is None:
+                if waiter is None or self._live is not link:  # those who close a store wake only whom they find in line
                     return
                 if not line.polling:
                     line.polling = sleeper.leads = True
@@ -253,6 +264,8 @@ class CausalStore(StoreBase[R, W]):
                 if sleeper.leads:
                     self._sleep(min(pause_s * state.random.uniform(0.8, 1.0), left_s))
                     pause_s = min(pause_s * 1.5, POLL_MAX_S)
+                    if not waiter.waiting:
+                        break  # closed
                     self._poll(link, wait.endpoint, line)
                 elif self._real:
                     sleeper.event.wait(left_s)
@@ -348,16 +361,10 @@ class Session(Claims, Generic[R, W]):
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
 
-        For another shard or policy: `with session.read(...)`. Raises: as `read`; Unreachable after three tries.
+        On another store or shard, or with a policy: `session.read(shard=...).run(fn, ...)`.
+        Raises: as `read`; Unreachable after three tries.
         """
-        for left in (2, 1, 0):
-            try:
-                with self.read() as connection:
-                    return fn(connection, *args, **kwargs)
-            except StoreError as error:  # what the gate raises is final: its budget is spent
-                if not left or not error.retryable:
-                    raise
-        raise AssertionError("unreachable")
+        return self.read().run(fn, *args, **kwargs)
 
     def route(
         self,
@@ -373,7 +380,7 @@ class Session(Claims, Generic[R, W]):
         """
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), policy or state.policy, kind="route")
+        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
         target._admit(request)
         request.finish()
         return request.receipt()

@@ -26,9 +26,11 @@ from causal.core.frontier import (
     store_of,
     unpack,
 )
+from causal.core.hlc import Timestamp
 from causal.core.watermark import Verdict, Watermark
 from causal.errors import ConfigError
 
+NOT_WHOLE: list[Any] = [1.0, 1.5, True, "1", None]
 # Small numbers collide often; a few large ones keep the packing honest.
 SHARDS = st.sampled_from([0, 1, 2, 3, 1 << 16, 1 << 16 | 1, MAX_SHARD - (1 << 16)])
 ORIGINS = st.sampled_from([0, 1, 2, MAX_ORIGIN])
@@ -195,13 +197,28 @@ def test_a_frontier_of_positions_holds_the_largest_of_each_origin(positions: lis
         Position(MAX_SHARD + 1, 0, 0),
         Position(0, MAX_ORIGIN + 1, 0),
         Position(0, 0, MAX_OFFSET + 1),
+        *(Position(*numbers) for wrong in NOT_WHOLE for numbers in ((wrong, 0, 0), (0, wrong, 0), (0, 0, wrong))),
     ],
 )
-def test_numbers_out_of_range_are_refused(bad: Position) -> None:
+def test_numbers_out_of_range_or_not_whole_are_refused(bad: Position) -> None:
     with pytest.raises(ConfigError):
         Frontier([bad])
     with pytest.raises(ConfigError):
         Frontier().advance(shard=bad.shard, offset=bad.offset, origin=bad.origin)
+
+
+def test_a_hybrid_timestamp_is_an_offset() -> None:
+    assert Frontier().advance(shard=0, offset=Timestamp(7 << 16)) == Frontier([Position(0, 0, 7 << 16)])
+
+
+@pytest.mark.parametrize("wrong", NOT_WHOLE)
+def test_a_mark_is_made_of_whole_numbers(wrong: Any) -> None:
+    for numbers in ((wrong, 5), (0, wrong)):
+        with pytest.raises(ConfigError):
+            Frontier().mark(*numbers)
+    for part in ("exact", "origins"):
+        with pytest.raises(ConfigError):
+            Frontier().mark(0, 5, **{part: [2, wrong]})
 
 
 @given(st.integers(0, MAX_SHARD), st.integers(0, MAX_ORIGIN))
@@ -209,7 +226,7 @@ def test_packing_is_undone(shard: int, origin: int) -> None:
     assert unpack(pack(shard, origin)) == (shard, origin)
 
 
-@pytest.mark.parametrize(("store", "index"), [(-1, 0), (MAX_STORE + 1, 0), (0, -1), (0, 2**16)])
+@pytest.mark.parametrize(("store", "index"), [(-1, 0), (MAX_STORE + 1, 0), (0, -1), (0, 2**16), (0, 1.0), (True, 0)])
 def test_a_shard_id_is_in_range(store: int, index: int) -> None:
     with pytest.raises(ConfigError):
         shard_id(store, index)

@@ -8,7 +8,7 @@ import pytest
 from causal import ConfigError, Guarantee, Limits, ReadPolicy
 from causal.core.policy import Strategy
 
-NOT_DURATIONS = [-1, -0.001, math.inf, math.nan, "1", None]
+NOT_DURATIONS = [-1, -0.001, math.inf, math.nan, "1", None, True]
 
 
 def test_all_guarantees_are_on_by_default_and_each_can_be_taken_alone() -> None:
@@ -44,6 +44,20 @@ def test_so_are_those_of_the_strategies(make: Any, value: Any) -> None:
         make(value)
 
 
+@pytest.mark.parametrize(("make", "instead"), [(ReadPolicy.leader_window, "eventual"), (ReadPolicy.bounded, "leader")])
+@pytest.mark.parametrize("value", [0, 0.0, -0.0])
+def test_a_span_of_nothing_says_what_to_take_instead(make: Any, instead: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"ReadPolicy\.{instead}\(\)"):
+        make(value)
+    assert make(0.001)
+
+
+@pytest.mark.parametrize("value", ["session", None, 1])
+def test_a_strategy_is_one_of_those_there_are(value: Any) -> None:
+    with pytest.raises(ConfigError, match="strategy"):
+        ReadPolicy(strategy=value)
+
+
 @pytest.mark.parametrize("name", ["then", "unproven", "bad_token"])
 @pytest.mark.parametrize("value", ["", "Leader", "wait", None])
 def test_a_choice_is_one_of_those_listed(name: str, value: Any) -> None:
@@ -57,7 +71,7 @@ def test_a_quorum_of_nobody_would_promise_nothing(make: Any) -> None:
         make()
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "2", None])
+@pytest.mark.parametrize("value", [-1, 1.5, "2", None, True])
 def test_replicas_and_limits_are_counts(value: Any) -> None:
     with pytest.raises(ConfigError):
         ReadPolicy(replicas=value)

@@ -70,6 +70,9 @@ def test_other_numbers_are_checked_too() -> None:
         Token(expires_at=9, timestamp=2**64)
     with pytest.raises(ConfigError, match="whole hours"):
         Token(of(a=5), expires_at=9, ages={A: -1})
+    for age_h in (1.5, True, "1", None):
+        with pytest.raises(ConfigError):
+            Token(of(a=5), expires_at=9, ages={A: age_h})  # type: ignore[dict-item]
 
 
 def test_a_token_cannot_be_changed() -> None:

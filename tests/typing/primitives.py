@@ -2,6 +2,7 @@
 
 from typing import assert_type
 
+from causal import CommitUnknown, ExpiredToken, GateError, LeaderMark, Loss, Receipt, Token, UnknownKey, WriteLost
 from causal.core.frontier import Frontier, Position
 from causal.core.hlc import Timestamp
 from causal.errors import CausalError, GateTimeout, TokenError
@@ -27,3 +28,23 @@ def errors(error: CausalError) -> None:
     base: type[CausalError] = TokenError
     timeout: type[TimeoutError] = GateTimeout
     del base, timeout
+
+
+def evidence(
+    lost: WriteLost, doubt: CommitUnknown, refused: GateError, expired: ExpiredToken, other: UnknownKey
+) -> None:
+    assert_type(lost.lost, tuple[Loss, ...])
+    assert_type(lost.lost[0].position.offset, int)
+    assert_type(doubt.lost, tuple[Loss | LeaderMark, ...])
+    assert_type(refused.receipt, Receipt | None)
+    assert_type(lost.receipt, Receipt | None)
+    assert_type(other.key_id, int)
+    assert_type(expired.token.expires_at, int)
+    assert_type(expired.token.own.offset(0, 1), int | None)
+    assert_type(list(expired.token.frontier), list[Position])
+    if isinstance(expired.token, Token):
+        assert_type(expired.token.frontier, Frontier)
+
+
+def expiry(token: Token) -> ExpiredToken:
+    return ExpiredToken(token, expires_at=token.expires_at, now=0.0)

@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from causal import AsyncCausalStore, CausalStore, Keyring, ReadPolicy, Receipt
+from causal import AsyncCausalStore, CausalStore, CommitUnknown, Keyring, ReadPolicy, Receipt, WriteLost
 from causal.engine import Engine
 from causal.stores.memory import MemoryEngine, MemoryReader, MemoryWriter
 from causal.stores.sqlite import Reader, SQLiteEngine, Writer
@@ -46,6 +46,21 @@ def a_function_in_a_read_keeps_its_type(store: CausalStore[Rows, Cursor]) -> Non
         return max(least, hash(rows))
 
     assert_type(store.session(subject="alice").run_read(count, least=3), int)
+    assert_type(store.session(subject="alice").read(shard="orders").run(count, 3), int)
+
+
+async def so_does_an_awaited_one(store: AsyncCausalStore[Rows, Cursor]) -> None:
+    async def count(rows: Rows, least: int) -> int:
+        return max(least, hash(rows))
+
+    assert_type(await store.session(subject="alice").run_read(count, least=3), int)
+    assert_type(await store.session(subject="alice").read(shard="orders").run(count, 3), int)
+
+
+def what_was_lost_can_be_forgotten(store: CausalStore[Rows, Cursor], lost: WriteLost, doubt: CommitUnknown) -> None:
+    session = store.session(subject="alice")
+    session.forget(lost.lost)
+    session.forget(doubt.lost)
 
 
 async def asynchronous_blocks_are_the_same_types(engine: Engine[Rows, Cursor], keys: Keyring) -> None:

@@ -23,7 +23,7 @@ from causal.store import CausalStore
 from causal.stores.sqlite import SQLiteEngine
 
 if TYPE_CHECKING:
-    from causal.session import Receipt
+    from causal.core.receipt import Receipt
     from causal.stores.sqlite import Reader, Writer
 
 LAG_S: Final = 0.4

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import attrs
 import click
@@ -99,7 +99,7 @@ def look(text: str, keys: Keyring | None, audience: str | None, subjects: Sequen
             try:
                 token = keys.open(text, subject=subject, audience=audience, now=time.time())
             except ExpiredToken as error:
-                token = error.token
+                token = cast("Token", error.token)
             except UnknownKey as error:
                 why = f"sealed with key {error.key_id}, which is not among the keys that were given"
                 break

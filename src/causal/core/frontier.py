@@ -26,7 +26,6 @@ from causal.core.position import (
     Loss,
     Position,
     pack,
-    shard_id,
     store_of,
     unpack,
 )
@@ -58,6 +57,14 @@ _NONE: Final[dict[int, Any]] = {}
 _F = TypeVar("_F", bound="Frontier")
 
 
+def shard_id(store: int, index: int) -> int:
+    """Return the shard id of shard number `index` of store number `store`. Raises: ConfigError out of range."""
+    _whole(store, index)
+    if not 0 <= store <= MAX_STORE or not 0 <= index <= 0xFFFF:
+        raise ConfigError(f"a store number is in 0..65534 and a shard index in 0..65535, not {store} and {index}")
+    return store << 16 | index
+
+
 class _Parts:
     """The slots of a Frontier, open while it is made: twice as fast as going around a frozen `__setattr__`."""
 
@@ -82,7 +89,7 @@ class Frontier(_Parts):
     """`pack(shard, origin) -> offset`. Read it in hot code; never change it."""
 
     def __new__(cls, positions: Iterable[Position] = ()) -> Self:
-        """Join positions. Raises: ConfigError for a number out of range."""
+        """Join positions. Raises: ConfigError for a number out of range, or not whole."""
         entries: dict[int, int] = {}
         for p in positions:
             key = _checked(p.shard, p.origin, p.offset)
@@ -186,7 +193,7 @@ class Frontier(_Parts):
     # --- parts -------------------------------------------------------------------------------------------------
 
     def advance(self, *, shard: int, offset: int, origin: int = 0) -> Frontier:
-        """Return the join with one position. Raises: ConfigError for a number out of range."""
+        """Return the join with one position. Raises: ConfigError for a number out of range, or not whole."""
         key = _checked(shard, origin, offset)
         if offset <= self.entries.get(key, -1):
             return self
@@ -234,9 +241,10 @@ class Frontier(_Parts):
     def mark(self, store: int, until: int, *, exact: Iterable[int] = (), origins: Iterable[int] = ()) -> Frontier:
         """Return the join with a leader mark on every shard of `store` (or EVERY_STORE) that is not in `exact`.
 
-        Units: `until` in Unix seconds.
+        Units: `until` in Unix seconds. Raises: ConfigError for what is not a whole number.
         """
         mark = LeaderMark(until, frozenset(exact), frozenset(origins))
+        _whole(store, until, *mark.exact, *mark.origins)
         return _make(Frontier, self.entries, self.floors, _joined_marks(self.marks, {store: mark}))
 
     def lapse(self, now: float) -> Frontier:
@@ -331,7 +339,15 @@ def _joined_marks(a: dict[int, LeaderMark], b: dict[int, LeaderMark]) -> dict[in
     return joined
 
 
+def _whole(*numbers: object) -> None:
+    for number in numbers:
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ConfigError(f"a frontier is made of whole numbers, and {number!r} is none")
+
+
 def _checked(shard: int, origin: int, offset: int) -> int:
+    if not type(shard) is type(origin) is type(offset) is int:
+        _whole(shard, origin, offset)
     if not (0 <= shard <= MAX_SHARD and 0 <= origin <= MAX_ORIGIN and 0 <= offset <= MAX_OFFSET):
         raise ConfigError(f"no such position: shard {shard}, origin {origin}, offset {offset} (u32, u32, u64)")
     return shard << 32 | origin

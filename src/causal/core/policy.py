@@ -62,12 +62,12 @@ def _one_of(*choices: str) -> Callable[[object, Any, str], None]:
 
 
 def _duration(_: object, attribute: Any, value: Any) -> None:
-    if not (isinstance(value, (int, float)) and value >= 0 and math.isfinite(value)):
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and value >= 0 and math.isfinite(value)):
         raise ConfigError(f"{attribute.name} is a finite number of seconds >= 0, not {value!r}")
 
 
 def _count(_: object, attribute: Any, value: Any) -> None:
-    if not (isinstance(value, int) and value >= 0):
+    if isinstance(value, bool) or not (isinstance(value, int) and value >= 0):
         raise ConfigError(f"{attribute.name} is a whole number >= 0, not {value!r}")
 
 
@@ -94,6 +94,12 @@ class ReadPolicy:
     token: bool = attrs.field(default=True, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.strategy, Strategy):
+            raise ConfigError(f"strategy is a Strategy, not {self.strategy!r}")
+        if self.strategy is Strategy.WINDOW and not self.window_s:
+            raise ConfigError("a leader window of 0 s is none: ReadPolicy.eventual() says so")
+        if self.strategy is Strategy.BOUNDED and not self.bound_s:
+            raise ConfigError("no replica can be shown to be 0 s stale: ReadPolicy.leader() reads what is current")
         if self.strategy is Strategy.QUORUM and self.replicas < 1:
             raise ConfigError(f"a quorum has at least 1 endpoint, not {self.replicas}")
 

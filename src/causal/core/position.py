@@ -1,18 +1,14 @@
 """Positions, and what a session knows of positions it no longer lists. The words that frontiers are made of.
 
-Owns the numbering: shards, origins, offsets, and how a (shard, origin) pair is packed into one int.
+Owns the numbering: shards, origins, offsets, and how a (shard, origin) pair is packed into one int. Checks nothing and raises nothing:
+errors carry these values as evidence.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
-
-from causal.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 MAX_SHARD: Final = 2**32 - 1
 MAX_ORIGIN: Final = 2**32 - 1
@@ -36,13 +32,6 @@ def pack(shard: int, origin: int) -> int:
 def unpack(key: int) -> tuple[int, int]:
     """Undo `pack`."""
     return key >> 32, key & 0xFFFFFFFF
-
-
-def shard_id(store: int, index: int) -> int:
-    """Return the shard id of shard number `index` of store number `store`. Raises: ConfigError out of range."""
-    if not 0 <= store <= MAX_STORE or not 0 <= index <= 0xFFFF:
-        raise ConfigError(f"a store number is in 0..65534 and a shard index in 0..65535, not {store} and {index}")
-    return store << 16 | index
 
 
 def store_of(shard: int) -> int:

@@ -184,7 +184,7 @@ class Token(_Claims):
 def _normal_ages(ages: Mapping[int, int], own: Frontier, seen: Frontier) -> Mapping[int, int]:
     normal = {}
     for key, age_h in ages.items():
-        if age_h < 0:
+        if type(age_h) is not int or age_h < 0:
             raise ConfigError(f"an age is a number of whole hours, not {age_h!r}")
         if age_h and (key in own.entries or key in seen.entries):
             normal[key] = min(int(age_h), MAX_AGE_H)

@@ -37,9 +37,9 @@ from causal.stores.sqlite import SQLiteEngine
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from causal.core.receipt import Receipt
     from causal.lab.audit import Counts, Rank
     from causal.lab.trace import Operation
-    from causal.session import Receipt
     from causal.stores.sqlite.link import SQLiteLink
 
 STRATEGIES: Final[Mapping[str, Callable[[], ReadPolicy]]] = {

@@ -13,6 +13,13 @@
 Needs the package `hypothesis`.
 """
 
+try:
+    import hypothesis as _hypothesis  # noqa: F401 - the modules below need it: its absence is said once, here
+except ModuleNotFoundError as error:
+    if error.name != "hypothesis":
+        raise
+    raise ImportError("causal.testing needs the package hypothesis: pip install hypothesis", name=error.name) from error
+
 from causal.testing.book import Book
 from causal.testing.machine import POLICIES, EngineMachine, PlaceLag, Subject, VirtualTime
 from causal.testing.strategies import frontiers, positions, timestamps, tokens

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from causal.clock import HybridLogicalClock
 from causal.controls import Lag
-from causal.core.position import MAX_ORIGIN, shard_id
+from causal.core.frontier import MAX_ORIGIN, shard_id
 from causal.engine import Capabilities
 from causal.errors import ConfigError
 from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from causal.core.position import shard_id
+from causal.core.frontier import shard_id
 from causal.errors import CausalError, ConfigError, StoreError, Unreachable
 from causal.stores.sqlite.files.locks import Locks
 from causal.stores.sqlite.files.registry import LIVE, Members, Registry
