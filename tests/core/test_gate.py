@@ -543,7 +543,7 @@ def test_a_receipt_says_what_spoke_against_each_endpoint() -> None:
         gone=replica(9, down="no answer"),
     )
     said = dict(considered(at(10), view, NOW, STALENESS_S))
-    assert said == {"leader": "covers", "behind": "BEHIND 3", "gone": "no answer"}
+    assert said == {"leader": "covers", "behind": "BEHIND 3 when last asked", "gone": "no answer"}
     assert dict(considered(at(1, origin=9), view, NOW, STALENESS_S))["leader"] == "UNKNOWN 1 origin(s)"
     assert dict(considered(at(9, origin=3), view, NOW, STALENESS_S))["leader"] == "LOST 1 position(s)"
     assert dict(considered(NOTHING, view, NOW + 10**6, STALENESS_S))["behind"].startswith("not shown to be")

@@ -158,8 +158,11 @@ def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max
         return f"UNKNOWN {unknown} origin(s)"
     behind = [(k, v - endpoint.applied[k]) for k, v in demand.need.items() if v > endpoint.applied[k]]
     if behind:
+        gap = f"BEHIND {max(gap for _, gap in behind)}"
+        if not endpoint.asked_since(demand.shards, demand.arrived):
+            return f"{gap} when last asked"
         eta_s = endpoint.eta_s(demand.need, now, float("inf"))
-        return f"BEHIND {max(gap for _, gap in behind)}" + (f", about {eta_s * 1000:.0f} ms" if eta_s else "")
+        return f"{gap}, about {eta_s * 1000:.0f} ms" if eta_s else gap
     if endpoint.fresh_at < now - max_staleness_s:
         return f"not shown to be less than {max_staleness_s:g} s stale"
     return COVERS
