@@ -68,12 +68,12 @@ class Directory:
             path.mkdir(parents=True, exist_ok=True)
             with self.locks.admin():
                 registry = self.path / "cluster.sqlite"
-                used = [p.name for p in path.glob("*.open") if p.with_suffix(".sqlite").exists()]
+                used = any((path / f"{p.name.partition('.')[0]}.open").exists() for p in path.glob("*.sqlite"))
                 if used and not registry.exists():
                     raise StoreError(
                         f"{registry} is missing beside the files of its sites: restore it, or remove them all"
                     )
-                self.registry = Registry(registry, first_origin)
+                self.registry = Registry(registry, first_origin, used=used)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be used: {error.strerror}; it must be a directory that can be written"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from causal.errors import ConfigError
+from causal.errors import ConfigError, StoreError
 from causal.stores.sqlite.files.schema import errors_of, open_registry, translated
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 LIVE: Final = "live"
 JOINING: Final = "joining"
 LEFT: Final = "left"
+
+_RESTORE: Final = "restore it together with the files of its sites, or remove them all to begin anew"
+_ORPHANS: Final = tuple(
+    f"SELECT 1 FROM {table} WHERE shard NOT IN (SELECT number FROM shard) "  # noqa: S608 - constants
+    "OR (site <> '' AND site NOT IN (SELECT name FROM site))"
+    for table in ("origin", "file")
+)
+"""What no registry holds by itself: origins and files of a site or a shard that it does not know."""
 
 
 @attrs.frozen
@@ -74,14 +82,30 @@ class Registry:
     Raises: StoreError. Thread-safety: safe.
     """
 
-    def __init__(self, path: Path, first_origin: int | None = None) -> None:
+    def __init__(self, path: Path, first_origin: int | None = None, *, used: bool = False) -> None:
+        """Open, or make, the registry; `used`: there are files of sites, so an empty one is not the beginning of a new directory."""
         self._path = path
         self._lock = threading.RLock()
-        self._db = open_registry(path)
+        self._db = open_registry(path, empty=_RESTORE if used else None)
         self._members: Members | None = None
         self._seen_version = -1
-        with errors_of(path):
-            self._identify(first_origin)
+        try:
+            with errors_of(path):
+                self._check(used=used)
+                self._identify(first_origin)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _check(self, *, used: bool) -> None:
+        """Refuse a registry that lacks rows which others rely on: what is missing would be given out again, or made anew."""
+        meta = {name for (name,) in self._db.execute("SELECT name FROM meta")}
+        if used and "cluster" not in meta:
+            raise StoreError(f"{self._path} is empty: {_RESTORE}")
+        if ("cluster" in meta and not meta >= {"inode", "base"}) or any(
+            self._db.execute(query).fetchone() for query in _ORPHANS
+        ):
+            raise StoreError(f"{self._path} is damaged, it lacks rows: {_RESTORE}")
 
     def _identify(self, first_origin: int | None) -> None:
         inode = os.stat(self._path).st_ino

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from causal.errors import StoreError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 Durability = Literal["full", "relaxed"]
@@ -117,34 +117,45 @@ def connect(path: Path, durability: Durability = "full") -> sqlite3.Connection:
     return connection
 
 
-def open_registry(path: Path) -> sqlite3.Connection:
-    """Open, or make, the registry. Raises: StoreError."""
-    return _open(path, _REGISTRY, _REGISTRY_ID)
+def open_registry(path: Path, *, empty: str | None = None) -> sqlite3.Connection:
+    """Open, or make, the registry; `empty` says why one without tables is refused instead. Raises: StoreError."""
+    return _open(path, _REGISTRY, _REGISTRY_ID, empty)
 
 
-def open_shard(path: Path) -> sqlite3.Connection:
-    """Open, or make, one site's file of one shard, and check what it says it is. Raises: StoreError."""
-    return _open(path, _SHARD, _SHARD_ID)
+def open_shard(path: Path, *, empty: str | None = None) -> sqlite3.Connection:
+    """Open, or make, one site's file of one shard, and check what it says it is; `empty` as above. Raises: StoreError."""
+    return _open(path, _SHARD, _SHARD_ID, empty)
 
 
-def _open(path: Path, script: str, application: int) -> sqlite3.Connection:
+def check_belongs(meta: Mapping[str, object], path: Path, cluster: str, site: str, shard: str) -> None:
+    """Refuse a file that says it is of another directory, site or shard. Raises: StoreError."""
+    found = (meta.get("cluster"), meta.get("site"), meta.get("shard"))
+    if found != (cluster, site, shard):
+        raise StoreError(f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back")
+
+
+def _open(path: Path, script: str, application: int, empty: str | None) -> sqlite3.Connection:
     with errors_of(path):
         if not path.exists():
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         else:
+            if empty is not None and path.stat().st_size == 0:  # SQLite would remove the -wal of such a file
+                raise StoreError(f"{path} is empty: {empty}")
             connection = connect(path)
         try:
-            _check(connection, path, script, application)
+            _check(connection, path, script, application, empty)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path, script: str, application: int) -> None:
+def _check(connection: sqlite3.Connection, path: Path, script: str, application: int, empty: str | None) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     found = connection.execute("PRAGMA application_id").fetchone()[0]
     if version == 0 and found == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+        if empty is not None:
+            raise StoreError(f"{path} is empty: {empty}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(

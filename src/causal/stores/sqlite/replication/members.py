@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.errors import ConfigError
+from causal.errors import ConfigError, StoreError
 from causal.stores.sqlite.files.directory import CUT, Directory
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
-from causal.stores.sqlite.files.schema import errors_of, open_shard
+from causal.stores.sqlite.files.schema import check_belongs, errors_of, open_shard
 from causal.stores.sqlite.replication.rebuild import finish_rebuilding, is_rebuilding, rebuild, restart
 from causal.stores.sqlite.replication.recover import learn, recover
 from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
     from causal.stores.sqlite.replication.apply import Pulled
 
 _log = logging.getLogger("causal")
@@ -36,6 +35,7 @@ def open_site(directory: Directory, site: str, names: Sequence[str], store: int)
         directory.registry.bind_store(store)
         add_shards(directory, names)
         if directory.members().sites.get(site, LEFT) == LEFT:
+            _check_left(directory, site)
             _hand_over(directory, site)
             _wipe(directory, site)
             directory.registry.set_state(site, JOINING)
@@ -172,6 +172,28 @@ def mark_closed(directory: Directory) -> None:
                     record = directory.registry.file(site, index)
                     if record is not None and record.relaxed and directory.file(site, index).flush():
                         directory.registry.set_file(site, index, attrs.evolve(record, relaxed=False))
+
+
+def _check_left(directory: Directory, site: str) -> None:
+    """Refuse files of another directory, or of a site that never left this one: a site that joins empties what it finds."""
+    members = directory.members()
+    for name in members.shards:
+        path = directory.file_path(site, name)
+        if not path.exists():
+            continue
+        db = open_shard(path)
+        try:
+            with errors_of(path):
+                meta = dict(db.execute("SELECT name, value FROM meta"))
+        finally:
+            db.close()
+        if meta:
+            check_belongs(meta, path, members.cluster, site, name)
+            if site not in members.sites:
+                raise StoreError(
+                    f"{path} holds data of a site that cluster.sqlite does not know, so that is older: restore the one that "
+                    "belongs to it, or move the file away and let the site copy its data from another"
+                )
 
 
 def _hand_over(directory: Directory, site: str) -> None:

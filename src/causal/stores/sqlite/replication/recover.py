@@ -11,39 +11,47 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from causal.errors import StoreError
-from causal.stores.sqlite.files.registry import FileRecord
-from causal.stores.sqlite.files.schema import errors_of, open_shard
+from causal.stores.sqlite.files.registry import LIVE, FileRecord
+from causal.stores.sqlite.files.schema import check_belongs, errors_of, open_shard
 from causal.stores.sqlite.replication.rebuild import begin_rebuilding
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
     from causal.stores.sqlite.files.directory import Directory
     from causal.stores.sqlite.files.registry import Members
 
 _log = logging.getLogger("causal")
 
+_COPY: Final = "restore it, or remove it and its -wal and let its site copy it from another"
+_REMADE: Final = 0
+"""The inode that is recorded of a file which is about to be made anew."""
+
 
 def recover(directory: Directory, site: str, name: str, index: int) -> None:
     """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything."""
-    path, members = directory.file_path(site, name), directory.members()
-    db = open_shard(path)
+    path, record = directory.file_path(site, name), directory.registry.file(site, index)
+    if record is not None and not path.exists():
+        record = _gone(directory, site, index, path, record)
+    made = record is not None and record.inode != _REMADE
+    db = open_shard(path, empty=_COPY if made else None)
     try:
         with errors_of(path):
             meta = dict(db.execute("SELECT name, value FROM meta"))
-            inode, record = os.stat(path).st_ino, directory.registry.file(site, index)
+            inode = os.stat(path).st_ino
             if not meta:
+                if made:
+                    raise StoreError(f"{path} is empty: {_COPY}")
                 _start(directory, db, site, name, index)
                 life = 0
             else:
-                found = (meta["cluster"], meta["site"], meta["shard"])
-                if found != (members.cluster, site, name):
-                    raise StoreError(
-                        f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back"
-                    )
+                check_belongs(meta, path, directory.members().cluster, site, name)
                 life = meta["life"]
                 why = _forgotten(directory, db, site, index, inode, life, record)
                 if why is not None:
@@ -53,6 +61,20 @@ def recover(directory: Directory, site: str, name: str, index: int) -> None:
             directory.registry.set_file(site, index, FileRecord(inode, life + 1, relaxed=False))
     finally:
         db.close()
+
+
+def _gone(directory: Directory, site: str, index: int, path: Path, record: FileRecord) -> FileRecord:
+    """Let a file that was removed be made anew, where another site has a copy. Raises: StoreError where none has."""
+    members = directory.members()
+    if members.sites.get(site) == LIVE:
+        if members.in_state(LIVE) == (site,):
+            raise StoreError(
+                f"{path} is gone, and no other site has a copy: restore it, or remove {path.parent} to begin anew"
+            )
+        _log.warning("%s is gone: it is copied from another site; writes that only it held are lost", path)
+    record = attrs.evolve(record, inode=_REMADE)  # so that this can be repeated: from here on an empty file is ours
+    directory.registry.set_file(site, index, record)
+    return record
 
 
 def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int) -> None:
