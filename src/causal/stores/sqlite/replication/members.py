@@ -24,6 +24,7 @@ from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
     from causal.stores.sqlite.replication.apply import Pulled
 
 _log = logging.getLogger("causal")
