@@ -11,6 +11,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
+from causal.kv import decode_changes
 from causal.stores.sqlite.replication import apply
 from tests.stores.sqlite_world import World, frontier, world
 
@@ -246,12 +247,12 @@ def test_another_link_takes_over_when_the_one_that_replicates_goes(world: World)
 # --- one step of replication, with what other processes may do in between ---------------------------------------------
 
 
-def entries(world: World, site: str, origin: int) -> list[apply.Entry]:
+def entries(world: World, site: str, origin: int) -> list[apply.Ready]:
     with world.links[site].directory.file(site, 0).snapshot() as db:
         rows: list[apply.Entry] = db.execute(
             "SELECT offset, stamp, committed_ns, deps, changes FROM log WHERE origin = ? ORDER BY offset", (origin,)
         ).fetchall()
-    return rows
+    return [(row, decode_changes(row[4])) for row in rows]
 
 
 def test_what_is_unknown_is_not_covered() -> None:

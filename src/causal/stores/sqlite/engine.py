@@ -100,7 +100,7 @@ class SQLiteEngine:
         """Shard name -> index, as the directory has numbered them. Raises: StoreError."""
         if self._shards is None:
             with self._shared() as directory:
-                known = members.add_shards(directory, self._names)
+                known = members.add_shards(directory, self._names, self.site)
             self._shards = {name: known[name] for name in self._names}
         return self._shards
 

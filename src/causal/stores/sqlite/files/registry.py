@@ -59,13 +59,17 @@ class FileRecord:
 
 @attrs.frozen
 class Members:
-    """The registry at one moment. `origins` is by (shard index, origin). Thread-safety: immutable."""
+    """The registry at one moment. `origins` is by (shard index, origin); `made` are the files that are whole, by (site, shard index).
+
+    Thread-safety: immutable.
+    """
 
     cluster: str
     store: int | None
     sites: Mapping[str, str]
     shards: Mapping[str, int]
     origins: Mapping[tuple[int, int], Origin]
+    made: frozenset[tuple[str, int]]
 
     def in_state(self, *states: str) -> tuple[str, ...]:
         """Return the sites in one of these states, by name."""
@@ -149,6 +153,7 @@ class Registry:
                         'SELECT shard, origin, site, live, "end" FROM origin'
                     )
                 },
+                frozenset(self._db.execute("SELECT site, shard FROM file")),
             )
         finally:
             self._db.execute("COMMIT")

@@ -67,6 +67,9 @@ CREATE TRIGGER updated AFTER UPDATE ON watermark BEGIN UPDATE moment SET number 
 CREATE TRIGGER deleted AFTER DELETE ON watermark BEGIN UPDATE moment SET number = number + 1; END;
 """
 
+COPY: Final = "restore it, or remove it and its -wal and let its site copy it from another"
+"""What to do about a site's file that holds nothing."""
+
 _ADVICE: Final = {
     sqlite3.SQLITE_CORRUPT: "is damaged: restore it, or remove it and its -wal and let its site copy it from another",
     sqlite3.SQLITE_NOTADB: "is not a database: restore it, or remove it and let its site copy it from another",
@@ -127,6 +130,11 @@ def open_shard(path: Path, *, empty: str | None = None) -> sqlite3.Connection:
     return _open(path, _SHARD, _SHARD_ID, empty)
 
 
+def open_made_shard(path: Path) -> sqlite3.Connection:
+    """Open a site's file of one shard that somebody has made before. Raises: StoreError, FileNotFoundError."""
+    return _open(path, "", _SHARD_ID, COPY, make=False)
+
+
 def check_belongs(meta: Mapping[str, object], path: Path, cluster: str, site: str, shard: str) -> None:
     """Refuse a file that says it is of another directory, site or shard. Raises: StoreError."""
     found = (meta.get("cluster"), meta.get("site"), meta.get("shard"))
@@ -134,9 +142,9 @@ def check_belongs(meta: Mapping[str, object], path: Path, cluster: str, site: st
         raise StoreError(f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back")
 
 
-def _open(path: Path, script: str, application: int, empty: str | None) -> sqlite3.Connection:
+def _open(path: Path, script: str, application: int, empty: str | None, *, make: bool = True) -> sqlite3.Connection:
     with errors_of(path):
-        if not path.exists():
+        if make and not path.exists():
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         else:
             if empty is not None and path.stat().st_size == 0:  # SQLite would remove the -wal of such a file

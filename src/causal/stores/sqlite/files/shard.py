@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Final
 
 from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
-from causal.stores.sqlite.files.schema import BUSY_S, Durability, connect, errors_of, translated
+from causal.stores.sqlite.files.schema import (
+    BUSY_S,
+    Durability,
+    check_belongs,
+    connect,
+    errors_of,
+    open_made_shard,
+    translated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,15 +63,20 @@ class ShardFile:
         "site",
     )
 
-    def __init__(self, path: Path, site: str, index: int, shard: int, cluster: str) -> None:
+    def __init__(self, path: Path, site: str, index: int, shard: int, cluster: str, name: str) -> None:
         self.path, self.site, self.index, self.shard = path, site, index, shard
         self.identity = (cluster, site, index)
         with errors_of(path):
             try:
                 self.inode = os.stat(path).st_ino
+                first = open_made_shard(path)
             except OSError as error:
                 raise StoreError(f"{path} is gone: open its site again, and it is copied from another") from error
-            first = connect(path)
+            try:
+                check_belongs(dict(first.execute("SELECT name, value FROM meta")), path, cluster, site, name)
+            except BaseException:
+                first.close()
+                raise
         self._idle: deque[sqlite3.Cursor] = deque([first.cursor()])
         self._writers: dict[Durability, deque[sqlite3.Connection]] = {"full": deque(), "relaxed": deque()}
         self._room = _IDLE

@@ -17,7 +17,7 @@ import attrs
 
 from causal.errors import StoreError
 from causal.stores.sqlite.files.registry import LIVE, FileRecord
-from causal.stores.sqlite.files.schema import check_belongs, errors_of, open_shard
+from causal.stores.sqlite.files.schema import COPY, check_belongs, errors_of, open_shard
 from causal.stores.sqlite.replication.rebuild import begin_rebuilding
 
 if TYPE_CHECKING:
@@ -29,26 +29,28 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("causal")
 
-_COPY: Final = "restore it, or remove it and its -wal and let its site copy it from another"
 _REMADE: Final = 0
 """The inode that is recorded of a file which is about to be made anew."""
 
 
-def recover(directory: Directory, site: str, name: str, index: int) -> None:
-    """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything."""
+def recover(directory: Directory, site: str, name: str, index: int, *, copy: bool = True) -> None:
+    """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything.
+
+    `copy=False`: the shard is new, so a file that is made has nothing to copy from another site.
+    """
     path, record = directory.file_path(site, name), directory.registry.file(site, index)
     if record is not None and not path.exists():
         record = _gone(directory, site, index, path, record)
     made = record is not None and record.inode != _REMADE
-    db = open_shard(path, empty=_COPY if made else None)
+    db = open_shard(path, empty=COPY if made else None)
     try:
         with errors_of(path):
             meta = dict(db.execute("SELECT name, value FROM meta"))
             inode = os.stat(path).st_ino
             if not meta:
                 if made:
-                    raise StoreError(f"{path} is empty: {_COPY}")
-                _start(directory, db, site, name, index)
+                    raise StoreError(f"{path} is empty: {COPY}")
+                _start(directory, db, site, name, index, copy=copy)
                 life = 0
             else:
                 check_belongs(meta, path, directory.members().cluster, site, name)
@@ -77,13 +79,14 @@ def _gone(directory: Directory, site: str, index: int, path: Path, record: FileR
     return record
 
 
-def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int) -> None:
+def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int, *, copy: bool) -> None:
     origin = directory.registry.new_origin(site, index)
     members = directory.members()
     db.execute("BEGIN IMMEDIATE")
     meta = {"cluster": members.cluster, "site": site, "shard": name, "life": 0}
     db.executemany("REPLACE INTO meta VALUES (?, ?)", meta.items())
-    begin_rebuilding(db)
+    if copy:
+        begin_rebuilding(db)
     learn(db, members, index)
     db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
     db.execute("COMMIT")
@@ -109,7 +112,11 @@ def _forgotten(
     record: FileRecord | None,
 ) -> str | None:
     """Say why a file may have forgotten what it once acknowledged; None if it cannot have."""
-    held = [dict(row[:2] for row in directory.file(peer, index).rows()) for peer in directory.peers(site)]
+    held = [
+        {row[0]: row[1] for row in rows}
+        for peer in directory.peers(site)
+        for rows in (directory.heard(peer, index) or {}).values()
+    ]
     mine = db.execute("SELECT origin, applied FROM watermark WHERE mine").fetchall()  # after what others hold of it
     if record is None or not mine or [directory.members().own(site, index)] != [row[0] for row in mine]:
         return "the registry knows it otherwise: one of them was restored"
