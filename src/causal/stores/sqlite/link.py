@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from causal.stores.sqlite.files.shard import ShardFile
 
 _LOOK_S: Final = 0.05
-"""How old the list of sites may be."""
+"""How old the list of sites may be, and how long ago a read has looked whether this site's file is still the one that is open."""
 _TELL_S: Final = 0.5
 """How often members are told of origins, should one have been out of reach when it was news."""
 _COLLECT_S: Final = 1.0
@@ -68,6 +68,7 @@ class SQLiteLink:
         self._settings = settings
         self._site = settings.site
         self._near: dict[int, ShardFile] = {}
+        self._near_until = 0.0
         self._members: Members | None = None
         self._endpoints: tuple[Endpoint, ...] = ()
         self._look_at = 0.0
@@ -101,8 +102,8 @@ class SQLiteLink:
         return members
 
     def refresh(self) -> None:
-        """Look at the list of sites again at the next use."""
-        self._look_at = 0.0
+        """Look at the list of sites, and at this site's files, again at the next use."""
+        self._look_at = self._near_until = 0.0
 
     def _rtt_s(self, endpoint: str) -> float:
         return 0.0 if endpoint == self._site else self._settings.rtt_s(endpoint)
@@ -148,17 +149,22 @@ class SQLiteLink:
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[Reader]:
         """Open one snapshot of a site's shards; of several, all at one moment."""
-        if len(shards) == 1 and endpoint == self._site:
+        if len(shards) == 1 and endpoint == self._site and time.monotonic() < self._near_until:
             file = self._near.get(shards[0])
             if file is not None:
                 return ReadTransaction(file)
         self._enter(endpoint)
-        if len(shards) == 1:
-            file = self._file(endpoint, shards[0])
-            if endpoint == self._site:
-                self._near[shards[0]] = file
-            return ReadTransaction(file)
-        return CutTransaction([self._file(endpoint, shard) for shard in shards])
+        now, files = time.monotonic(), [self._file(endpoint, shard) for shard in shards]
+        for file in files:
+            file.check()
+        if len(shards) > 1:
+            return CutTransaction(files)
+        if endpoint == self._site:
+            if now >= self._near_until:
+                self._near.clear()
+                self._near_until = now + _LOOK_S
+            self._near[shards[0]] = files[0]
+        return ReadTransaction(files[0])
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
         """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
@@ -173,6 +179,7 @@ class SQLiteLink:
         """Do what comes before the write lock: go there, and note how durable it will be. Return the file to lock."""
         self._enter(endpoint)
         file = self._file(endpoint, shard)
+        file.check()
         self.directory.used_relaxed(endpoint, self._settings.durability)
         if endpoint == self._site:
             self._near[shard] = file

@@ -92,7 +92,7 @@ class Registry:
         self._lock = threading.RLock()
         self._db = open_registry(path, empty=_RESTORE if used else None)
         self._members: Members | None = None
-        self._seen_version = -1
+        self._seen_version = self._inode = -1
         try:
             with errors_of(path):
                 self._check(used=used)
@@ -112,7 +112,7 @@ class Registry:
             raise StoreError(f"{self._path} is damaged, it lacks rows: {_RESTORE}")
 
     def _identify(self, first_origin: int | None) -> None:
-        inode = os.stat(self._path).st_ino
+        inode = self._inode = os.stat(self._path).st_ino
         base = secrets.randbelow(2**31) + 1 if first_origin is None else first_origin
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -128,8 +128,18 @@ class Registry:
         self._db.executemany("REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def members(self) -> Members:
-        """Return the registry as it is now. Cheap when nothing changed."""
+        """Return the registry as it is now. Cheap when nothing changed. Raises: StoreError, also if it was replaced since it was opened."""
         with self._lock:
+            try:
+                inode = os.stat(self._path).st_ino
+            except OSError as error:
+                raise StoreError(
+                    f"{self._path} is gone: close every process that has it open, and open it again ({error.strerror})"
+                ) from error
+            if inode != self._inode:
+                raise StoreError(
+                    f"{self._path} was replaced while it was open: close every process that has it open, and open it again"
+                )
             try:
                 ((version,),) = self._db.execute("PRAGMA data_version")
                 if self._members is None or version != self._seen_version:

@@ -2,8 +2,9 @@
 
 Owns the pools and the meaning of the `watermark` table. Knows nothing of other sites.
 
-HAZARD: a file that is swapped for another while processes have it open would take writes that nobody finds again. Every
-write looks at the file's inode first and refuses; reads go on from the file that was opened, whose watermark is its own.
+HAZARD: a file that is swapped for another while processes have it open would take writes that nobody finds again, and show what
+was there before. Every write, every question how far the site is, and every new connection looks at the file's inode and refuses;
+reads, which cannot afford to, look every 50 ms (`link.py`) and are served from the old file for as long.
 """
 
 from __future__ import annotations
@@ -83,6 +84,31 @@ class ShardFile:
         self._writing = threading.Lock()
         self._known: tuple[int, Mapping[int, Watermark]] = (-1, {})
 
+    def check(self) -> None:
+        """See that this is still the file that its path names. Raises: StoreError."""
+        try:
+            inode = os.stat(self.path).st_ino
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} is gone: close every process that has it open, and open it again ({error.strerror})"
+            ) from error
+        if inode != self.inode:
+            raise StoreError(
+                f"{self.path} was replaced while it was open: close every process that has it open, and open it again"
+            )
+
+    def _connect(self, durability: Durability = "full") -> sqlite3.Connection:
+        connection = connect(self.path, durability)
+        try:
+            connection.execute(
+                _MOMENT
+            ).fetchall()  # only now is the -wal opened, by its name: it must be this file's, too
+            self.check()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     # --- reading -----------------------------------------------------------------------------------------------
 
     def borrow(self) -> sqlite3.Cursor:
@@ -91,7 +117,7 @@ class ShardFile:
             return self._idle.pop()
         except IndexError:
             with errors_of(self.path):
-                return connect(self.path).cursor()
+                return self._connect().cursor()
 
     def give_back(self, cursor: sqlite3.Cursor) -> None:
         """Return a borrowed cursor, outside any transaction."""
@@ -106,6 +132,7 @@ class ShardFile:
         with errors_of(self.path):
             try:
                 rows: Rows = cursor.execute(WATERMARK).fetchall()
+                self.check()
             except BaseException:
                 cursor.connection.close()
                 raise
@@ -155,7 +182,10 @@ class ShardFile:
         return {self.shard: Watermark(self.shard, origins, (*self.identity, *mine), frozenset(leads))}
 
     def now(self) -> Mapping[int, Watermark]:
-        """Return what the file promises now, by shard id. Raises: Unreachable while the file is being rebuilt."""
+        """Return what the file promises now, by shard id. Raises: Unreachable while the file is being rebuilt.
+
+        The file is checked after that: what a file says that has been replaced since would prove others fresh which are not.
+        """
         cursor = self.borrow()
         try:
             ((number,),) = cursor.execute(_MOMENT).fetchall()
@@ -164,6 +194,7 @@ class ShardFile:
                 cursor.execute("BEGIN")
                 marks = self.watermarks(cursor)
                 cursor.execute("COMMIT")
+            self.check()
         except BaseException as error:
             cursor.connection.close()
             if isinstance(error, sqlite3.Error):
@@ -192,14 +223,11 @@ class ShardFile:
         """Do the rest of `begin_write` after `try_lock`; if that fails, unlock."""
         connection = None
         try:
-            if os.stat(self.path).st_ino != self.inode:
-                raise StoreError(
-                    f"{self.path} was replaced while it was open: close every process that has it open first"
-                )
+            self.check()
             try:
                 connection = self._writers[durability].pop()
             except IndexError:
-                connection = connect(self.path, durability)
+                connection = self._connect(durability)
             connection.execute("BEGIN IMMEDIATE")
         except BaseException as error:
             if connection is not None:
@@ -207,10 +235,6 @@ class ShardFile:
             self._writing.release()
             if isinstance(error, sqlite3.Error):
                 raise translated(error, self.path) from error
-            if isinstance(error, FileNotFoundError):
-                raise StoreError(
-                    f"{self.path} is gone: close every process that has it open, and open it again"
-                ) from error
             raise
         return connection
 
@@ -244,7 +268,7 @@ class ShardFile:
     def flush(self) -> bool:
         """Make everything durable that was committed with relaxed durability; return whether that was possible now."""
         with errors_of(self.path):
-            connection = connect(self.path)
+            connection = self._connect()
             try:
                 busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             finally:
