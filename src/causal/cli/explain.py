@@ -24,8 +24,7 @@ from causal.request import Request
 from causal.session import SessionState
 from causal.state import StoreState
 from causal.stores.sqlite import SQLiteEngine
-from causal.stores.sqlite.files.directory import Directory
-from causal.stores.sqlite.files.registry import LIVE
+from causal.stores.sqlite.observe import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,16 +91,8 @@ def explain(
 
 def _engine(data: Path, site: str) -> tuple[SQLiteEngine, int]:
     """Return the engine of a site that is there, with all of its shards. Raises: ConfigError: nothing is made by looking."""
-    if not (data / "cluster.sqlite").exists():
-        raise ConfigError(f"{data} holds no store: there is no cluster.sqlite")
-    directory = Directory.share(data)
-    try:
-        members = directory.members()
-    finally:
-        directory.release(lambda _: None)
-    if members.sites.get(site) != LIVE:
-        raise ConfigError(f"no live site {site!r} in {data}: there are {', '.join(members.in_state(LIVE)) or 'none'}")
-    return SQLiteEngine(data, site=site, shards=tuple(members.shards), replicate="manual"), members.store or 0
+    members = Observed(data).live(site)
+    return SQLiteEngine(data, site=site, shards=tuple(members.shards), observe=True), members.store or 0
 
 
 class _Asked:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from causal.clock import HybridLogicalClock
 from causal.controls import Lag
@@ -19,6 +19,7 @@ from causal.errors import ConfigError
 from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread
 from causal.stores.sqlite.files.directory import CUT, PAUSED, Directory, check_name
 from causal.stores.sqlite.link import Settings, SQLiteLink
+from causal.stores.sqlite.observe import Observed, ObservingLink
 from causal.stores.sqlite.replication import members
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class SQLiteEngine:
         sleep: how a simulated round trip is spent.
         first_origin: the number of a new directory's first origin. By default random, so that a token from a directory that was
             removed is not mistaken for one of its successor. For tests and stories.
+        observe: only look: nothing of the directory is changed, made or waited for, and it may be read-only, or a copy. Reads and
+            questions are answered from copies of the files, each as it is then; writes and controls are refused. A site or shard
+            that is not there is not made. For tools.
 
     Raises: ConfigError. Thread-safety: safe; safe to make before a fork, as long as nothing of the directory is open then.
     """
@@ -68,6 +72,7 @@ class SQLiteEngine:
         wall: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], None] = time.sleep,
         first_origin: int | None = None,
+        observe: bool = False,
     ) -> None:
         if isinstance(shards, str) or not shards or len(set(shards)) < len(shards):
             raise ConfigError(f"shards are a list of different names, not {shards!r}")
@@ -84,6 +89,7 @@ class SQLiteEngine:
         self._names = tuple(check_name(name, "shard") for name in shards)
         self._first_origin = first_origin
         self._replicate = replicate
+        self._observe = observe
         self._shards: dict[str, int] | None = None
         self._settings = Settings(
             self.site,
@@ -98,6 +104,8 @@ class SQLiteEngine:
     @property
     def shards(self) -> Mapping[str, int]:
         """Shard name -> index, as the directory has numbered them. Raises: StoreError."""
+        if self._observe:
+            return Observed(self.directory).shards(self.site, self._names)
         if self._shards is None:
             with self._shared() as directory:
                 known = members.add_shards(directory, self._names, self.site)
@@ -111,9 +119,13 @@ class SQLiteEngine:
 
     def open(self, store: int = 0) -> SQLiteLink:
         """Connect, and replicate in the background unless that is manual. Raises: ConfigError, StoreError, Unreachable."""
+        if self._observe:
+            # The contract's methods are there, and those by which the asynchronous link drives it.
+            return cast("SQLiteLink", ObservingLink(self.directory, self.site, self._settings.rtt_s, store))
         return self._open(store, replicating=self._replicate == "thread")
 
     def _open(self, store: int, *, replicating: bool) -> SQLiteLink:
+        self._takes_part()
         shard_id(store, 0)
         directory = Directory.share(self.directory, self._first_origin)
         try:
@@ -129,8 +141,13 @@ class SQLiteEngine:
 
     # --- controls ----------------------------------------------------------------------------------------------
 
+    def _takes_part(self) -> None:
+        if self._observe:
+            raise ConfigError(f"{self.directory} is only observed here: use an engine without observe=True")
+
     @contextmanager
     def _shared(self) -> Iterator[Directory]:
+        self._takes_part()
         directory = Directory.share(self.directory, self._first_origin)
         try:
             yield directory

@@ -13,6 +13,7 @@ import os
 import re
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
@@ -24,7 +25,7 @@ from causal.stores.sqlite.files.registry import LIVE, Members, Registry
 from causal.stores.sqlite.files.shard import ShardFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from causal.stores.sqlite.files.schema import Durability
@@ -48,6 +49,11 @@ def check_name(name: str, what: str) -> str:
             f"a {what} is named by 1 to 63 ASCII letters, digits, - and _ (and not 'cluster'), not {name!r}"
         )
     return name
+
+
+def file_name(site: str, name: str) -> str:
+    """Return what a site calls its file of a shard: the default shard has no name of its own there."""
+    return f"{site}.sqlite" if name == "main" else f"{site}.{name}.sqlite"
 
 
 class Directory:
@@ -98,6 +104,14 @@ class Directory:
             directory._links += 1
             return directory
 
+    @classmethod
+    @contextmanager
+    def apart(cls, path: Path) -> Iterator[bool]:
+        """Say whether this process does not have a directory open, and keep it so in the block."""
+        with cls._open_lock:
+            directory = cls._open.get(os.path.realpath(path))
+            yield directory is None or directory.pid != os.getpid()
+
     def release(self, last: Callable[[Directory], None]) -> None:
         """Give back what `share` returned. After the last use in this process, call `last` and close everything; never raises."""
         with self._open_lock:
@@ -124,8 +138,8 @@ class Directory:
         return self.registry.members()
 
     def file_path(self, site: str, name: str) -> Path:
-        """Return where a site keeps a shard: the default shard has no name of its own there."""
-        return self.path / (f"{site}.sqlite" if name == "main" else f"{site}.{name}.sqlite")
+        """Return where a site keeps a shard."""
+        return self.path / file_name(site, name)
 
     def file(self, site: str, index: int) -> ShardFile:
         """Return a site's file of a shard, opened once for this process. Raises: ConfigError for an unknown shard, StoreError."""

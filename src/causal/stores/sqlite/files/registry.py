@@ -80,6 +80,22 @@ class Members:
         return next((o for (i, o), it in self.origins.items() if i == index and it.site == site and it.live), None)
 
 
+def members_in(db: sqlite3.Connection) -> Members:
+    """Return what a registry says. Inside a transaction. Raises: KeyError where it does not say which directory it is of."""
+    meta = dict(db.execute("SELECT name, value FROM meta"))
+    return Members(
+        meta["cluster"],
+        meta.get("store"),
+        dict(db.execute("SELECT name, state FROM site")),
+        dict(db.execute("SELECT name, number FROM shard ORDER BY number")),
+        {
+            (shard, origin): Origin(site, bool(live), end)
+            for shard, origin, site, live, end in db.execute('SELECT shard, origin, site, live, "end" FROM origin')
+        },
+        frozenset(db.execute("SELECT site, shard FROM file")),
+    )
+
+
 class Registry:
     """The connection to `cluster.sqlite`. Mutations want the directory's `admin` lock.
 
@@ -151,20 +167,7 @@ class Registry:
     def _read(self) -> Members:
         self._db.execute("BEGIN")
         try:
-            meta = dict(self._db.execute("SELECT name, value FROM meta"))
-            return Members(
-                meta["cluster"],
-                meta.get("store"),
-                dict(self._db.execute("SELECT name, state FROM site")),
-                dict(self._db.execute("SELECT name, number FROM shard ORDER BY number")),
-                {
-                    (shard, origin): Origin(site, bool(live), end)
-                    for shard, origin, site, live, end in self._db.execute(
-                        'SELECT shard, origin, site, live, "end" FROM origin'
-                    )
-                },
-                frozenset(self._db.execute("SELECT site, shard FROM file")),
-            )
+            return members_in(self._db)
         finally:
             self._db.execute("COMMIT")
 

@@ -104,13 +104,17 @@ def errors_of(path: Path) -> Iterator[None]:
         raise translated(error, path) from error
 
 
-def connect(path: Path, durability: Durability = "full") -> sqlite3.Connection:
+def connect(path: Path, durability: Durability = "full", *, read_only: bool = False) -> sqlite3.Connection:
     """Open a file that exists, with transactions under our control. Raises: sqlite3.Error.
 
     Thread-safety: one thread at a time, not always the same one.
     """
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}",
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
@@ -133,6 +137,16 @@ def open_shard(path: Path, *, empty: str | None = None) -> sqlite3.Connection:
 def open_made_shard(path: Path) -> sqlite3.Connection:
     """Open a site's file of one shard that somebody has made before. Raises: StoreError, FileNotFoundError."""
     return _open(path, "", _SHARD_ID, COPY, make=False)
+
+
+def check_registry(connection: sqlite3.Connection, path: Path) -> None:
+    """See that a file is a registry that this version knows. Raises: StoreError, sqlite3.Error."""
+    _check(connection, path, "", _REGISTRY_ID, "restore it")
+
+
+def check_shard(connection: sqlite3.Connection, path: Path) -> None:
+    """See that a file is one site's of one shard that this version knows. Raises: StoreError, sqlite3.Error."""
+    _check(connection, path, "", _SHARD_ID, COPY)
 
 
 def check_belongs(meta: Mapping[str, object], path: Path, cluster: str, site: str, shard: str) -> None:

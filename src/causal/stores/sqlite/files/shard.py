@@ -70,7 +70,7 @@ class ShardFile:
         with errors_of(path):
             try:
                 self.inode = os.stat(path).st_ino
-                first = open_made_shard(path)
+                first = self._first()
             except OSError as error:
                 raise StoreError(f"{path} is gone: open its site again, and it is copied from another") from error
             try:
@@ -83,6 +83,9 @@ class ShardFile:
         self._room = _IDLE
         self._writing = threading.Lock()
         self._known: tuple[int, Mapping[int, Watermark]] = (-1, {})
+
+    def _first(self) -> sqlite3.Connection:
+        return open_made_shard(self.path)
 
     def check(self) -> None:
         """See that this is still the file that its path names. Raises: StoreError."""
