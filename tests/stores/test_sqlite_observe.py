@@ -24,7 +24,9 @@ from causal.core.position import Position
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.store import CausalStore
 from causal.stores.sqlite import SQLiteEngine, SQLiteLink, observe
+from causal.stores.sqlite.blocks.reading import ReadTransaction
 from causal.stores.sqlite.files.schema import SCHEMA
+from causal.stores.sqlite.files.shard import ShardFile
 from tests.stores.sqlite_world import World, world
 
 __all__ = ["world"]
@@ -394,6 +396,40 @@ def test_shards_that_do_not_stand_still_are_not_held(world: World, monkeypatch: 
     monkeypatch.setattr("causal.stores.sqlite.blocks.cut.parts_stand_still", lambda *_: False)
     with untouched(world.path), pytest.raises(Unreachable, match="did not stand still"):
         observing(world.path, "eu").open().read("eu", (0, 1))
+
+
+def test_shards_that_change_meanwhile_are_looked_at_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(world)
+    world.close()
+    link = observing(world.path, "eu").open()
+    real = ReadTransaction.__init__
+    opened: list[object] = []
+
+    def opening(transaction: ReadTransaction, file: ShardFile) -> None:
+        real(transaction, file)
+        opened.append(file)
+        if len(opened) == 1:
+            db = sqlite3.connect(world.path / "eu.sqlite")
+            db.execute("UPDATE data SET value = x'182a'")
+            db.execute("UPDATE watermark SET stamp = stamp + 1, applied = applied + 1 WHERE mine")
+            db.commit()
+            db.close()
+
+    monkeypatch.setattr(ReadTransaction, "__init__", opening)
+    assert shown(link, "eu", 0, 1) == {"k": 42, "other": 3}
+    assert len(opened) == 4
+
+
+def test_a_file_that_is_written_meanwhile_without_a_log_is_looked_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is emptied again before the copy is done."""
+    world.open("eu")
+    world.put("eu", "k", 1)
+    world.close()
+    copying = Copying(monkeypatch, lambda: os.utime(world.path / "eu.sqlite", ns=(1, 1)))
+    assert shown(observing(world.path, "eu").open(), "eu") == {"k": 1}
+    assert copying.copies == 2
 
 
 # --- through a store -------------------------------------------------------------------------------------------------

@@ -121,6 +121,46 @@ def test_a_site_file_alone_that_is_replaced_proves_nothing(world: World) -> None
     assert world.links["us"].directory.peers("us") == []
 
 
+def replaced(path: Path) -> None:
+    copy = path.with_name("replacement")
+    shutil.copy(path, copy)
+    copy.rename(path)
+
+
+def test_each_shards_file_is_looked_at(world: World, pass_s: Callable[[float], None]) -> None:
+    world.open("eu", shards=("main", "other"))
+    for shard in (0, 1):
+        world.get("eu", "k", shard=shard)
+    replaced(world.path / "eu.other.sqlite")
+    pass_s(0.05)
+    world.get("eu", "k", shard=0)
+    with pytest.raises(StoreError, match=r"eu\.other\.sqlite was replaced"):
+        world.get("eu", "k", shard=1)
+
+
+@pytest.mark.usefixtures("pass_s")
+def test_a_refused_write_vouches_for_no_file(world: World) -> None:
+    world.open("eu", shards=("main", "other"))
+    world.get("eu", "k", shard=0)
+    replaced(world.path / "eu.other.sqlite")
+    for use in (lambda: world.put("eu", "k", 1, shard=1), lambda: world.get("eu", "k", shard=1)):
+        with pytest.raises(StoreError, match=r"eu\.other\.sqlite was replaced"):
+            use()
+
+
+def test_a_registry_that_was_replaced_vouches_for_no_list_of_sites(world: World) -> None:
+    world.open("eu")
+    replaced(world.path / "cluster.sqlite")
+    link = world.links["eu"]
+    link.refresh()
+    for use in (link.step, lambda: link.endpoints, lambda: link.probe("eu", 1.0)):
+        with pytest.raises(StoreError, match=r"cluster\.sqlite was replaced"):
+            use()
+    (world.path / "cluster.sqlite").unlink()
+    with pytest.raises(StoreError, match=r"cluster\.sqlite is gone"):
+        link.step()
+
+
 def test_a_neighbours_file_that_was_replaced_in_good_order_is_opened_anew(world: World) -> None:
     """Its site was closed, the file was restored; only this process still has the old one open, to replicate from."""
     world.open("eu", "us")

@@ -12,6 +12,7 @@ from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
 from causal.kv import decode_changes
+from causal.stores.sqlite.files.shard import Rows, ShardFile
 from causal.stores.sqlite.replication import apply
 from tests.stores.sqlite_world import World, frontier, world
 
@@ -290,6 +291,27 @@ def test_nothing_is_applied_past_an_end(world: World) -> None:
     assert world.watermark("us").origins[1] == (3, 3)
 
 
+def test_a_write_that_comes_while_a_site_looks_is_not_due_before_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a time that was noted before, it would be of the future, and what a fast clock wrote is not held back."""
+    world.open("eu", "us", lag_s=10)
+    rows = ShardFile.rows
+
+    def meanwhile(file: ShardFile) -> Rows:
+        monkeypatch.undo()
+        world.pass_s(0.001)
+        world.put("eu", "k", 1)
+        return rows(file)
+
+    monkeypatch.setattr(ShardFile, "rows", meanwhile)
+    world.links["us"]._tell_at = float("inf")
+    assert world.step("us") == 0
+    assert world.step("us") == 0
+    world.pass_s(10)
+    assert world.step("us") == 1
+
+
 def test_a_gap_is_no_next_entry(world: World) -> None:
     world.open("eu", "us")
     for n in range(5):
@@ -297,7 +319,7 @@ def test_a_gap_is_no_next_entry(world: World) -> None:
     with world.links["eu"].directory.file("eu", 0).writing() as db:
         db.execute("DELETE FROM log WHERE offset <= 3")
     us = world.links["us"].directory
-    done = apply.pull(us.file("us", 0), us.file("eu", 0), apply.Coverage(0), None, 0)
+    done = apply.pull(us.file("us", 0), us.file("eu", 0), apply.Coverage(0), None, time.time_ns)
     assert (done.applied, done.gaps, done.offered) == (0, {1}, set())
     assert world.watermark("us").origins[1] == (0, None)
     world.step("us")  # what no log holds any more comes as a copy of the state

@@ -102,7 +102,11 @@ class Pulled:
 
 
 def pull(
-    target: ShardFile, source: ShardFile, coverage: Coverage, due_ns: Callable[[int, int, int], int] | None, now_ns: int
+    target: ShardFile,
+    source: ShardFile,
+    coverage: Coverage,
+    due_ns: Callable[[int, int, int], int] | None,
+    wall: Callable[[], int],
 ) -> Pulled:
     """Apply at `target` what `source` has more of, as far as it is due and covered: at most one batch for each origin.
 
@@ -112,7 +116,7 @@ def pull(
     rows = target.rows()
     coverage.learn(target.shard, rows)
     try:
-        ready = _fetch(target, rows, source, coverage, due_ns, now_ns, result)
+        ready = _fetch(target, rows, source, coverage, due_ns, wall, result)
     except StoreError as error:
         return Pulled(failed=error)
     for origin, entries in ready:
@@ -129,14 +133,16 @@ def _fetch(
     source: ShardFile,
     coverage: Coverage,
     due_ns: Callable[[int, int, int], int] | None,
-    now_ns: int,
+    wall: Callable[[], int],
     result: Pulled,
 ) -> list[tuple[int, list[Ready]]]:
     """Return what can be applied now, by origin. Raises: StoreError for the source."""
     have = {row[0]: row[1:4] for row in rows}
     ready: list[tuple[int, list[Ready]]] = []
     with source.snapshot() as db:
-        for origin, theirs, _, _, _ in db.execute(WATERMARK).fetchall():
+        marks = db.execute(WATERMARK).fetchall()
+        now_ns = wall()  # not before the snapshot: what it holds would seem to come from the future
+        for origin, theirs, _, _, _ in marks:
             applied, end, mine = have.get(
                 origin, (theirs, None, 0)
             )  # an origin that is unknown here is announced first

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from time import time_ns
 from typing import TYPE_CHECKING, Final
 
 from causal.errors import CausalError, StoreError
@@ -31,9 +32,14 @@ _TAKE_OVER_S: Final = 0.1
 
 
 def replicate(
-    directory: Directory, site: str, *, lag: Lag | None = None, now_ns: int = 0, leaver: str | None = None
+    directory: Directory,
+    site: str,
+    *,
+    lag: Lag | None = None,
+    wall: Callable[[], int] = time_ns,
+    leaver: str | None = None,
 ) -> Pulled:
-    """Apply at a site all that its peers have, in order and after its causes; what is due at `now_ns` if there is a `lag`.
+    """Apply at a site all that its peers have, in order and after its causes; what is due now, by `wall`, if there is a `lag`.
 
     `leaver` is a site that is no member any more, whose files can still be read.
     Raises: StoreError for the site's own files, when all else is done; what is wrong with a peer's is logged.
@@ -53,7 +59,7 @@ def replicate(
                 if file not in failed:
                     due_ns = None if lag is None or lag.median_s == 0 else _due(lag, site, file.shard)
                     try:
-                        done = pull(file, source, coverage, due_ns, now_ns)
+                        done = pull(file, source, coverage, due_ns, wall)
                     except StoreError as error:
                         failed[file] = error
                         continue
