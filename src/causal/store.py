@@ -185,6 +185,7 @@ class CausalStore(StoreBase[R, W]):
 
     def _open(self, link: Link[R, W], name: str, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
         """Open the snapshot that was decided on; None if its own watermark does not bear the decision out."""
+        began = self._state.monotonic() if request.kind == "write" else 0.0
         try:
             if request.kind == "write":
                 writing = link.write(name, request.shard, request.session.joined.exact)
@@ -198,7 +199,8 @@ class CausalStore(StoreBase[R, W]):
             reading.close()
             self._probe(link, name)  # the snapshot need not hold every shard that is demanded
         except StoreError as error:
-            if request.kind == "write" and not isinstance(error, Unreachable):
+            if request.kind == "write" and (not isinstance(error, Unreachable) or error.final):
+                request.gave_up(error, self._state.monotonic() - began)
                 raise
             self._state.failed(name, error, request.asked)
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -12,7 +14,7 @@ from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
 from causal.kv import decode_changes
-from causal.stores.sqlite.files.shard import Rows, ShardFile
+from causal.stores.sqlite.files.shard import ShardFile
 from causal.stores.sqlite.replication import apply
 from tests.stores.sqlite_world import World, frontier, world
 
@@ -296,15 +298,15 @@ def test_a_write_that_comes_while_a_site_looks_is_not_due_before_its_time(
 ) -> None:
     """By a time that was noted before, it would be of the future, and what a fast clock wrote is not held back."""
     world.open("eu", "us", lag_s=10)
-    rows = ShardFile.rows
+    snapshot = ShardFile.snapshot
 
-    def meanwhile(file: ShardFile) -> Rows:
+    def meanwhile(file: ShardFile) -> AbstractContextManager[sqlite3.Connection]:
         monkeypatch.undo()
         world.pass_s(0.001)
         world.put("eu", "k", 1)
-        return rows(file)
+        return snapshot(file)
 
-    monkeypatch.setattr(ShardFile, "rows", meanwhile)
+    monkeypatch.setattr(ShardFile, "snapshot", meanwhile)
     world.links["us"]._tell_at = float("inf")
     assert world.step("us") == 0
     assert world.step("us") == 0

@@ -17,7 +17,7 @@ from causal.engine import Endpoint
 from causal.errors import ConfigError, Unreachable
 from causal.stores.sqlite.blocks.cut import CutTransaction
 from causal.stores.sqlite.blocks.reading import Reader, ReadTransaction
-from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction
+from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction, has_left
 from causal.stores.sqlite.files.directory import PAUSED, check_reachable
 from causal.stores.sqlite.files.registry import LEFT, LIVE, Members
 from causal.stores.sqlite.replication.apply import Pulled
@@ -169,7 +169,7 @@ class SQLiteLink:
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
         """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
         file = self._near.get(shard) if endpoint == self._site and self._settings.durability == "full" else None
-        return self._writing(endpoint, file or self.write_entry(endpoint, shard), locked=False)
+        return self._writing(endpoint, file or self.write_entry(endpoint, shard))
 
     def is_near(self, endpoint: str) -> bool:
         """Return whether an endpoint is this process's own, without a network in between."""
@@ -185,19 +185,21 @@ class SQLiteLink:
             self._near[shard] = file
         return file
 
-    def write_locked(self, endpoint: str, file: ShardFile) -> WriteTransaction:
-        """Open a write transaction after `file.try_lock()`; unlock if that fails."""
-        return self._writing(endpoint, file, locked=True)
+    def write_locked(self, endpoint: str, file: ShardFile, left_s: float) -> WriteTransaction:
+        """Open a write transaction after `file.try_lock()`, with so much time left to wait for other processes; unlock if that fails."""
+        return self._writing(endpoint, file, left_s)
 
-    def _writing(self, endpoint: str, file: ShardFile, *, locked: bool) -> WriteTransaction:
+    def _writing(self, endpoint: str, file: ShardFile, left_s: float | None = None) -> WriteTransaction:
         settings = self._settings
         others = partial(self._watermarks, endpoint, without=file.shard) if len(self._look().shards) > 1 else dict
         return WriteTransaction(
-            file, settings.durability, settings.clock, settings.wall, others, self.directory.wake, locked=locked
+            file, settings.durability, settings.clock, settings.wall, others, self.directory.wake, left_s
         )
 
     def leader(self, shard: int) -> str:
-        """Return this process's own site: every site takes writes."""
+        """Return this process's own site: every site takes writes. Raises: Unreachable if it has left."""
+        if self._look().sites.get(self._site) == LEFT:
+            raise has_left(self._site, self.directory.path)
         return self._site
 
     def position(self, connection: Any) -> Frontier:

@@ -228,7 +228,7 @@ class ObservingLink:
         """Refuse. Raises: ConfigError."""
         raise ConfigError(f"{self._directory.path} is only observed here: open it without observe=True to write")
 
-    def write_locked(self, endpoint: str, file: ShardFile) -> NoReturn:
+    def write_locked(self, endpoint: str, file: ShardFile, left_s: float) -> NoReturn:
         """Refuse. Raises: ConfigError."""
         self.write_entry(endpoint, file.shard)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Durability = Literal["full", "relaxed"]
 
 SCHEMA: Final = 1
-BUSY_S: Final = 5.0
-"""How long a statement waits for a lock that another process holds."""
+BUSY_S = 5.0
+"""How long a write block waits for the one before it, in this process or in another, and any statement for a lock."""
 
 _REGISTRY_ID: Final = 0x63617372  # "casr" and "casd", in the header of each file
 _SHARD_ID: Final = 0x63617364
@@ -85,6 +85,11 @@ _ADVICE: Final = {
 def primary_code(error: sqlite3.Error) -> int:
     """Return SQLite's primary result code; 0 for an error of the Python module itself."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def held(path: Path) -> Unreachable:
+    """Return the error of a write block that has waited for another one as long as it may."""
+    return Unreachable(f"{path} is locked: another write block has held it for more than {BUSY_S:g} s", final=True)
 
 
 def translated(error: sqlite3.Error, path: Path) -> StoreError:

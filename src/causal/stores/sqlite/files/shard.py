@@ -12,19 +12,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
+from causal.stores.sqlite.files import schema
 from causal.stores.sqlite.files.schema import (
-    BUSY_S,
     Durability,
     check_belongs,
     connect,
     errors_of,
+    held,
     open_made_shard,
+    primary_code,
     translated,
 )
 
@@ -218,12 +221,15 @@ class ShardFile:
 
     def begin_write(self, durability: Durability = "full") -> sqlite3.Connection:
         """Take the write lock, in this process and in the file, and begin a transaction. Undone by `end_write`."""
-        if not self._writing.acquire(timeout=BUSY_S):
-            raise Unreachable(f"another write block has held {self.path} for more than {BUSY_S:g} s")
-        return self.begin_locked(durability)
+        if self._writing.acquire(blocking=False):
+            return self.begin_locked(durability)
+        until = time.monotonic() + schema.BUSY_S
+        if not self._writing.acquire(timeout=schema.BUSY_S):
+            raise held(self.path)
+        return self.begin_locked(durability, until - time.monotonic())
 
-    def begin_locked(self, durability: Durability = "full") -> sqlite3.Connection:
-        """Do the rest of `begin_write` after `try_lock`; if that fails, unlock."""
+    def begin_locked(self, durability: Durability = "full", left_s: float | None = None) -> sqlite3.Connection:
+        """Do the rest of `begin_write` after `try_lock`, in what is left of the time if part is spent; if that fails, unlock."""
         connection = None
         try:
             self.check()
@@ -231,12 +237,18 @@ class ShardFile:
                 connection = self._writers[durability].pop()
             except IndexError:
                 connection = self._connect(durability)
+            if left_s is not None:
+                connection.execute(f"PRAGMA busy_timeout = {max(0, int(left_s * 1000))}")
             connection.execute("BEGIN IMMEDIATE")
+            if left_s is not None:
+                connection.execute(f"PRAGMA busy_timeout = {int(schema.BUSY_S * 1000)}")
         except BaseException as error:
             if connection is not None:
                 connection.close()
             self._writing.release()
             if isinstance(error, sqlite3.Error):
+                if primary_code(error) == sqlite3.SQLITE_BUSY:
+                    raise held(self.path) from error
                 raise translated(error, self.path) from error
             raise
         return connection
