@@ -72,7 +72,8 @@ class CausalStore(StoreBase[R, W]):
     asked at once, which is also what later shows them to be fresh).
 
     Units: seconds. `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`. Raises: ConfigError.
-    Thread-safety: safe from any thread; after a fork, the child opens its own connections (what the parent has open stays the parent's).
+    Thread-safety: safe from any thread; after a fork, the child opens its own connections (what the parent has open stays the parent's),
+    if its engine can: the embedded store refuses in the child what was open when the process forked.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """`causal explain`: the gate's decision, endpoint by endpoint, without reading or making anything."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -192,3 +193,10 @@ def test_not_a_byte_of_the_directory_changes(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         assert verdicts(json.loads(result.stdout)) == {"us": "BEHIND", "eu": "APPLIED"}
         assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()} == before
+
+
+def test_the_time_that_asking_takes_is_none_of_the_reads(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a slow machine would be told another decision."""
+    seconds = itertools.count()
+    monkeypatch.setattr("causal.cli.explain.suspend_aware_monotonic", lambda: float(next(seconds)))
+    assert shop.said("--shard", "photos", *shop.opened)["decision"]["for_s"] == 0.1

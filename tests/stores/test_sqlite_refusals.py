@@ -1,4 +1,4 @@
-"""What a user of the store hears when a write cannot begin: once, within one bound, with the reason and what to do."""
+"""What a user of the store hears when a write cannot begin, or a store cannot be opened: once, with the reason and what to do."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from causal.async_store import AsyncCausalStore
+from causal.controls import Lag
 from causal.core.frontier import Frontier
 from causal.core.keyring import Keyring
-from causal.errors import Unreachable
+from causal.errors import ConfigError, StoreError, Unreachable
 from causal.session import Receipt
 from causal.store import CausalStore
 from causal.stores.memory import MemoryEngine
 from causal.stores.memory import link as memory_link
+from causal.stores.sqlite import SQLiteEngine
 from causal.stores.sqlite.files import schema
+from causal.stores.sqlite.files.directory import Directory
 from tests.stores.sqlite_world import World, world
 
 __all__ = ["world"]
@@ -155,6 +159,8 @@ def test_a_write_at_a_site_that_has_left_says_so(world: World) -> None:
             alice.write().__enter__()
         link: Any = eu._link()
         link.refresh()
+        assert "eu" not in [e.name for e in link.endpoints]
+        eu.head()  # by now the gate knows of eu no more
         for _ in range(2):
             with pytest.raises(Unreachable, match=says):  # heard from the registry
                 alice.write().__enter__()
@@ -163,3 +169,99 @@ def test_a_write_at_a_site_that_has_left_says_so(world: World) -> None:
         eu.close()
         with alice.write() as tx:
             tx.put("k", 2)
+
+
+# --- opening -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cluster.lock", "eu.open", "eu.replicator"])
+def test_a_lock_that_is_a_directory_is_refused_and_nothing_stays_open(world: World, name: str) -> None:
+    world.open("us")
+    world.close()
+    lock = world.path / name
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    with pytest.raises(StoreError, match=rf"{name} cannot be used as a lock: Is a directory.*remove what is there"):
+        world.engine("eu", replicate="thread").open()
+    assert not Directory._open
+    lock.rmdir()
+    world.open("eu", replicate="thread")
+    assert world.put("eu", "k", 1).position is not None
+
+
+@pytest.mark.parametrize("directory", ["/tmp/a\0b", Path("a\0b"), b"/tmp/a", None, 3])
+def test_what_is_no_path_is_refused_where_it_is_given(directory: Any) -> None:
+    with pytest.raises(ConfigError, match="a directory is a path"):
+        SQLiteEngine(directory, site="eu")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"lag_s": "soon"},
+        {"lag_s": None},
+        {"lag_s": -1},
+        {"lag_s": [1]},
+        {"rtt_s": "50ms"},
+        {"rtt_s": {"us": None}},
+        {"rtt_s": float("nan")},
+        {"rtt_s": float("inf")},
+        {"rtt_s": -1},
+        {"site": 5},
+        {"site": None},
+        {"shards": [5]},
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_where_it_is_given(tmp_path: Path, setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        SQLiteEngine(tmp_path, **{"site": "eu", **setting})
+
+
+def test_a_lag_may_be_given_as_text(world: World) -> None:
+    assert Lag.of("50ms") == Lag.of(0.05) == Lag.of(Lag(0.05)) == Lag(0.05)
+    world.open("eu", "us", lag_s="50ms")
+    world.put("eu", "k", 1)
+    world.pass_s(0.049)
+    assert world.step("us") == 0
+    world.pass_s(0.001)
+    assert world.step("us") == 1
+
+
+FORKED = """
+import os, sys
+from causal import CausalStore, ConfigError, Keyring
+from causal.stores.sqlite import SQLiteEngine
+keys = Keyring.generate()
+def store():
+    return CausalStore(SQLiteEngine(sys.argv[1], site="eu", replicate="manual"), keyring=keys, audience="shop")
+def use(it):
+    with it.session(subject="alice").write() as tx:
+        tx.put("k", 1)
+later, now = store(), store()
+def in_child(*stores):
+    pid = os.fork()
+    if pid == 0:
+        for it in stores:
+            try:
+                use(it)
+                print("used", flush=True)
+                it.close()
+            except ConfigError as error:
+                print(error, flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+in_child(later)
+use(now)
+in_child(now, store())
+now.close()
+in_child(now, later)
+"""
+
+
+def test_a_forked_child_may_use_what_was_not_open(world: World) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(world.path)], capture_output=True, check=False, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    refused = f"{world.path} was open when this process was forked: open it after the fork instead"
+    assert shown.stdout.splitlines() == ["used", refused, refused, "used", "used"]

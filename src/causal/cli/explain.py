@@ -22,7 +22,7 @@ from causal.errors import ConfigError, StoreError
 from causal.keys import Keyring
 from causal.request import Request
 from causal.session import SessionState
-from causal.state import StoreState
+from causal.state import StoreState, suspend_aware_monotonic
 from causal.stores.sqlite import SQLiteEngine
 from causal.stores.sqlite.observe import Observed
 
@@ -70,7 +70,16 @@ def explain(
     found = look(text, keys, audience, subjects)
     engine, number = _engine(Path(data), site)
     policy = ReadPolicy(wait, then)
-    state = StoreState(engine, keys or Keyring.generate(), audience or "unverified", policy, Limits(), number=number)
+    moment = suspend_aware_monotonic()  # time stands still: asking takes none of the wait that a read would have
+    state = StoreState(
+        engine,
+        keys or Keyring.generate(),
+        audience or "unverified",
+        policy,
+        Limits(),
+        number=number,
+        monotonic=lambda: moment,
+    )
     session = SessionState(found.subject)
     if keys is not None:
         Claims(state, session, [text])  # what cannot be opened counts as the policy says

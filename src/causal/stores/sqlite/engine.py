@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -41,7 +42,7 @@ class SQLiteEngine:
         directory: where the files are; made if it is not there.
         site: the site of this process.
         shards: the names of the shards that this process uses, each its own file and log at every site. Numbered when first used.
-        lag_s: how long after its commit a write is applied at this site, in seconds or as a `Lag`.
+        lag_s: how long after its commit a write is applied at this site, in seconds, as a `Lag`, or as its text, "50ms".
         rtt_s: the simulated round trip to other sites, in seconds, for all or by site.
         durability: "full" acknowledges what is on the disk. "relaxed" does not wait for the disk: a power loss may take acknowledged
             writes; a site that was not closed properly then starts a new origin.
@@ -64,7 +65,7 @@ class SQLiteEngine:
         *,
         site: str,
         shards: Sequence[str] = ("main",),
-        lag_s: float | Lag = 0.0,
+        lag_s: float | Lag | str = 0.0,
         rtt_s: float | Mapping[str, float] = 0.0,
         durability: Durability = "full",
         replicate: Literal["thread", "manual"] = "thread",
@@ -82,9 +83,18 @@ class SQLiteEngine:
             )
         if first_origin is not None and not 0 <= first_origin <= _MAX_FIRST_ORIGIN:
             raise ConfigError(f"first_origin is in 0..{_MAX_FIRST_ORIGIN}, not {first_origin}")
-        if any(rtt < 0 for rtt in (rtt_s.values() if isinstance(rtt_s, Mapping) else (rtt_s,))):
-            raise ConfigError(f"a round trip is not negative: {rtt_s}")
-        self.directory = Path(directory).absolute()  # the process may change its own
+        try:
+            negative = any(not 0 <= rtt < inf for rtt in (rtt_s.values() if isinstance(rtt_s, Mapping) else (rtt_s,)))
+        except TypeError:
+            negative = True
+        if negative:
+            raise ConfigError(f"a round trip is a number of seconds, not negative: {rtt_s!r}")
+        try:
+            self.directory = Path(directory).absolute()  # the process may change its own
+        except TypeError as error:
+            raise ConfigError(f"a directory is a path, not {directory!r}") from error
+        if "\0" in str(self.directory):
+            raise ConfigError(f"a directory is a path, without null characters: {directory!r}")
         self.site = check_name(site, "site")
         self._names = tuple(check_name(name, "shard") for name in shards)
         self._first_origin = first_origin
@@ -130,10 +140,10 @@ class SQLiteEngine:
         directory = Directory.share(self.directory, self._first_origin)
         try:
             members.open_site(directory, self.site, self._names, store)
+            return SQLiteLink(directory, self._settings, replicating=replicating)
         except BaseException:
             directory.release(members.mark_closed)
             raise
-        return SQLiteLink(directory, self._settings, replicating=replicating)
 
     async def aopen(self, store: int = 0) -> AsyncSQLiteLink:
         """Connect for use in the running event loop. Raises: as `open`."""

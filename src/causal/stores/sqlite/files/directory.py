@@ -44,7 +44,11 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 def check_name(name: str, what: str) -> str:
     """Return the name of a site or a shard if it can be part of a file's name. Raises: ConfigError."""
-    if not _NAME.fullmatch(name) or name == "cluster":
+    try:
+        good = _NAME.fullmatch(name) is not None and name != "cluster"
+    except TypeError:
+        good = False
+    if not good:
         raise ConfigError(
             f"a {what} is named by 1 to 63 ASCII letters, digits, - and _ (and not 'cluster'), not {name!r}"
         )

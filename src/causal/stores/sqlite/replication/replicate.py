@@ -94,7 +94,7 @@ def _due(lag: Lag, site: str, shard: int) -> Callable[[int, int, int], int]:
 
 
 class Replicator:
-    """The thread that keeps a site up to date while its link is open.
+    """The thread that keeps a site up to date while its link is open. Raises: StoreError if its lock cannot be opened.
 
     `step()` does one round and returns when the next entry is due, in nanoseconds, or None. Thread-safety: safe.
     """
@@ -107,6 +107,7 @@ class Replicator:
         self._poll_max_s = min(_POLL_MAX_S, max(_POLL_IDLE_S, lag.median_s / 2))
         self._wake = threading.Event()
         self._stopped = False
+        self._fd = directory.locks.open_lock(f"{site}.replicator")
         self._thread = threading.Thread(target=self._run, name=f"causal-replicator-{site}", daemon=True)
         directory.wakes.add(self._wake)
         self._thread.start()
@@ -120,16 +121,15 @@ class Replicator:
         self._directory.wakes.discard(self._wake)
 
     def _run(self) -> None:
-        fd = self._directory.locks.open_lock(f"{self._site}.replicator")
         try:
             while not self._stopped:
-                if try_flock(fd):
+                if try_flock(self._fd):
                     self._replicate()
                 else:
                     self._wake.wait(_TAKE_OVER_S)
                     self._wake.clear()
         finally:
-            self._directory.locks.close_lock(fd)
+            self._directory.locks.close_lock(self._fd)
 
     def _replicate(self) -> None:
         pause_s, what = _POLL_MIN_S, f"replication at {self._site} failed and goes on"
