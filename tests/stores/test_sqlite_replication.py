@@ -314,6 +314,28 @@ def test_a_write_that_comes_while_a_site_looks_is_not_due_before_its_time(
     assert world.step("us") == 1
 
 
+@pytest.mark.parametrize("stop", ["pause", "cut_off"])
+def test_a_write_after_a_pause_is_not_applied_by_what_was_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    world.open("eu", "us")
+    snapshot = ShardFile.snapshot
+
+    def meanwhile(file: ShardFile) -> AbstractContextManager[sqlite3.Connection]:
+        monkeypatch.undo()
+        getattr(world.engines["eu"], stop)("us")
+        world.put("eu", "k", 1)
+        return snapshot(file)
+
+    monkeypatch.setattr(ShardFile, "snapshot", meanwhile)
+    world.links["us"]._tell_at = float("inf")
+    assert world.step("us") == 0
+    assert world.get("us", "k") is None
+    world.engines["eu"].resume("us")
+    world.engines["eu"].rejoin("us")
+    assert world.step("us") == 1
+
+
 def test_a_gap_is_no_next_entry(world: World) -> None:
     world.open("eu", "us")
     for n in range(5):

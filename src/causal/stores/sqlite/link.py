@@ -241,7 +241,7 @@ class SQLiteLink:
             self._told, self._tell_at = directory.members(), now + _TELL_S
         if directory.is_up(site, PAUSED):
             return Pulled()
-        done = replicate(directory, site, lag=self._settings.lag, wall=self._settings.wall)
+        done = replicate(directory, site, lag=self._settings.lag, wall=self._settings.wall, pausable=True)
         mend(directory, site, done)
         if not self._eager and now >= self._collect_at:
             self.collect()

@@ -107,16 +107,18 @@ def pull(
     coverage: Coverage,
     due_ns: Callable[[int, int, int], int] | None,
     wall: Callable[[], int],
+    stopped: Callable[[], bool] = bool,
 ) -> Pulled:
     """Apply at `target` what `source` has more of, as far as it is due and covered: at most one batch for each origin.
 
-    `due_ns(origin, offset, committed_ns)` says when an entry may be applied; None: at once. Raises: StoreError for the target.
+    `due_ns(origin, offset, committed_ns)` says when an entry may be applied; None: at once. `stopped` says that nothing may be.
+    Raises: StoreError for the target.
     """
     result = Pulled()
     rows = target.rows()
     coverage.learn(target.shard, rows)
     try:
-        ready = _fetch(target, rows, source, coverage, due_ns, wall, result)
+        ready = _fetch(target, rows, source, coverage, due_ns, wall, stopped, result)
     except StoreError as error:
         return Pulled(failed=error)
     for origin, entries in ready:
@@ -134,6 +136,7 @@ def _fetch(
     coverage: Coverage,
     due_ns: Callable[[int, int, int], int] | None,
     wall: Callable[[], int],
+    stopped: Callable[[], bool],
     result: Pulled,
 ) -> list[tuple[int, list[Ready]]]:
     """Return what can be applied now, by origin. Raises: StoreError for the source."""
@@ -141,6 +144,8 @@ def _fetch(
     ready: list[tuple[int, list[Ready]]] = []
     with source.snapshot() as db:
         marks = db.execute(WATERMARK).fetchall()
+        if stopped():  # asked after the snapshot: what was committed since somebody stopped it is not applied
+            return []
         now_ns = wall()  # not before the snapshot: what it holds would seem to come from the future
         for origin, theirs, _, _, _ in marks:
             applied, end, mine = have.get(

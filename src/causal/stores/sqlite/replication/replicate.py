@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from time import time_ns
 from typing import TYPE_CHECKING, Final
 
 from causal.errors import CausalError, StoreError
-from causal.stores.sqlite.files.directory import CUT
+from causal.stores.sqlite.files.directory import CUT, PAUSED
 from causal.stores.sqlite.files.locks import try_flock
 from causal.stores.sqlite.replication.apply import Coverage, Pulled, pull
 
@@ -38,9 +39,11 @@ def replicate(
     lag: Lag | None = None,
     wall: Callable[[], int] = time_ns,
     leaver: str | None = None,
+    pausable: bool = False,
 ) -> Pulled:
     """Apply at a site all that its peers have, in order and after its causes; what is due now, by `wall`, if there is a `lag`.
 
+    `pausable`: nothing is applied that was committed after the site was paused.
     `leaver` is a site that is no member any more, whose files can still be read.
     Raises: StoreError for the site's own files, when all else is done; what is wrong with a peer's is logged.
     """
@@ -51,6 +54,10 @@ def replicate(
     coverage = Coverage(directory.members().store or 0)
     for file in files:
         coverage.learn(file.shard, file.rows())
+
+    def stopped(peer: str) -> bool:
+        return not directory.reachable(site, peer) or (pausable and directory.is_up(site, PAUSED))
+
     failed: dict[ShardFile, StoreError] = {}
     while True:
         last = Pulled()
@@ -59,7 +66,7 @@ def replicate(
                 if file not in failed:
                     due_ns = None if lag is None or lag.median_s == 0 else _due(lag, site, file.shard)
                     try:
-                        done = pull(file, source, coverage, due_ns, wall)
+                        done = pull(file, source, coverage, due_ns, wall, partial(stopped, peer))
                     except StoreError as error:
                         failed[file] = error
                         continue
