@@ -12,7 +12,7 @@ import pytest
 from causal import AsyncCausalStore, GateError, GateTimeout, Overloaded, ReadPolicy, Receipt
 from causal.async_store import _over
 from causal.core.policy import Limits
-from causal.errors import CausalError
+from causal.errors import CausalError, Unreachable
 from causal.lab.virtual_time import VirtualTime
 from tests.fake_engine import idle
 from tests.virtual_loop import Cancelled, How, VirtualLoop, run, turns
@@ -28,7 +28,7 @@ Store = AsyncCausalStore[Any, Any]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock does so a few times, not thousands."""
-    for module in ("memory.link", "sqlite.alink"):
+    for module in ("memory.link", "sqlite.files.schema"):
         monkeypatch.setattr(f"causal.stores.{module}.BUSY_S", 0.004)
 
 
@@ -107,7 +107,7 @@ async def writes_and_thinks_better_of_it(store: Store, token: str) -> None:
 
 async def writes_after_another(store: Store, token: str) -> None:
     async with store.session(token, subject="bob").write(wait_s=60.0):
-        with suppress(GateError):  # until then it waits for the lock, where there is one
+        with suppress(Unreachable):  # until then it waits for the lock, where there is one
             await writes(store, token)
 
 

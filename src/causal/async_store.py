@@ -178,6 +178,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         self, link: AsyncLink[R, W], name: str, request: Request
     ) -> AsyncReadHandle[R] | AsyncWriteHandle[W] | None:
         """Open the snapshot that was decided on; None if its own watermark does not bear the decision out."""
+        began = self._state.monotonic() if request.kind == "write" else 0.0
         try:
             if request.kind == "write":
                 writing = await link.write(name, request.shard, request.session.joined.exact)
@@ -191,7 +192,8 @@ class AsyncCausalStore(StoreBase[R, W]):
             await reading.close()
             await self._probe(link, name)  # the snapshot need not hold every shard that is demanded
         except StoreError as error:
-            if request.kind == "write" and not isinstance(error, Unreachable):
+            if request.kind == "write" and (not isinstance(error, Unreachable) or error.final):
+                request.gave_up(error, self._state.monotonic() - began)
                 raise
             self._state.failed(name, error, request.asked)
         return None

@@ -31,9 +31,15 @@ class Lag:
             raise ConfigError(f"a lag cannot be negative or infinite: {self.median_s} s, sigma {self.sigma}")
 
     @classmethod
-    def of(cls, value: float | Lag) -> Lag:
-        """Return `value` as a lag: a number is a constant in seconds. Raises: ConfigError."""
-        return value if isinstance(value, Lag) else cls(float(value))
+    def of(cls, value: float | Lag | str) -> Lag:
+        """Return `value` as a lag: a number is a constant in seconds, text as in `parse`. Raises: ConfigError."""
+        if isinstance(value, Lag):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if not isinstance(value, int | float):
+            raise ConfigError(f"a lag is a number of seconds, a Lag, or text like 50ms, not {value!r}")
+        return cls(float(value))
 
     @classmethod
     def parse(cls, text: str) -> Lag:

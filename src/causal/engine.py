@@ -17,7 +17,8 @@ What the gate relies on, and what breaks if it does not hold:
 * An acknowledged commit is durable where it is acknowledged, and its position is taken after the commit (or inside the write lock).
 * `seen()` reports at least what the handle's user was shown, tombstones included, and the dependencies stored with it.
 
-Errors: a method raises `Unreachable` when its endpoint cannot be reached or does not answer in time, `StoreError` when the store is
+Errors: a method raises `Unreachable` when its endpoint cannot be reached or does not answer in time (`final=True`, for a write, where
+the gate need not ask again: a lock was waited for, or somebody has to act first), `StoreError` when the store is
 damaged, full or read-only, and `CommitUnknown` only from `commit`, only when the outcome is unknown. Anything else is passed to the user.
 
 Threads: a link is used by many threads at once; a handle by one thread (or task) at a time.

@@ -64,10 +64,18 @@ class StoreError(CausalError):
 
 
 class Unreachable(StoreError):
-    """One endpoint cannot be reached or does not answer in time: engines raise it, the gate goes round it."""
+    """One endpoint cannot be reached or does not answer in time: engines raise it, the gate goes round it.
+
+    `final` says that asking again at once is of no use: the time for it is spent, or somebody has to act first. A write that meets it
+    is not tried again.
+    """
 
     retryable = True
     http_status = 503
+
+    def __init__(self, *args: object, final: bool = False) -> None:
+        self.final = final
+        super().__init__(*args)
 
 
 class ClockError(CausalError, ValueError):

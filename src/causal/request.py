@@ -16,7 +16,7 @@ from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
 from causal.core.receipt import Receipt
 from causal.core.view import View
-from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
+from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, StoreError, WriteLost
 from causal.session import SessionState, log
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Request:
         self.waited_s = self.began_at = self.asked_at = 0.0
         self.reasons: tuple[str, ...] = ()
         self.serve: Serve | None = None
-        self.refused: GateError | None = None
+        self.refused: GateError | StoreError | None = None
         self.transaction: str | None = None
         self.unproven = self.lacking = False
         self.view = _NOTHING_KNOWN
@@ -281,6 +281,11 @@ class Request:
         if isinstance(error, GateError) and error.receipt is None:
             self.failed(error)
         return error
+
+    def gave_up(self, error: StoreError, waited_s: float) -> None:
+        """Note that the store itself refused, after a wait that was not the gate's."""
+        self.refused = error
+        self.waited_s += waited_s
 
     def failed(self, error: GateError) -> GateError:
         """Put the account into an error."""

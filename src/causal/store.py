@@ -74,7 +74,8 @@ class CausalStore(StoreBase[R, W]):
     asked at once, which is also what later shows them to be fresh).
 
     Units: seconds. `token_ttl_s` must exceed `max_staleness_s + max_clock_skew_s`. Raises: ConfigError.
-    Thread-safety: safe from any thread; after a fork, the child opens its own connections (what the parent has open stays the parent's).
+    Thread-safety: safe from any thread; after a fork, the child opens its own connections (what the parent has open stays the parent's),
+    if its engine can: the embedded store refuses in the child what was open when the process forked.
     """
 
     def __init__(
@@ -196,6 +197,7 @@ class CausalStore(StoreBase[R, W]):
 
     def _open(self, link: Link[R, W], name: str, request: Request) -> ReadHandle[R] | WriteHandle[W] | None:
         """Open the snapshot that was decided on; None if its own watermark does not bear the decision out."""
+        began = self._state.monotonic() if request.kind == "write" else 0.0
         try:
             if request.kind == "write":
                 writing = link.write(name, request.shard, request.session.joined.exact)
@@ -209,7 +211,8 @@ class CausalStore(StoreBase[R, W]):
             reading.close()
             self._probe(link, name)  # the snapshot need not hold every shard that is demanded
         except StoreError as error:
-            if request.kind == "write" and not isinstance(error, Unreachable):
+            if request.kind == "write" and (not isinstance(error, Unreachable) or error.final):
+                request.gave_up(error, self._state.monotonic() - began)
                 raise
             self._state.failed(name, error, request.asked)
         return None

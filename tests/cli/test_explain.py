@@ -1,6 +1,8 @@
 """`causal explain`: the gate's decision, endpoint by endpoint, without reading or making anything."""
 
+import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from causal.core.policy import ReadPolicy
 from causal.core.token import Token
 from causal.errors import ConfigError, GateTimeout
 from causal.keyfile import create_key_file
-from causal.keys import KeyFile
+from causal.keys import KeyFile, Keyring
 from causal.store import CausalStore
 from causal.stores.sqlite import SQLiteEngine
 
@@ -239,3 +241,29 @@ def test_looking_makes_no_store_site_or_shard(shop: Shop, tmp_path: Path) -> Non
     result = CliRunner().invoke(main, ["explain", shop.token, "--data", str(empty), "--site", "us"])
     assert isinstance(result.exception, ConfigError)
     assert list(empty.iterdir()) == []
+
+
+def test_not_a_byte_of_the_directory_changes(tmp_path: Path) -> None:
+    """Not even of one that was copied under a running process, where opening a site would end its origin."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    eu, us = (SQLiteEngine(data, site=site, replicate="manual") for site in ("eu", "us"))
+    keys = Keyring.generate()
+    with CausalStore(eu, keyring=keys, audience="shop") as store, CausalStore(us, keyring=keys, audience="shop"):
+        alice = store.session(subject="alice")
+        with alice.write() as tx:
+            tx.put("photo", "new.jpg")
+        token = alice.token()
+        shutil.copytree(data, copy, ignore=shutil.ignore_patterns("*-shm"))
+    for path in (data, copy):
+        before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()}
+        result = CliRunner().invoke(main, ["explain", str(token), "--data", str(path), "--site", "us", "--json"])
+        assert result.exit_code == 0, result.output
+        assert verdicts(json.loads(result.stdout)) == {"us": "BEHIND", "eu": "APPLIED"}
+        assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in path.iterdir()} == before
+
+
+def test_the_time_that_asking_takes_is_none_of_the_reads(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a slow machine would be told another decision."""
+    seconds = itertools.count()
+    monkeypatch.setattr("causal.cli.explain.suspend_aware_monotonic", lambda: float(next(seconds)))
+    assert shop.said("--shard", "photos", *shop.opened)["decision"]["for_s"] == 0.1

@@ -14,7 +14,7 @@ from causal.request import Request
 from causal.stores.sqlite.files.directory import Directory
 from causal.stores.sqlite.files.shard import Rows
 from causal.stores.sqlite.replication import apply, rebuild
-from causal.stores.sqlite.replication.apply import Coverage, Entry
+from causal.stores.sqlite.replication.apply import Coverage, Entry, Ready
 from tests.scenarios.disk_stage import DiskStage, LagBy, on_disk
 from tests.scenarios.story import Story, told
 
@@ -54,11 +54,11 @@ def test_a_fast_clock_does_not_undo_what_is_acknowledged(recorded: Recorded) -> 
 def test_a_transaction_arrives_whole(recorded: Recorded) -> None:
     store = apply._store
 
-    def key_by_key(db: sqlite3.Connection, origin: int, entry: Entry) -> None:
-        for nth, (key, value) in enumerate(decode_changes(entry[4]).items()):
+    def key_by_key(db: sqlite3.Connection, origin: int, entry: Entry, changes: dict[str, bytes | None]) -> None:
+        for nth, (key, value) in enumerate(changes.items()):
             if nth:
                 db.execute("DELETE FROM log WHERE (origin, offset) = (?, ?)", (origin, entry[0]))
-            store(db, origin, (*entry[:4], encode_changes({key: value})))
+            store(db, origin, (*entry[:4], encode_changes({key: value})), {key: value})
             db.execute("COMMIT")
             db.execute("BEGIN IMMEDIATE")
 
@@ -97,14 +97,15 @@ def test_a_transaction_arrives_whole(recorded: Recorded) -> None:
 def test_writes_arrive_in_order(recorded: Recorded) -> None:
     @contextmanager
     def overtaking() -> Iterator[None]:
-        def due(entries: list[Entry], shard: int, origin: int, coverage: Coverage, *rest: Any) -> list[Entry]:
+        def due(entries: list[Entry], shard: int, origin: int, coverage: Coverage, *rest: Any) -> list[Ready]:
             due_ns, now_ns, _ = rest
-            return [entry for entry in entries if due_ns is None or due_ns(origin, entry[0], entry[2]) <= now_ns]
+            arrived = [entry for entry in entries if due_ns is None or due_ns(origin, entry[0], entry[2]) <= now_ns]
+            return [(entry, decode_changes(entry[4])) for entry in arrived]
 
-        def applied(target: Any, origin: int, entries: Iterable[Entry]) -> tuple[int, int]:
+        def applied(target: Any, origin: int, entries: Iterable[Ready]) -> tuple[int, int]:
             with target.writing() as db:
-                for entry in entries:
-                    apply._store(db, origin, entry)
+                for entry, changes in entries:
+                    apply._store(db, origin, entry, changes)
                     db.execute(apply._ADVANCE, (entry[0], entry[1], entry[3], origin))
             return 1, entry[0]
 

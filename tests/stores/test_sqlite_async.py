@@ -72,14 +72,14 @@ def test_more_writers_than_threads_get_through(world: World) -> None:
 
 
 def test_waiting_for_the_lock_ends_and_can_be_cancelled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("causal.stores.sqlite.alink.BUSY_S", 0.01)
+    monkeypatch.setattr("causal.stores.sqlite.files.schema.BUSY_S", 0.01)
 
     async def main() -> None:
         link = await world.engine("eu").aopen()
         holder = await link.write("eu", 0, Frontier())
         with pytest.raises(Unreachable, match="held"):
             await link.write("eu", 0, Frontier())
-        monkeypatch.setattr("causal.stores.sqlite.alink.BUSY_S", 1000)
+        monkeypatch.setattr("causal.stores.sqlite.files.schema.BUSY_S", 1000)
         waiting = asyncio.ensure_future(link.write("eu", 0, Frontier()))
         await asyncio.sleep(0)
         waiting.cancel()

@@ -396,7 +396,7 @@ def test_writes_of_many_threads_are_numbered_one_by_one(eu: World) -> None:
 
 
 def test_a_write_block_that_is_held_makes_others_wait_then_fail(eu: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("causal.stores.sqlite.files.shard.BUSY_S", 0.01)
+    monkeypatch.setattr("causal.stores.sqlite.files.schema.BUSY_S", 0.01)
     holder = eu.links["eu"].write("eu", 0, Frontier())
     with pytest.raises(Unreachable, match="held"):
         eu.links["eu"].write("eu", 0, Frontier())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -11,6 +13,8 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, Unreachable
+from causal.kv import decode_changes
+from causal.stores.sqlite.files.shard import ShardFile
 from causal.stores.sqlite.replication import apply
 from tests.stores.sqlite_world import World, frontier, world
 
@@ -246,12 +250,12 @@ def test_another_link_takes_over_when_the_one_that_replicates_goes(world: World)
 # --- one step of replication, with what other processes may do in between ---------------------------------------------
 
 
-def entries(world: World, site: str, origin: int) -> list[apply.Entry]:
+def entries(world: World, site: str, origin: int) -> list[apply.Ready]:
     with world.links[site].directory.file(site, 0).snapshot() as db:
         rows: list[apply.Entry] = db.execute(
             "SELECT offset, stamp, committed_ns, deps, changes FROM log WHERE origin = ? ORDER BY offset", (origin,)
         ).fetchall()
-    return rows
+    return [(row, decode_changes(row[4])) for row in rows]
 
 
 def test_what_is_unknown_is_not_covered() -> None:
@@ -289,6 +293,49 @@ def test_nothing_is_applied_past_an_end(world: World) -> None:
     assert world.watermark("us").origins[1] == (3, 3)
 
 
+def test_a_write_that_comes_while_a_site_looks_is_not_due_before_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a time that was noted before, it would be of the future, and what a fast clock wrote is not held back."""
+    world.open("eu", "us", lag_s=10)
+    snapshot = ShardFile.snapshot
+
+    def meanwhile(file: ShardFile) -> AbstractContextManager[sqlite3.Connection]:
+        monkeypatch.undo()
+        world.pass_s(0.001)
+        world.put("eu", "k", 1)
+        return snapshot(file)
+
+    monkeypatch.setattr(ShardFile, "snapshot", meanwhile)
+    world.links["us"]._tell_at = float("inf")
+    assert world.step("us") == 0
+    assert world.step("us") == 0
+    world.pass_s(10)
+    assert world.step("us") == 1
+
+
+@pytest.mark.parametrize("stop", ["pause", "cut_off"])
+def test_a_write_after_a_pause_is_not_applied_by_what_was_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    world.open("eu", "us")
+    snapshot = ShardFile.snapshot
+
+    def meanwhile(file: ShardFile) -> AbstractContextManager[sqlite3.Connection]:
+        monkeypatch.undo()
+        getattr(world.engines["eu"], stop)("us")
+        world.put("eu", "k", 1)
+        return snapshot(file)
+
+    monkeypatch.setattr(ShardFile, "snapshot", meanwhile)
+    world.links["us"]._tell_at = float("inf")
+    assert world.step("us") == 0
+    assert world.get("us", "k") is None
+    world.engines["eu"].resume("us")
+    world.engines["eu"].rejoin("us")
+    assert world.step("us") == 1
+
+
 def test_a_gap_is_no_next_entry(world: World) -> None:
     world.open("eu", "us")
     for n in range(5):
@@ -296,7 +343,7 @@ def test_a_gap_is_no_next_entry(world: World) -> None:
     with world.links["eu"].directory.file("eu", 0).writing() as db:
         db.execute("DELETE FROM log WHERE offset <= 3")
     us = world.links["us"].directory
-    done = apply.pull(us.file("us", 0), us.file("eu", 0), apply.Coverage(0), None, 0)
+    done = apply.pull(us.file("us", 0), us.file("eu", 0), apply.Coverage(0), None, time.time_ns)
     assert (done.applied, done.gaps, done.offered) == (0, {1}, set())
     assert world.watermark("us").origins[1] == (0, None)
     world.step("us")  # what no log holds any more comes as a copy of the state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from time import time_ns
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_causes_come_first_across_shards(two: World) -> None:
     us = two.links["us"].directory
     coverage = Coverage(0)  # only the replica of the replies gets to run: its entry has to wait for the other shard's
     coverage.learn(POSTS, us.file("us", POSTS).rows())
-    done = pull(us.file("us", REPLIES), us.file("eu", REPLIES), coverage, None, 0)
+    done = pull(us.file("us", REPLIES), us.file("eu", REPLIES), coverage, None, time_ns)
     assert done.applied == 0
     assert two.get("us", "reply", shard=REPLIES) is None
     # With both shards replicated, the post comes first; and who reads the reply demands the post.

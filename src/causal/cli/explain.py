@@ -27,8 +27,7 @@ from causal.request import Request
 from causal.session import SessionState
 from causal.state import StoreState, suspend_aware_monotonic
 from causal.stores.sqlite import SQLiteEngine
-from causal.stores.sqlite.files.directory import Directory
-from causal.stores.sqlite.files.registry import LIVE
+from causal.stores.sqlite.observe import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Sized
@@ -76,7 +75,16 @@ def explain(
     found = look(text, keys, audience, subjects)
     engine, number = _engine(Path(data), site)
     policy = ReadPolicy(wait, then)
-    state = StoreState(engine, keys or Keyring.generate(), audience or "unverified", policy, Limits(), number=number)
+    moment = suspend_aware_monotonic()  # time stands still: asking takes none of the wait that a read would have
+    state = StoreState(
+        engine,
+        keys or Keyring.generate(),
+        audience or "unverified",
+        policy,
+        Limits(),
+        number=number,
+        monotonic=lambda: moment,
+    )
     session = SessionState(found.subject)
     if keys is not None:
         Claims(state, session, [text])  # what cannot be opened counts as the policy says
@@ -97,16 +105,8 @@ def explain(
 
 def _engine(data: Path, site: str) -> tuple[SQLiteEngine, int]:
     """Return the engine of a site that is there, with all of its shards. Raises: ConfigError: nothing is made by looking."""
-    if not (data / "cluster.sqlite").exists():
-        raise ConfigError(f"{data} holds no store: there is no cluster.sqlite")
-    directory = Directory.share(data)
-    try:
-        members = directory.members()
-    finally:
-        directory.release(lambda _: None)
-    if members.sites.get(site) != LIVE:
-        raise ConfigError(f"no live site {site!r} in {data}: there are {', '.join(members.in_state(LIVE)) or 'none'}")
-    return SQLiteEngine(data, site=site, shards=tuple(members.shards), replicate="manual"), members.store or 0
+    members = Observed(data).live(site)
+    return SQLiteEngine(data, site=site, shards=tuple(members.shards), observe=True), members.store or 0
 
 
 class _Asked:
@@ -116,7 +116,8 @@ class _Asked:
         self.state, self.link = state, link
         self.answers: dict[str, Mapping[int, Watermark] | StoreError] = {}
         self.waited_s = 0.0
-        state.monotonic = lambda: suspend_aware_monotonic() + self.waited_s
+        began = state.monotonic()
+        state.monotonic = lambda: began + self.waited_s
         state.known(link.endpoints)
 
     def ask(self, name: str, *, again: bool = True) -> None:

@@ -358,7 +358,7 @@ class MemoryEngine:
 
 
 def _busy(endpoint: str) -> Unreachable:
-    return Unreachable(f"{endpoint} is busy: another write block has been open for {BUSY_S:g} s")
+    return Unreachable(f"{endpoint} is busy: another write block has been open for {BUSY_S:g} s", final=True)
 
 
 def _of(snapshot: Mapping[int, Snapshot], shard: int) -> Snapshot:

@@ -11,8 +11,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from causal.errors import ConfigError, Unreachable
-from causal.stores.sqlite.files.schema import BUSY_S
+from causal.errors import ConfigError
+from causal.stores.sqlite.files import schema
+from causal.stores.sqlite.files.schema import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -150,10 +151,10 @@ class AsyncSQLiteLink:
         else:
             file = await in_thread(self._executor, lambda: enter(endpoint, shard), lambda _: None)
         # The lock is waited for in the loop: waiting in threads could leave none for the commit that would release it.
-        pause_s, left_s = _POLL_S, BUSY_S
+        pause_s, left_s = _POLL_S, schema.BUSY_S
         while not file.try_lock():
             if left_s <= 0:
-                raise Unreachable(f"another write block has held {file.path} for more than {BUSY_S:g} s")
+                raise held(file.path)
             await asyncio.sleep(pause_s)
             pause_s, left_s = min(pause_s * 1.5, _POLL_MAX_S), left_s - pause_s
         if self._link.closed:  # and with it the threads: nobody else would unlock
@@ -161,13 +162,13 @@ class AsyncSQLiteLink:
             raise ConfigError("this link is closed")
         handle = await in_thread(
             self._executor,
-            lambda: self._link.write_locked(endpoint, file),
+            lambda: self._link.write_locked(endpoint, file, left_s),
             lambda handle: handle.rollback(),
         )
         return AsyncWriteTransaction(handle, self._executor)
 
     def leader(self, shard: int) -> str:
-        """Return this process's own site: every site takes writes."""
+        """Return this process's own site: every site takes writes. Raises: Unreachable if it has left."""
         return self._link.leader(shard)
 
     async def position(self, connection: Any) -> Frontier:

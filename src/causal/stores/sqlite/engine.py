@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from causal.clock import HybridLogicalClock
 from causal.controls import Lag
@@ -19,6 +20,7 @@ from causal.errors import ConfigError
 from causal.stores.sqlite.alink import AsyncSQLiteLink, in_thread
 from causal.stores.sqlite.files.directory import CUT, PAUSED, Directory, check_name
 from causal.stores.sqlite.link import Settings, SQLiteLink
+from causal.stores.sqlite.observe import Observed, ObservingLink
 from causal.stores.sqlite.replication import members
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class SQLiteEngine:
         directory: where the files are; made if it is not there.
         site: the site of this process.
         shards: the names of the shards that this process uses, each its own file and log at every site. Numbered when first used.
-        lag_s: how long after its commit a write is applied at this site, in seconds or as a `Lag`.
+        lag_s: how long after its commit a write is applied at this site, in seconds, as a `Lag`, or as its text, "50ms".
         rtt_s: the simulated round trip to other sites, in seconds, for all or by site.
         durability: "full" acknowledges what is on the disk. "relaxed" does not wait for the disk: a power loss may take acknowledged
             writes; a site that was not closed properly then starts a new origin.
@@ -50,6 +52,9 @@ class SQLiteEngine:
         sleep: how a simulated round trip is spent.
         first_origin: the number of a new directory's first origin. By default random, so that a token from a directory that was
             removed is not mistaken for one of its successor. For tests and stories.
+        observe: only look: nothing of the directory is changed, made or waited for, and it may be read-only, or a copy. Reads and
+            questions are answered from copies of the files, each as it is then; writes and controls are refused. A site or shard
+            that is not there is not made. For tools.
 
     Raises: ConfigError. Thread-safety: safe; safe to make before a fork, as long as nothing of the directory is open then.
     """
@@ -60,7 +65,7 @@ class SQLiteEngine:
         *,
         site: str,
         shards: Sequence[str] = ("main",),
-        lag_s: float | Lag = 0.0,
+        lag_s: float | Lag | str = 0.0,
         rtt_s: float | Mapping[str, float] = 0.0,
         durability: Durability = "full",
         replicate: Literal["thread", "manual"] = "thread",
@@ -68,6 +73,7 @@ class SQLiteEngine:
         wall: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], None] = time.sleep,
         first_origin: int | None = None,
+        observe: bool = False,
     ) -> None:
         if isinstance(shards, str) or not shards or len(set(shards)) < len(shards):
             raise ConfigError(f"shards are a list of different names, not {shards!r}")
@@ -77,13 +83,23 @@ class SQLiteEngine:
             )
         if first_origin is not None and not 0 <= first_origin <= _MAX_FIRST_ORIGIN:
             raise ConfigError(f"first_origin is in 0..{_MAX_FIRST_ORIGIN}, not {first_origin}")
-        if any(rtt < 0 for rtt in (rtt_s.values() if isinstance(rtt_s, Mapping) else (rtt_s,))):
-            raise ConfigError(f"a round trip is not negative: {rtt_s}")
-        self.directory = Path(directory).absolute()  # the process may change its own
+        try:
+            negative = any(not 0 <= rtt < inf for rtt in (rtt_s.values() if isinstance(rtt_s, Mapping) else (rtt_s,)))
+        except TypeError:
+            negative = True
+        if negative:
+            raise ConfigError(f"a round trip is a number of seconds, not negative: {rtt_s!r}")
+        try:
+            self.directory = Path(directory).absolute()  # the process may change its own
+        except TypeError as error:
+            raise ConfigError(f"a directory is a path, not {directory!r}") from error
+        if "\0" in str(self.directory):
+            raise ConfigError(f"a directory is a path, without null characters: {directory!r}")
         self.site = check_name(site, "site")
         self._names = tuple(check_name(name, "shard") for name in shards)
         self._first_origin = first_origin
         self._replicate = replicate
+        self._observe = observe
         self._shards: dict[str, int] | None = None
         self._settings = Settings(
             self.site,
@@ -98,9 +114,11 @@ class SQLiteEngine:
     @property
     def shards(self) -> Mapping[str, int]:
         """Shard name -> index, as the directory has numbered them. Raises: StoreError."""
+        if self._observe:
+            return Observed(self.directory).shards(self.site, self._names)
         if self._shards is None:
             with self._shared() as directory:
-                known = members.add_shards(directory, self._names)
+                known = members.add_shards(directory, self._names, self.site)
             self._shards = {name: known[name] for name in self._names}
         return self._shards
 
@@ -111,17 +129,21 @@ class SQLiteEngine:
 
     def open(self, store: int = 0) -> SQLiteLink:
         """Connect, and replicate in the background unless that is manual. Raises: ConfigError, StoreError, Unreachable."""
+        if self._observe:
+            # The contract's methods are there, and those by which the asynchronous link drives it.
+            return cast("SQLiteLink", ObservingLink(self.directory, self.site, self._settings.rtt_s, store))
         return self._open(store, replicating=self._replicate == "thread")
 
     def _open(self, store: int, *, replicating: bool) -> SQLiteLink:
+        self._takes_part()
         shard_id(store, 0)
         directory = Directory.share(self.directory, self._first_origin)
         try:
             members.open_site(directory, self.site, self._names, store)
+            return SQLiteLink(directory, self._settings, replicating=replicating)
         except BaseException:
             directory.release(members.mark_closed)
             raise
-        return SQLiteLink(directory, self._settings, replicating=replicating)
 
     async def aopen(self, store: int = 0) -> AsyncSQLiteLink:
         """Connect for use in the running event loop. Raises: as `open`."""
@@ -129,8 +151,13 @@ class SQLiteEngine:
 
     # --- controls ----------------------------------------------------------------------------------------------
 
+    def _takes_part(self) -> None:
+        if self._observe:
+            raise ConfigError(f"{self.directory} is only observed here: use an engine without observe=True")
+
     @contextmanager
     def _shared(self) -> Iterator[Directory]:
+        self._takes_part()
         directory = Directory.share(self.directory, self._first_origin)
         try:
             yield directory

@@ -17,7 +17,7 @@ from causal.engine import Endpoint
 from causal.errors import ConfigError, Unreachable
 from causal.stores.sqlite.blocks.cut import CutTransaction
 from causal.stores.sqlite.blocks.reading import Reader, ReadTransaction
-from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction
+from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction, has_left
 from causal.stores.sqlite.files.directory import PAUSED, check_reachable
 from causal.stores.sqlite.files.registry import LEFT, LIVE, Members
 from causal.stores.sqlite.replication.apply import Pulled
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from causal.stores.sqlite.files.shard import ShardFile
 
 _LOOK_S: Final = 0.05
-"""How old the list of sites may be."""
+"""How old the list of sites may be, and how long ago a read has looked whether this site's file is still the one that is open."""
 _TELL_S: Final = 0.5
 """How often members are told of origins, should one have been out of reach when it was news."""
 _COLLECT_S: Final = 1.0
@@ -68,6 +68,7 @@ class SQLiteLink:
         self._settings = settings
         self._site = settings.site
         self._near: dict[int, ShardFile] = {}
+        self._near_until = 0.0
         self._members: Members | None = None
         self._endpoints: tuple[Endpoint, ...] = ()
         self._look_at = 0.0
@@ -101,8 +102,8 @@ class SQLiteLink:
         return members
 
     def refresh(self) -> None:
-        """Look at the list of sites again at the next use."""
-        self._look_at = 0.0
+        """Look at the list of sites, and at this site's files, again at the next use."""
+        self._look_at = self._near_until = 0.0
 
     def _rtt_s(self, endpoint: str) -> float:
         return 0.0 if endpoint == self._site else self._settings.rtt_s(endpoint)
@@ -148,22 +149,27 @@ class SQLiteLink:
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[Reader]:
         """Open one snapshot of a site's shards; of several, all at one moment."""
-        if len(shards) == 1 and endpoint == self._site:
+        if len(shards) == 1 and endpoint == self._site and time.monotonic() < self._near_until:
             file = self._near.get(shards[0])
             if file is not None:
                 return ReadTransaction(file)
         self._enter(endpoint)
-        if len(shards) == 1:
-            file = self._file(endpoint, shards[0])
-            if endpoint == self._site:
-                self._near[shards[0]] = file
-            return ReadTransaction(file)
-        return CutTransaction([self._file(endpoint, shard) for shard in shards])
+        now, files = time.monotonic(), [self._file(endpoint, shard) for shard in shards]
+        for file in files:
+            file.check()
+        if len(shards) > 1:
+            return CutTransaction(files)
+        if endpoint == self._site:
+            if now >= self._near_until:
+                self._near.clear()
+                self._near_until = now + _LOOK_S
+            self._near[shards[0]] = files[0]
+        return ReadTransaction(files[0])
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
         """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
         file = self._near.get(shard) if endpoint == self._site and self._settings.durability == "full" else None
-        return self._writing(endpoint, file or self.write_entry(endpoint, shard), locked=False)
+        return self._writing(endpoint, file or self.write_entry(endpoint, shard))
 
     def is_near(self, endpoint: str) -> bool:
         """Return whether an endpoint is this process's own, without a network in between."""
@@ -173,24 +179,27 @@ class SQLiteLink:
         """Do what comes before the write lock: go there, and note how durable it will be. Return the file to lock."""
         self._enter(endpoint)
         file = self._file(endpoint, shard)
+        file.check()
         self.directory.used_relaxed(endpoint, self._settings.durability)
         if endpoint == self._site:
             self._near[shard] = file
         return file
 
-    def write_locked(self, endpoint: str, file: ShardFile) -> WriteTransaction:
-        """Open a write transaction after `file.try_lock()`; unlock if that fails."""
-        return self._writing(endpoint, file, locked=True)
+    def write_locked(self, endpoint: str, file: ShardFile, left_s: float) -> WriteTransaction:
+        """Open a write transaction after `file.try_lock()`, with so much time left to wait for other processes; unlock if that fails."""
+        return self._writing(endpoint, file, left_s)
 
-    def _writing(self, endpoint: str, file: ShardFile, *, locked: bool) -> WriteTransaction:
+    def _writing(self, endpoint: str, file: ShardFile, left_s: float | None = None) -> WriteTransaction:
         settings = self._settings
         others = partial(self._watermarks, endpoint, without=file.shard) if len(self._look().shards) > 1 else dict
         return WriteTransaction(
-            file, settings.durability, settings.clock, settings.wall, others, self.directory.wake, locked=locked
+            file, settings.durability, settings.clock, settings.wall, others, self.directory.wake, left_s
         )
 
     def leader(self, shard: int) -> str:
-        """Return this process's own site: every site takes writes."""
+        """Return this process's own site: every site takes writes. Raises: Unreachable if it has left."""
+        if self._look().sites.get(self._site) == LEFT:
+            raise has_left(self._site, self.directory.path)
         return self._site
 
     def position(self, connection: Any) -> Frontier:
@@ -232,7 +241,7 @@ class SQLiteLink:
             self._told, self._tell_at = directory.members(), now + _TELL_S
         if directory.is_up(site, PAUSED):
             return Pulled()
-        done = replicate(directory, site, lag=self._settings.lag, now_ns=self._settings.wall())
+        done = replicate(directory, site, lag=self._settings.lag, wall=self._settings.wall, pausable=True)
         mend(directory, site, done)
         if not self._eager and now >= self._collect_at:
             self.collect()

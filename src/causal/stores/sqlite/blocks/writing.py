@@ -30,6 +30,7 @@ from causal.stores.sqlite.files.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from causal.clock import HybridLogicalClock
     from causal.core.watermark import Watermark
@@ -98,8 +99,9 @@ class Writer(Reader):
 class WriteTransaction:
     """One write transaction: the write handle of the contract.
 
-    `watermarks` is taken inside the write lock, and of the site's other shards just after. `locked` says that the caller has taken
-    this process's half of the lock, which is this handle's from then on. Thread-safety: one thread at a time.
+    `watermarks` is taken inside the write lock, and of the site's other shards just after. `left_s` says that the caller has taken
+    this process's half of the lock, which is this handle's from then on, and how long to wait for the other half. Thread-safety: one
+    thread at a time.
     """
 
     __slots__ = (
@@ -125,16 +127,15 @@ class WriteTransaction:
         wall: Callable[[], int],
         others: Callable[[], Mapping[int, Watermark]],
         committed: Callable[[], None],
-        *,
-        locked: bool = False,
+        left_s: float | None = None,
     ) -> None:
-        db = file.begin_locked(durability) if locked else file.begin_write(durability)
+        db = file.begin_write(durability) if left_s is None else file.begin_locked(durability, left_s)
         try:
             cursor = db.cursor()
             self._rows = cursor.execute(_WATERMARK).fetchall()
             self.watermarks = {**others(), **file.watermarks_of(self._rows)}
             if not self.watermarks[file.shard].leads:
-                raise Unreachable(f"{file.site} takes no writes of {file.path.name}: it has left, and may join again")
+                raise has_left(file.site, file.path.parent)
         except BaseException as error:
             file.end_write(db, durability)
             if isinstance(error, sqlite3.Error):
@@ -226,6 +227,13 @@ class WriteTransaction:
         if db is not None:
             self.connection._end()
             self._file.end_write(db, self._durability, broken=broken)
+
+
+def has_left(site: str, path: Path) -> Unreachable:
+    """Return the error of a write at a site that numbers nothing any more."""
+    return Unreachable(
+        f"{site} has left {path} and takes no writes; close it and open it again, and it joins again", final=True
+    )
 
 
 def heartbeat(db: sqlite3.Connection, clock: HybridLogicalClock, wall_ns: int) -> None:

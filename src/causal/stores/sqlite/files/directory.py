@@ -12,6 +12,8 @@ import logging
 import os
 import re
 import threading
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
@@ -23,26 +25,39 @@ from causal.stores.sqlite.files.registry import LIVE, Members, Registry
 from causal.stores.sqlite.files.shard import ShardFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from causal.stores.sqlite.files.schema import Durability
+    from causal.stores.sqlite.files.shard import Rows
 
 _log = logging.getLogger("causal")
 
 PAUSED: Final = "paused"
 CUT: Final = "cut-off"
 
+_LOCKED_S: Final = 1.0
+"""How long a site is left alone whose files were locked: each look at them costs as long as a lock is waited for."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 def check_name(name: str, what: str) -> str:
     """Return the name of a site or a shard if it can be part of a file's name. Raises: ConfigError."""
-    if not _NAME.fullmatch(name) or name == "cluster":
+    try:
+        good = _NAME.fullmatch(name) is not None and name != "cluster"
+    except TypeError:
+        good = False
+    if not good:
         raise ConfigError(
             f"a {what} is named by 1 to 63 ASCII letters, digits, - and _ (and not 'cluster'), not {name!r}"
         )
     return name
+
+
+def file_name(site: str, name: str) -> str:
+    """Return what a site calls its file of a shard: the default shard has no name of its own there."""
+    return f"{site}.sqlite" if name == "main" else f"{site}.{name}.sqlite"
 
 
 class Directory:
@@ -61,19 +76,20 @@ class Directory:
         self.wakes: set[threading.Event] = set()
         self._lock = threading.RLock()
         self._files: dict[tuple[str, int], ShardFile] = {}
-        self._complained: set[str] = set()
+        self._complaints: dict[str, str] = {}
+        self._locked: dict[str, float] = {}
         self._relaxed: dict[str, Members] = {}
         self._links = 0
         try:
             path.mkdir(parents=True, exist_ok=True)
             with self.locks.admin():
                 registry = self.path / "cluster.sqlite"
-                used = [p.name for p in path.glob("*.open") if p.with_suffix(".sqlite").exists()]
+                used = any((path / f"{p.name.partition('.')[0]}.open").exists() for p in path.glob("*.sqlite"))
                 if used and not registry.exists():
                     raise StoreError(
                         f"{registry} is missing beside the files of its sites: restore it, or remove them all"
                     )
-                self.registry = Registry(registry, first_origin)
+                self.registry = Registry(registry, first_origin, used=used)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be used: {error.strerror}; it must be a directory that can be written"
@@ -91,6 +107,14 @@ class Directory:
                 directory = cls._open[key] = cls(path, first_origin)
             directory._links += 1
             return directory
+
+    @classmethod
+    @contextmanager
+    def apart(cls, path: Path) -> Iterator[bool]:
+        """Say whether this process does not have a directory open, and keep it so in the block."""
+        with cls._open_lock:
+            directory = cls._open.get(os.path.realpath(path))
+            yield directory is None or directory.pid != os.getpid()
 
     def release(self, last: Callable[[Directory], None]) -> None:
         """Give back what `share` returned. After the last use in this process, call `last` and close everything; never raises."""
@@ -118,8 +142,8 @@ class Directory:
         return self.registry.members()
 
     def file_path(self, site: str, name: str) -> Path:
-        """Return where a site keeps a shard: the default shard has no name of its own there."""
-        return self.path / (f"{site}.sqlite" if name == "main" else f"{site}.{name}.sqlite")
+        """Return where a site keeps a shard."""
+        return self.path / file_name(site, name)
 
     def file(self, site: str, index: int) -> ShardFile:
         """Return a site's file of a shard, opened once for this process. Raises: ConfigError for an unknown shard, StoreError."""
@@ -133,12 +157,55 @@ class Directory:
                 if name is None:
                     raise ConfigError(f"no shard {index} in {self.path}")
                 shard = shard_id(members.store or 0, index)
-                self._files[site, index] = ShardFile(self.file_path(site, name), site, index, shard, members.cluster)
+                path = self.file_path(site, name)
+                self._files[site, index] = ShardFile(path, site, index, shard, members.cluster, name)
             return self._files[site, index]
 
     def files(self, site: str) -> list[ShardFile]:
-        """Return a site's files, of every shard. Raises: StoreError."""
-        return [self.file(site, index) for index in self.members().shards.values()]
+        """Return a site's files, of every shard that it has a file of: one may just be added. Raises: StoreError."""
+        members = self.members()
+        live = members.sites.get(site) == LIVE  # of others the registry does not remember what was made
+        return [
+            self.file(site, index)
+            for name, index in members.shards.items()
+            if ((site, index) in members.made if live else self.file_path(site, name).exists())
+        ]
+
+    def heard(self, site: str, index: int | None = None) -> dict[int, Rows] | None:
+        """Return another site's watermarks by shard index, of all its files or of one; None, said once, if they cannot be read.
+
+        What is wrong with one site's files must not stop another.
+        """
+        if time.monotonic() < self._locked.get(site, 0.0):
+            return None
+        try:
+            heard = {file.index: file.rows() for file in self.files(site) if index is None or file.index == index}
+        except StoreError as error:
+            if isinstance(error, Unreachable):  # it took its time to fail
+                self._locked[site] = time.monotonic() + _LOCKED_S
+            self.complain(f"{site} counts as unreachable", error)
+            self._forget(site)
+            return None
+        if index is None:
+            self.content(f"{site} counts as unreachable")
+        return heard
+
+    def _forget(self, site: str) -> None:
+        """Open a site's files anew at the next use: they may be replaced by better ones."""
+        with self._lock:
+            if site not in self.locks.attached:
+                for key in [key for key in self._files if key[0] == site]:
+                    self._files.pop(key).close()
+
+    def complain(self, what: str, error: Exception) -> None:
+        """Log what is wrong, unless that was the last that was said of it."""
+        if self._complaints.get(what) != str(error):
+            self._complaints[what] = str(error)
+            _log.warning("%s: %s", what, error)
+
+    def content(self, what: str) -> None:
+        """Note that it is well again."""
+        self._complaints.pop(what, None)
 
     # --- flags: pauses and partitions ----------------------------------------------------------------------------
 
@@ -167,24 +234,12 @@ class Directory:
         return here == there or not (self.is_up(here, CUT) or self.is_up(there, CUT))
 
     def peers(self, site: str) -> list[str]:
-        """Return the other live sites that a site can reach and whose files can be opened."""
+        """Return the other live sites that a site can reach and whose files can be read."""
         return [
             name
             for name in self.members().in_state(LIVE)
-            if name != site and self.reachable(site, name) and self.usable(name)
+            if name != site and self.reachable(site, name) and self.heard(name) is not None
         ]
-
-    def usable(self, site: str) -> bool:
-        """Return whether a site's files can be opened; say so once if they cannot."""
-        try:
-            self.files(site)
-        except StoreError as error:
-            if site not in self._complained:
-                self._complained.add(site)
-                _log.warning("%s counts as unreachable: %s", site, error)
-            return False
-        self._complained.discard(site)
-        return True
 
     def wake(self) -> None:
         """Let this process's replicators look at once."""

@@ -15,6 +15,8 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+from causal.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -34,8 +36,14 @@ class Locks:
         self._all.add(self)
 
     def open_lock(self, name: str) -> int:
-        """Open a lock file; returns its descriptor. Undone by `close_lock`, and in the child of a fork."""
-        fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        """Open a lock file; returns its descriptor. Undone by `close_lock`, and in the child of a fork. Raises: StoreError."""
+        try:
+            fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path / name} cannot be used as a lock: {error.strerror}; it must be a file, and its directory one that "
+                "can be written: remove what is there, or choose another directory"
+            ) from error
         self._fds.add(fd)
         return fd
 

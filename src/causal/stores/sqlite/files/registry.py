@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from causal.errors import ConfigError
+from causal.errors import ConfigError, StoreError
 from causal.stores.sqlite.files.schema import errors_of, open_registry, translated
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 LIVE: Final = "live"
 JOINING: Final = "joining"
 LEFT: Final = "left"
+
+_RESTORE: Final = "restore it together with the files of its sites, or remove them all to begin anew"
+_ORPHANS: Final = tuple(
+    f"SELECT 1 FROM {table} WHERE shard NOT IN (SELECT number FROM shard) "  # noqa: S608 - constants
+    "OR (site <> '' AND site NOT IN (SELECT name FROM site))"
+    for table in ("origin", "file")
+)
+"""What no registry holds by itself: origins and files of a site or a shard that it does not know."""
 
 
 @attrs.frozen
@@ -51,13 +59,17 @@ class FileRecord:
 
 @attrs.frozen
 class Members:
-    """The registry at one moment. `origins` is by (shard index, origin). Thread-safety: immutable."""
+    """The registry at one moment. `origins` is by (shard index, origin); `made` are the files that are whole, by (site, shard index).
+
+    Thread-safety: immutable.
+    """
 
     cluster: str
     store: int | None
     sites: Mapping[str, str]
     shards: Mapping[str, int]
     origins: Mapping[tuple[int, int], Origin]
+    made: frozenset[tuple[str, int]]
 
     def in_state(self, *states: str) -> tuple[str, ...]:
         """Return the sites in one of these states, by name."""
@@ -68,23 +80,55 @@ class Members:
         return next((o for (i, o), it in self.origins.items() if i == index and it.site == site and it.live), None)
 
 
+def members_in(db: sqlite3.Connection) -> Members:
+    """Return what a registry says. Inside a transaction. Raises: KeyError where it does not say which directory it is of."""
+    meta = dict(db.execute("SELECT name, value FROM meta"))
+    return Members(
+        meta["cluster"],
+        meta.get("store"),
+        dict(db.execute("SELECT name, state FROM site")),
+        dict(db.execute("SELECT name, number FROM shard ORDER BY number")),
+        {
+            (shard, origin): Origin(site, bool(live), end)
+            for shard, origin, site, live, end in db.execute('SELECT shard, origin, site, live, "end" FROM origin')
+        },
+        frozenset(db.execute("SELECT site, shard FROM file")),
+    )
+
+
 class Registry:
     """The connection to `cluster.sqlite`. Mutations want the directory's `admin` lock.
 
     Raises: StoreError. Thread-safety: safe.
     """
 
-    def __init__(self, path: Path, first_origin: int | None = None) -> None:
+    def __init__(self, path: Path, first_origin: int | None = None, *, used: bool = False) -> None:
+        """Open, or make, the registry; `used`: there are files of sites, so an empty one is not the beginning of a new directory."""
         self._path = path
         self._lock = threading.RLock()
-        self._db = open_registry(path)
+        self._db = open_registry(path, empty=_RESTORE if used else None)
         self._members: Members | None = None
-        self._seen_version = -1
-        with errors_of(path):
-            self._identify(first_origin)
+        self._seen_version = self._inode = -1
+        try:
+            with errors_of(path):
+                self._check(used=used)
+                self._identify(first_origin)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _check(self, *, used: bool) -> None:
+        """Refuse a registry that lacks rows which others rely on: what is missing would be given out again, or made anew."""
+        meta = {name for (name,) in self._db.execute("SELECT name FROM meta")}
+        if used and "cluster" not in meta:
+            raise StoreError(f"{self._path} is empty: {_RESTORE}")
+        if ("cluster" in meta and not meta >= {"inode", "base"}) or any(
+            self._db.execute(query).fetchone() for query in _ORPHANS
+        ):
+            raise StoreError(f"{self._path} is damaged, it lacks rows: {_RESTORE}")
 
     def _identify(self, first_origin: int | None) -> None:
-        inode = os.stat(self._path).st_ino
+        inode = self._inode = os.stat(self._path).st_ino
         base = secrets.randbelow(2**31) + 1 if first_origin is None else first_origin
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -100,8 +144,18 @@ class Registry:
         self._db.executemany("REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def members(self) -> Members:
-        """Return the registry as it is now. Cheap when nothing changed."""
+        """Return the registry as it is now. Cheap when nothing changed. Raises: StoreError, also if it was replaced since it was opened."""
         with self._lock:
+            try:
+                inode = os.stat(self._path).st_ino
+            except OSError as error:
+                raise StoreError(
+                    f"{self._path} is gone: close every process that has it open, and open it again ({error.strerror})"
+                ) from error
+            if inode != self._inode:
+                raise StoreError(
+                    f"{self._path} was replaced while it was open: close every process that has it open, and open it again"
+                )
             try:
                 ((version,),) = self._db.execute("PRAGMA data_version")
                 if self._members is None or version != self._seen_version:
@@ -113,19 +167,7 @@ class Registry:
     def _read(self) -> Members:
         self._db.execute("BEGIN")
         try:
-            meta = dict(self._db.execute("SELECT name, value FROM meta"))
-            return Members(
-                meta["cluster"],
-                meta.get("store"),
-                dict(self._db.execute("SELECT name, state FROM site")),
-                dict(self._db.execute("SELECT name, number FROM shard ORDER BY number")),
-                {
-                    (shard, origin): Origin(site, bool(live), end)
-                    for shard, origin, site, live, end in self._db.execute(
-                        'SELECT shard, origin, site, live, "end" FROM origin'
-                    )
-                },
-            )
+            return members_in(self._db)
         finally:
             self._db.execute("COMMIT")
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal
 from causal.errors import StoreError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 Durability = Literal["full", "relaxed"]
 
 SCHEMA: Final = 1
-BUSY_S: Final = 5.0
-"""How long a statement waits for a lock that another process holds."""
+BUSY_S = 5.0
+"""How long a write block waits for the one before it, in this process or in another, and any statement for a lock."""
 
 _REGISTRY_ID: Final = 0x63617372  # "casr" and "casd", in the header of each file
 _SHARD_ID: Final = 0x63617364
@@ -67,6 +67,9 @@ CREATE TRIGGER updated AFTER UPDATE ON watermark BEGIN UPDATE moment SET number 
 CREATE TRIGGER deleted AFTER DELETE ON watermark BEGIN UPDATE moment SET number = number + 1; END;
 """
 
+COPY: Final = "restore it, or remove it and its -wal and let its site copy it from another"
+"""What to do about a site's file that holds nothing."""
+
 _ADVICE: Final = {
     sqlite3.SQLITE_CORRUPT: "is damaged: restore it, or remove it and its -wal and let its site copy it from another",
     sqlite3.SQLITE_NOTADB: "is not a database: restore it, or remove it and let its site copy it from another",
@@ -82,6 +85,11 @@ _ADVICE: Final = {
 def primary_code(error: sqlite3.Error) -> int:
     """Return SQLite's primary result code; 0 for an error of the Python module itself."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def held(path: Path) -> Unreachable:
+    """Return the error of a write block that has waited for another one as long as it may."""
+    return Unreachable(f"{path} is locked: another write block has held it for more than {BUSY_S:g} s", final=True)
 
 
 def translated(error: sqlite3.Error, path: Path) -> StoreError:
@@ -101,13 +109,17 @@ def errors_of(path: Path) -> Iterator[None]:
         raise translated(error, path) from error
 
 
-def connect(path: Path, durability: Durability = "full") -> sqlite3.Connection:
+def connect(path: Path, durability: Durability = "full", *, read_only: bool = False) -> sqlite3.Connection:
     """Open a file that exists, with transactions under our control. Raises: sqlite3.Error.
 
     Thread-safety: one thread at a time, not always the same one.
     """
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}",
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
@@ -117,34 +129,60 @@ def connect(path: Path, durability: Durability = "full") -> sqlite3.Connection:
     return connection
 
 
-def open_registry(path: Path) -> sqlite3.Connection:
-    """Open, or make, the registry. Raises: StoreError."""
-    return _open(path, _REGISTRY, _REGISTRY_ID)
+def open_registry(path: Path, *, empty: str | None = None) -> sqlite3.Connection:
+    """Open, or make, the registry; `empty` says why one without tables is refused instead. Raises: StoreError."""
+    return _open(path, _REGISTRY, _REGISTRY_ID, empty)
 
 
-def open_shard(path: Path) -> sqlite3.Connection:
-    """Open, or make, one site's file of one shard, and check what it says it is. Raises: StoreError."""
-    return _open(path, _SHARD, _SHARD_ID)
+def open_shard(path: Path, *, empty: str | None = None) -> sqlite3.Connection:
+    """Open, or make, one site's file of one shard, and check what it says it is; `empty` as above. Raises: StoreError."""
+    return _open(path, _SHARD, _SHARD_ID, empty)
 
 
-def _open(path: Path, script: str, application: int) -> sqlite3.Connection:
+def open_made_shard(path: Path) -> sqlite3.Connection:
+    """Open a site's file of one shard that somebody has made before. Raises: StoreError, FileNotFoundError."""
+    return _open(path, "", _SHARD_ID, COPY, make=False)
+
+
+def check_registry(connection: sqlite3.Connection, path: Path) -> None:
+    """See that a file is a registry that this version knows. Raises: StoreError, sqlite3.Error."""
+    _check(connection, path, "", _REGISTRY_ID, "restore it")
+
+
+def check_shard(connection: sqlite3.Connection, path: Path) -> None:
+    """See that a file is one site's of one shard that this version knows. Raises: StoreError, sqlite3.Error."""
+    _check(connection, path, "", _SHARD_ID, COPY)
+
+
+def check_belongs(meta: Mapping[str, object], path: Path, cluster: str, site: str, shard: str) -> None:
+    """Refuse a file that says it is of another directory, site or shard. Raises: StoreError."""
+    found = (meta.get("cluster"), meta.get("site"), meta.get("shard"))
+    if found != (cluster, site, shard):
+        raise StoreError(f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back")
+
+
+def _open(path: Path, script: str, application: int, empty: str | None, *, make: bool = True) -> sqlite3.Connection:
     with errors_of(path):
-        if not path.exists():
+        if make and not path.exists():
             connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         else:
+            if empty is not None and path.stat().st_size == 0:  # SQLite would remove the -wal of such a file
+                raise StoreError(f"{path} is empty: {empty}")
             connection = connect(path)
         try:
-            _check(connection, path, script, application)
+            _check(connection, path, script, application, empty)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path, script: str, application: int) -> None:
+def _check(connection: sqlite3.Connection, path: Path, script: str, application: int, empty: str | None) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     found = connection.execute("PRAGMA application_id").fetchone()[0]
     if version == 0 and found == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+        if empty is not None:
+            raise StoreError(f"{path} is empty: {empty}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(

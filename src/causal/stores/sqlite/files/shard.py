@@ -2,8 +2,9 @@
 
 Owns the pools and the meaning of the `watermark` table. Knows nothing of other sites.
 
-HAZARD: a file that is swapped for another while processes have it open would take writes that nobody finds again. Every
-write looks at the file's inode first and refuses; reads go on from the file that was opened, whose watermark is its own.
+HAZARD: a file that is swapped for another while processes have it open would take writes that nobody finds again, and show what
+was there before. Every write, every question how far the site is, and every new connection looks at the file's inode and refuses;
+reads, which cannot afford to, look every 50 ms (`link.py`) and are served from the old file for as long.
 """
 
 from __future__ import annotations
@@ -11,13 +12,24 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from causal.core.watermark import Watermark
 from causal.errors import StoreError, Unreachable
-from causal.stores.sqlite.files.schema import BUSY_S, Durability, connect, errors_of, translated
+from causal.stores.sqlite.files import schema
+from causal.stores.sqlite.files.schema import (
+    Durability,
+    check_belongs,
+    connect,
+    errors_of,
+    held,
+    open_made_shard,
+    primary_code,
+    translated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,20 +67,53 @@ class ShardFile:
         "site",
     )
 
-    def __init__(self, path: Path, site: str, index: int, shard: int, cluster: str) -> None:
+    def __init__(self, path: Path, site: str, index: int, shard: int, cluster: str, name: str) -> None:
         self.path, self.site, self.index, self.shard = path, site, index, shard
         self.identity = (cluster, site, index)
         with errors_of(path):
             try:
                 self.inode = os.stat(path).st_ino
+                first = self._first()
             except OSError as error:
                 raise StoreError(f"{path} is gone: open its site again, and it is copied from another") from error
-            first = connect(path)
+            try:
+                check_belongs(dict(first.execute("SELECT name, value FROM meta")), path, cluster, site, name)
+            except BaseException:
+                first.close()
+                raise
         self._idle: deque[sqlite3.Cursor] = deque([first.cursor()])
         self._writers: dict[Durability, deque[sqlite3.Connection]] = {"full": deque(), "relaxed": deque()}
         self._room = _IDLE
         self._writing = threading.Lock()
         self._known: tuple[int, Mapping[int, Watermark]] = (-1, {})
+
+    def _first(self) -> sqlite3.Connection:
+        return open_made_shard(self.path)
+
+    def check(self) -> None:
+        """See that this is still the file that its path names. Raises: StoreError."""
+        try:
+            inode = os.stat(self.path).st_ino
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} is gone: close every process that has it open, and open it again ({error.strerror})"
+            ) from error
+        if inode != self.inode:
+            raise StoreError(
+                f"{self.path} was replaced while it was open: close every process that has it open, and open it again"
+            )
+
+    def _connect(self, durability: Durability = "full") -> sqlite3.Connection:
+        connection = connect(self.path, durability)
+        try:
+            connection.execute(
+                _MOMENT
+            ).fetchall()  # only now is the -wal opened, by its name: it must be this file's, too
+            self.check()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -78,7 +123,7 @@ class ShardFile:
             return self._idle.pop()
         except IndexError:
             with errors_of(self.path):
-                return connect(self.path).cursor()
+                return self._connect().cursor()
 
     def give_back(self, cursor: sqlite3.Cursor) -> None:
         """Return a borrowed cursor, outside any transaction."""
@@ -93,6 +138,7 @@ class ShardFile:
         with errors_of(self.path):
             try:
                 rows: Rows = cursor.execute(WATERMARK).fetchall()
+                self.check()
             except BaseException:
                 cursor.connection.close()
                 raise
@@ -142,7 +188,10 @@ class ShardFile:
         return {self.shard: Watermark(self.shard, origins, (*self.identity, *mine), frozenset(leads))}
 
     def now(self) -> Mapping[int, Watermark]:
-        """Return what the file promises now, by shard id. Raises: Unreachable while the file is being rebuilt."""
+        """Return what the file promises now, by shard id. Raises: Unreachable while the file is being rebuilt.
+
+        The file is checked after that: what a file says that has been replaced since would prove others fresh which are not.
+        """
         cursor = self.borrow()
         try:
             ((number,),) = cursor.execute(_MOMENT).fetchall()
@@ -151,6 +200,7 @@ class ShardFile:
                 cursor.execute("BEGIN")
                 marks = self.watermarks(cursor)
                 cursor.execute("COMMIT")
+            self.check()
         except BaseException as error:
             cursor.connection.close()
             if isinstance(error, sqlite3.Error):
@@ -171,33 +221,35 @@ class ShardFile:
 
     def begin_write(self, durability: Durability = "full") -> sqlite3.Connection:
         """Take the write lock, in this process and in the file, and begin a transaction. Undone by `end_write`."""
-        if not self._writing.acquire(timeout=BUSY_S):
-            raise Unreachable(f"another write block has held {self.path} for more than {BUSY_S:g} s")
-        return self.begin_locked(durability)
+        if self._writing.acquire(blocking=False):
+            return self.begin_locked(durability)
+        until = time.monotonic() + schema.BUSY_S
+        if not self._writing.acquire(timeout=schema.BUSY_S):
+            raise held(self.path)
+        return self.begin_locked(durability, until - time.monotonic())
 
-    def begin_locked(self, durability: Durability = "full") -> sqlite3.Connection:
-        """Do the rest of `begin_write` after `try_lock`; if that fails, unlock."""
+    def begin_locked(self, durability: Durability = "full", left_s: float | None = None) -> sqlite3.Connection:
+        """Do the rest of `begin_write` after `try_lock`, in what is left of the time if part is spent; if that fails, unlock."""
         connection = None
         try:
-            if os.stat(self.path).st_ino != self.inode:
-                raise StoreError(
-                    f"{self.path} was replaced while it was open: close every process that has it open first"
-                )
+            self.check()
             try:
                 connection = self._writers[durability].pop()
             except IndexError:
-                connection = connect(self.path, durability)
+                connection = self._connect(durability)
+            if left_s is not None:
+                connection.execute(f"PRAGMA busy_timeout = {max(0, int(left_s * 1000))}")
             connection.execute("BEGIN IMMEDIATE")
+            if left_s is not None:
+                connection.execute(f"PRAGMA busy_timeout = {int(schema.BUSY_S * 1000)}")
         except BaseException as error:
             if connection is not None:
                 connection.close()
             self._writing.release()
             if isinstance(error, sqlite3.Error):
+                if primary_code(error) == sqlite3.SQLITE_BUSY:
+                    raise held(self.path) from error
                 raise translated(error, self.path) from error
-            if isinstance(error, FileNotFoundError):
-                raise StoreError(
-                    f"{self.path} is gone: close every process that has it open, and open it again"
-                ) from error
             raise
         return connection
 
@@ -231,7 +283,7 @@ class ShardFile:
     def flush(self) -> bool:
         """Make everything durable that was committed with relaxed durability; return whether that was possible now."""
         with errors_of(self.path):
-            connection = connect(self.path)
+            connection = self._connect()
             try:
                 busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             finally:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from causal.core.position import pack, store_of
+from causal.errors import StoreError
 from causal.kv import decode_changes
 from causal.stores.sqlite.files.shard import REBUILDING, WATERMARK
 from causal.stores.sqlite.files.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.frontier import Frontier
     from causal.stores.sqlite.files.shard import Rows, ShardFile
@@ -39,6 +40,8 @@ WINNER: Final = (
 
 Entry = tuple[int, int, int, bytes, bytes]
 """A row of a log: offset, stamp, committed_ns, deps, changes."""
+Ready = tuple[Entry, dict[str, bytes | None]]
+"""An entry and its changes, decoded: what is wrong with them is found before anything is written."""
 
 
 @attrs.define
@@ -76,7 +79,8 @@ class Pulled:
     """What an attempt to replicate came to.
 
     `due_ns` says when the next entry is due, `gaps` and `offered` (packed keys) which origins' next entries the sources do not keep
-    any more, and do, `forgotten` that the target numbers an origin of which the source holds more than itself.
+    any more, and do, `forgotten` that the target numbers an origin of which the source holds more than itself, `failed` what is wrong
+    with the source.
     Thread-safety: one thread at a time.
     """
 
@@ -85,6 +89,7 @@ class Pulled:
     gaps: set[int] = attrs.field(factory=set)
     offered: set[int] = attrs.field(factory=set)
     forgotten: bool = False
+    failed: StoreError | None = None
 
     def add(self, other: Pulled) -> None:
         """Count another attempt in."""
@@ -97,19 +102,52 @@ class Pulled:
 
 
 def pull(
-    target: ShardFile, source: ShardFile, coverage: Coverage, due_ns: Callable[[int, int, int], int] | None, now_ns: int
+    target: ShardFile,
+    source: ShardFile,
+    coverage: Coverage,
+    due_ns: Callable[[int, int, int], int] | None,
+    wall: Callable[[], int],
+    stopped: Callable[[], bool] = bool,
 ) -> Pulled:
     """Apply at `target` what `source` has more of, as far as it is due and covered: at most one batch for each origin.
 
-    `due_ns(origin, offset, committed_ns)` says when an entry may be applied; None: at once.
+    `due_ns(origin, offset, committed_ns)` says when an entry may be applied; None: at once. `stopped` says that nothing may be.
+    Raises: StoreError for the target.
     """
     result = Pulled()
     rows = target.rows()
     coverage.learn(target.shard, rows)
+    try:
+        ready = _fetch(target, rows, source, coverage, due_ns, wall, stopped, result)
+    except StoreError as error:
+        return Pulled(failed=error)
+    for origin, entries in ready:
+        count, place = _apply(target, origin, entries)
+        result.applied += count
+        key = pack(target.shard, origin)
+        coverage.applied[key] = max(coverage.applied.get(key, 0), place)
+    return result
+
+
+def _fetch(
+    target: ShardFile,
+    rows: Rows,
+    source: ShardFile,
+    coverage: Coverage,
+    due_ns: Callable[[int, int, int], int] | None,
+    wall: Callable[[], int],
+    stopped: Callable[[], bool],
+    result: Pulled,
+) -> list[tuple[int, list[Ready]]]:
+    """Return what can be applied now, by origin. Raises: StoreError for the source."""
     have = {row[0]: row[1:4] for row in rows}
-    ready: list[tuple[int, list[Entry]]] = []
+    ready: list[tuple[int, list[Ready]]] = []
     with source.snapshot() as db:
-        for origin, theirs, _, _, _ in db.execute(WATERMARK).fetchall():
+        marks = db.execute(WATERMARK).fetchall()
+        if stopped():  # asked after the snapshot: what was committed since somebody stopped it is not applied
+            return []
+        now_ns = wall()  # not before the snapshot: what it holds would seem to come from the future
+        for origin, theirs, _, _, _ in marks:
             applied, end, mine = have.get(
                 origin, (theirs, None, 0)
             )  # an origin that is unknown here is announced first
@@ -131,12 +169,7 @@ def pull(
             some = _ready(entries, target.shard, origin, coverage, due_ns, now_ns, result)
             if some:
                 ready.append((origin, some))
-    for origin, entries in ready:
-        count, place = _apply(target, origin, entries)
-        result.applied += count
-        key = pack(target.shard, origin)
-        coverage.applied[key] = max(coverage.applied.get(key, 0), place)
-    return result
+    return ready
 
 
 def _ready(
@@ -147,9 +180,9 @@ def _ready(
     due_ns: Callable[[int, int, int], int] | None,
     now_ns: int,
     result: Pulled,
-) -> list[Entry]:
+) -> list[Ready]:
     """Return the entries from the front that are consecutive, due and covered."""
-    ready: list[Entry] = []
+    ready: list[Ready] = []
     for offset, entry in enumerate(entries, start=entries[0][0]):
         if entry[0] != offset:
             break
@@ -160,11 +193,11 @@ def _ready(
                 break
         if entry[3] and not coverage.covers(decoded_deps(entry[3])):
             break
-        ready.append(entry)
+        ready.append((entry, decode_changes(entry[4])))
     return ready
 
 
-def _apply(target: ShardFile, origin: int, entries: Iterable[Entry]) -> tuple[int, int]:
+def _apply(target: ShardFile, origin: int, entries: Iterable[Ready]) -> tuple[int, int]:
     """Apply consecutive entries of one origin in one transaction, except those that others have applied meanwhile.
 
     Returns how many that were, and the place now reached.
@@ -176,18 +209,18 @@ def _apply(target: ShardFile, origin: int, entries: Iterable[Entry]) -> tuple[in
             return 0, 0
         place, end = row
         last: Entry | None = None
-        for entry in entries:
+        for entry, changes in entries:
             if entry[0] != place + 1 or (end is not None and entry[0] > end):
                 continue
-            _store(db, origin, entry)
+            _store(db, origin, entry, changes)
             place, last, count = entry[0], entry, count + 1
         if last is not None:
             db.execute(_ADVANCE, (last[0], last[1], last[3], origin))
     return count, place
 
 
-def _store(db: sqlite3.Connection, origin: int, entry: Entry) -> None:
-    offset, stamp, _, deps, changes = entry
+def _store(db: sqlite3.Connection, origin: int, entry: Entry, changes: Mapping[str, bytes | None]) -> None:
+    offset, stamp, _, deps, _ = entry
     seen = packed_seen(origin, offset, deps)
-    db.executemany(WINNER, [(key, value, stamp, seen) for key, value in decode_changes(changes).items()])
+    db.executemany(WINNER, [(key, value, stamp, seen) for key, value in changes.items()])
     db.execute(_LOG, (origin, *entry))

@@ -35,10 +35,11 @@ def collect(directory: Directory, site: str, clock: HybridLogicalClock, wall: Ca
         return 0
     freed = 0
     for index in members.shards.values():
-        file = directory.file(site, index)
-        held = [directory.file(name, index).rows() for name in sorted(everyone)]
-        if any(row[0] == REBUILDING for rows in held for row in rows):
+        known = [directory.heard(name, index) for name in sorted(everyone)]
+        held = [rows[index] for rows in known if rows and index in rows]
+        if len(held) < len(everyone) or any(row[0] == REBUILDING for rows in held for row in rows):
             continue
+        file = directory.file(site, index)
         origins = [origin for (shard, origin) in members.origins if shard == index]
         for origin in origins:
             _trim(file, origin, min(_applied(rows, origin) for rows in held))

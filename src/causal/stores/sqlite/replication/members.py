@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.errors import ConfigError
+from causal.errors import ConfigError, StoreError
 from causal.stores.sqlite.files.directory import CUT, Directory
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
-from causal.stores.sqlite.files.schema import errors_of, open_shard
-from causal.stores.sqlite.replication.rebuild import finish_rebuilding, is_rebuilding, rebuild, restart
+from causal.stores.sqlite.files.schema import check_belongs, errors_of, open_shard
+from causal.stores.sqlite.replication.rebuild import is_rebuilding, rebuild, restart
 from causal.stores.sqlite.replication.recover import learn, recover
 from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from causal.stores.sqlite.files.registry import Members
     from causal.stores.sqlite.replication.apply import Pulled
 
 _log = logging.getLogger("causal")
@@ -34,8 +35,9 @@ def open_site(directory: Directory, site: str, names: Sequence[str], store: int)
     """Make a site of this process's own: known, complete, recovered, live. Raises: ConfigError, StoreError, Unreachable."""
     with directory.locks.admin():
         directory.registry.bind_store(store)
-        add_shards(directory, names)
+        add_shards(directory, names, site)
         if directory.members().sites.get(site, LEFT) == LEFT:
+            _check_left(directory, site)
             _hand_over(directory, site)
             _wipe(directory, site)
             directory.registry.set_state(site, JOINING)
@@ -61,8 +63,8 @@ def attach_site(directory: Directory, site: str) -> None:
             raise
 
 
-def add_shards(directory: Directory, names: Sequence[str]) -> Mapping[str, int]:
-    """Number new shards, make the files that were never made, for every member, and return all shards."""
+def add_shards(directory: Directory, names: Sequence[str], here: str) -> Mapping[str, int]:
+    """Number new shards, make the files that were never made, for every member within reach, and return all shards."""
     with directory.locks.admin():
         for name in names:
             if name not in directory.members().shards:
@@ -71,9 +73,12 @@ def add_shards(directory: Directory, names: Sequence[str]) -> Mapping[str, int]:
         for site in directory.members().in_state(LIVE):
             for name, index in shards.items():
                 if directory.registry.file(site, index) is None:
-                    recover(directory, site, name, index)
-                    with directory.file(site, index).writing() as db:
-                        finish_rebuilding(db)  # a new shard has nothing to copy
+                    try:
+                        recover(directory, site, name, index, copy=False)
+                    except StoreError as error:
+                        if site == here:
+                            raise
+                        directory.complain(f"{site} has no file of shard {name} yet", error)
         return shards
 
 
@@ -100,16 +105,25 @@ def announce(directory: Directory, here: str) -> None:
     members = directory.members()
     if directory.is_up(here, CUT):
         return
-    for site in {here, *directory.peers(here)}:
-        for index in members.shards.values():
-            file = directory.file(site, index)
-            ends = {row[0]: row[2] for row in file.rows()}
-            if any(
-                i == index and (o not in ends or (ends[o] is None and it.end is not None))
-                for (i, o), it in members.origins.items()
-            ):
-                with file.writing() as db:
-                    learn(db, members, index)
+    _tell(directory, here, members)
+    for site in directory.peers(here):
+        try:
+            _tell(directory, site, members)
+        except StoreError as error:
+            directory.complain(f"{site} could not be told of origins yet", error)
+        else:
+            directory.content(f"{site} could not be told of origins yet")
+
+
+def _tell(directory: Directory, site: str, members: Members) -> None:
+    for file in directory.files(site):
+        ends = {row[0]: row[2] for row in file.rows()}
+        if any(
+            i == file.index and (o not in ends or (ends[o] is None and it.end is not None))
+            for (i, o), it in members.origins.items()
+        ):
+            with file.writing() as db:
+                learn(db, members, file.index)
 
 
 def decide_ends(directory: Directory, here: str) -> None:
@@ -123,7 +137,10 @@ def decide_ends(directory: Directory, here: str) -> None:
             return
         replicate(directory, here)  # what others hold of it is held here, too, before it ends
         for index, origin in open_ended:
-            held = [row[1] for name in holders for row in directory.file(name, index).rows() if row[0] == origin]
+            known = [directory.heard(name, index) for name in holders]
+            if None in known:
+                return
+            held = [row[1] for rows in known if rows for row in rows.get(index, ()) if row[0] == origin]
             directory.registry.set_end(index, origin, max(held, default=0))
         announce(directory, here)
 
@@ -137,16 +154,27 @@ def leave(directory: Directory, site: str) -> None:
         stay = [name for name in directory.members().in_state(LIVE) if name != site]
         if directory.members().sites.get(site) not in {LIVE, JOINING} or not stay:
             raise ConfigError(f"{site} cannot leave {directory.path}: it is not there, or there is no other site")
-        reachable = not directory.is_up(site, CUT)
-        if reachable:
+        if not directory.is_up(site, CUT) and directory.heard(site) is not None:
             for file in directory.files(site):
                 with file.writing() as db:
                     db.execute("UPDATE watermark SET mine = 0")
-            for name in directory.peers(site):
-                replicate(directory, name)
+            _give(directory, site)
         directory.registry.set_state(site, LEFT)
         here = next((name for name in stay if not directory.is_up(name, CUT)), stay[0])
         decide_ends(directory, here)
+
+
+def _give(directory: Directory, site: str) -> None:
+    """Let others have what a site holds: one of them is enough, the rest have it from there. Raises: StoreError if nobody could."""
+    given, failed = False, None
+    for name in directory.peers(site):
+        try:
+            replicate(directory, name, leaver=site)
+            given = True
+        except StoreError as error:
+            failed = error
+    if failed is not None and not given:
+        raise failed
 
 
 def fence(directory: Directory, site: str) -> None:
@@ -174,30 +202,57 @@ def mark_closed(directory: Directory) -> None:
                         directory.registry.set_file(site, index, attrs.evolve(record, relaxed=False))
 
 
-def _hand_over(directory: Directory, site: str) -> None:
-    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided."""
+def _check_left(directory: Directory, site: str) -> None:
+    """Refuse files of another directory, or of a site that never left this one: a site that joins empties what it finds."""
     members = directory.members()
-    if members.sites.get(site) == LEFT and directory.usable(site):
-        announce(directory, site)
-        for name in directory.peers(site):
-            replicate(directory, name, leaver=site)
-            decide_ends(directory, name)
-        announce(directory, site)
-
-
-def _wipe(directory: Directory, site: str) -> None:
-    """Empty the files of a site that had left, for its return. What only they hold is kept in a file of its own."""
-    for name in directory.members().shards:
+    for name in members.shards:
         path = directory.file_path(site, name)
         if not path.exists():
             continue
         db = open_shard(path)
         try:
             with errors_of(path):
-                if db.execute('SELECT 1 FROM watermark WHERE applied > "end"').fetchone():
+                meta = dict(db.execute("SELECT name, value FROM meta"))
+        finally:
+            db.close()
+        if meta:
+            check_belongs(meta, path, members.cluster, site, name)
+            if site not in members.sites:
+                raise StoreError(
+                    f"{path} holds data of a site that cluster.sqlite does not know, so that is older: restore the one that "
+                    "belongs to it, or move the file away and let the site copy its data from another"
+                )
+
+
+def _hand_over(directory: Directory, site: str) -> None:
+    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided."""
+    members = directory.members()
+    if members.sites.get(site) == LEFT and directory.heard(site) is not None:
+        announce(directory, site)
+        _give(directory, site)
+        for name in directory.peers(site):
+            decide_ends(directory, name)
+        announce(directory, site)
+
+
+def _wipe(directory: Directory, site: str) -> None:
+    """Empty the files of a site that had left, for its return. What only they hold is kept in a file of its own."""
+    members = directory.members()
+    for name, index in members.shards.items():
+        path = directory.file_path(site, name)
+        if not path.exists():
+            continue
+        db = open_shard(path)
+        try:
+            with errors_of(path):
+                mine = {origin for (shard, origin), it in members.origins.items() if shard == index and it.site == site}
+                marks = db.execute('SELECT origin, applied, "end" FROM watermark').fetchall()
+                if any(
+                    applied > end if end is not None else applied and origin in mine for origin, applied, end in marks
+                ):
                     aside = next(p for n in range(10_000) if not (p := path.with_suffix(f".lost-{n}")).exists())
                     db.execute("VACUUM INTO ?", (str(aside),))
-                    _log.warning("%s: writes that were lost when %s left are kept in %s", path, site, aside)
+                    _log.warning("%s: writes that may be lost since %s left are kept in %s", path, site, aside)
                 db.execute("BEGIN IMMEDIATE")
                 for table in ("data", "log", "watermark", "meta"):
                     db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants

@@ -9,10 +9,12 @@ process, until all its shards hold everything that any of them depends on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from causal.core.position import pack
-from causal.errors import Unreachable
+from causal.errors import StoreError, Unreachable
 from causal.stores.sqlite.files.registry import LIVE
 from causal.stores.sqlite.files.shard import REBUILDING, WATERMARK
 from causal.stores.sqlite.files.version import place_of
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from causal.stores.sqlite.files.directory import Directory
     from causal.stores.sqlite.files.shard import ShardFile
 
-_MARKS = 'SELECT origin, applied, "end", stamp, deps FROM watermark WHERE origin >= 0'
-_KNOW = "INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')"
+_log = logging.getLogger("causal")
+
+_MARKS: Final = 'SELECT origin, applied, "end", stamp, deps FROM watermark WHERE origin >= 0'
+_KNOW: Final = "INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')"
 
 
 def begin_rebuilding(db: sqlite3.Connection) -> None:
@@ -53,22 +57,35 @@ def rebuild(directory: Directory, site: str) -> None:
     if not marked:
         return
     others = [name for name in directory.members().in_state(LIVE) if name != site]
-    sources = [name for name in directory.peers(site) if not any(map(is_rebuilding, directory.files(name)))]
-    if sources:
-        best = max(sources, key=lambda name: sum(row[1] for file in directory.files(name) for row in file.rows()))
-        for file in directory.files(site):
-            merge(file, directory.file(best, file.index))
-        # The merged files are from different moments. What any of them depends on is in what `best` holds now.
-        goal = {pack(f.shard, row[0]): row[1] for f in directory.files(best) for row in f.rows()}
-        replicate(directory, site)
-        here = {pack(f.shard, row[0]): row[1] for f in directory.files(site) for row in f.rows()}
-        if any(here.get(key, -1) < applied for key, applied in goal.items()):
-            raise Unreachable(f"{site} could not copy all that {best} holds; open it again")
-    elif others:
+    held = {name: rows for name in directory.peers(site) if (rows := directory.heard(name)) is not None}
+    sources = [name for name, rows in held.items() if not any(row[0] == REBUILDING for row in chain(*rows.values()))]
+    sources.sort(key=lambda name: sum(row[1] for row in chain(*held[name].values())), reverse=True)
+    for best in sources:
+        try:
+            _copy(directory, site, best)
+            break
+        except StoreError as error:
+            if best == sources[-1]:
+                raise
+            _log.warning("%s cannot be copied from %s: %s", site, best, error)
+    if others and not sources:
         raise Unreachable(f"{site} has to copy its data from {' or '.join(others)}, and cannot reach them")
     for file in marked:
         with file.writing() as db:
             finish_rebuilding(db)
+
+
+def _copy(directory: Directory, site: str, best: str) -> None:
+    theirs = {file.index: file for file in directory.files(best)}
+    for file in directory.files(site):
+        if file.index in theirs:
+            merge(file, theirs[file.index])
+    # The merged files are from different moments. What any of them depends on is in what `best` holds now.
+    goal = {pack(f.shard, row[0]): row[1] for f in theirs.values() for row in f.rows()}
+    replicate(directory, site)
+    here = {pack(f.shard, row[0]): row[1] for f in directory.files(site) for row in f.rows()}
+    if any(here.get(key, -1) < applied for key, applied in goal.items()):
+        raise Unreachable(f"{site} could not copy all that {best} holds; open it again")
 
 
 def restart(directory: Directory, site: str) -> None:

@@ -11,39 +11,49 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from causal.errors import StoreError
-from causal.stores.sqlite.files.registry import FileRecord
-from causal.stores.sqlite.files.schema import errors_of, open_shard
+from causal.stores.sqlite.files.registry import LIVE, FileRecord
+from causal.stores.sqlite.files.schema import COPY, check_belongs, errors_of, open_shard
 from causal.stores.sqlite.replication.rebuild import begin_rebuilding
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
     from causal.stores.sqlite.files.directory import Directory
     from causal.stores.sqlite.files.registry import Members
 
 _log = logging.getLogger("causal")
 
+_REMADE: Final = 0
+"""The inode that is recorded of a file which is about to be made anew."""
 
-def recover(directory: Directory, site: str, name: str, index: int) -> None:
-    """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything."""
-    path, members = directory.file_path(site, name), directory.members()
-    db = open_shard(path)
+
+def recover(directory: Directory, site: str, name: str, index: int, *, copy: bool = True) -> None:
+    """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything.
+
+    `copy=False`: the shard is new, so a file that is made has nothing to copy from another site.
+    """
+    path, record = directory.file_path(site, name), directory.registry.file(site, index)
+    if record is not None and not path.exists():
+        record = _gone(directory, site, index, path, record)
+    made = record is not None and record.inode != _REMADE
+    db = open_shard(path, empty=COPY if made else None)
     try:
         with errors_of(path):
             meta = dict(db.execute("SELECT name, value FROM meta"))
-            inode, record = os.stat(path).st_ino, directory.registry.file(site, index)
+            inode = os.stat(path).st_ino
             if not meta:
-                _start(directory, db, site, name, index)
+                if made:
+                    raise StoreError(f"{path} is empty: {COPY}")
+                _start(directory, db, site, name, index, copy=copy)
                 life = 0
             else:
-                found = (meta["cluster"], meta["site"], meta["shard"])
-                if found != (members.cluster, site, name):
-                    raise StoreError(
-                        f"{path} belongs to site {found[1]!r}, shard {found[2]!r} of cluster {found[0]}: move it back"
-                    )
+                check_belongs(meta, path, directory.members().cluster, site, name)
                 life = meta["life"]
                 why = _forgotten(directory, db, site, index, inode, life, record)
                 if why is not None:
@@ -55,13 +65,28 @@ def recover(directory: Directory, site: str, name: str, index: int) -> None:
         db.close()
 
 
-def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int) -> None:
+def _gone(directory: Directory, site: str, index: int, path: Path, record: FileRecord) -> FileRecord:
+    """Let a file that was removed be made anew, where another site has a copy. Raises: StoreError where none has."""
+    members = directory.members()
+    if members.sites.get(site) == LIVE:
+        if members.in_state(LIVE) == (site,):
+            raise StoreError(
+                f"{path} is gone, and no other site has a copy: restore it, or remove {path.parent} to begin anew"
+            )
+        _log.warning("%s is gone: it is copied from another site; writes that only it held are lost", path)
+    record = attrs.evolve(record, inode=_REMADE)  # so that this can be repeated: from here on an empty file is ours
+    directory.registry.set_file(site, index, record)
+    return record
+
+
+def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, index: int, *, copy: bool) -> None:
     origin = directory.registry.new_origin(site, index)
     members = directory.members()
     db.execute("BEGIN IMMEDIATE")
     meta = {"cluster": members.cluster, "site": site, "shard": name, "life": 0}
     db.executemany("REPLACE INTO meta VALUES (?, ?)", meta.items())
-    begin_rebuilding(db)
+    if copy:
+        begin_rebuilding(db)
     learn(db, members, index)
     db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
     db.execute("COMMIT")
@@ -87,7 +112,11 @@ def _forgotten(
     record: FileRecord | None,
 ) -> str | None:
     """Say why a file may have forgotten what it once acknowledged; None if it cannot have."""
-    held = [dict(row[:2] for row in directory.file(peer, index).rows()) for peer in directory.peers(site)]
+    held = [
+        {row[0]: row[1] for row in rows}
+        for peer in directory.peers(site)
+        for rows in (directory.heard(peer, index) or {}).values()
+    ]
     mine = db.execute("SELECT origin, applied FROM watermark WHERE mine").fetchall()  # after what others hold of it
     if record is None or not mine or [directory.members().own(site, index)] != [row[0] for row in mine]:
         return "the registry knows it otherwise: one of them was restored"
