@@ -17,17 +17,20 @@ from causal import (
     Frontier,
     GateError,
     GateTimeout,
+    Guarantee,
     Limits,
     Overloaded,
     Position,
     ReadPolicy,
     Receipt,
     StoreError,
+    WriteLost,
 )
 from causal.blocks import _blocks
 from causal.core.frontier import pack
 from causal.engine import Commit
 from causal.errors import Unreachable
+from causal.session import Written
 from tests.fake_engine import FakeEngine, Handle, Server, Time, idle, near_and_far
 
 
@@ -568,3 +571,43 @@ def test_stacked_blocks_unwind(time: Time, engine: FakeEngine) -> None:
             stack.enter_context(session.read(shard=shard))
         raise RuntimeError
     assert not session.own
+
+
+def test_an_own_write_that_is_lost_is_said_inside_a_write_block(time: Time) -> None:
+    origins: dict[int, Any] = {0: {1: (9, 9), 2: (5, None)}}
+    store = time.store(FakeEngine(Server("here", origins, {0: {2}})), guarantees=Guarantee.READ_YOUR_WRITES)
+    session = store.session(subject="alice")
+    session.join(Written([Position(0, 1, 10)]))
+    with session.write():
+        with pytest.raises(WriteLost) as caught, session.read():
+            pass
+        assert [loss.end for loss in caught.value.lost] == [9]
+        with (promises_nothing := session.read(policy=ReadPolicy.eventual())):
+            pass
+        assert not promises_nothing.receipt.held
+    session.forget(caught.value.lost)
+    with session.write():
+        assert how(session) == "transaction"
+    assert idle(store)
+
+
+def test_what_others_lost_no_longer_counts_inside_a_write_block(time: Time) -> None:
+    origins: dict[int, Any] = {0: {1: (9, 9), 2: (5, None)}}
+    store = time.store(FakeEngine(Server("here", origins, {0: {2}})), guarantees=Guarantee.MONOTONIC_READS)
+    session = store.session(subject="alice")
+    session.join(Frontier([Position(0, 1, 10)]))
+    with session.write():
+        assert how(session) == "transaction"
+
+
+def test_a_write_whose_session_has_lost_another_meanwhile_is_not_acknowledged(time: Time, engine: FakeEngine) -> None:
+    store = time.store(engine)
+    session = store.session(subject="alice")
+    here = engine.servers["here"]
+    with pytest.raises(WriteLost), session.write(shard="x"):
+        session.join(Written([Position(0, 1, 11)]))
+        here.origins[0] = {1: (10, 10), 2: (0, None)}
+        here.leads[0] = {2}
+        store._probe(store._link(), "here")
+    assert idle(store)
+    assert engine.calls.count(("write", "here")) == 1

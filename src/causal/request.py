@@ -12,6 +12,7 @@ import attrs
 
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
 from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
+from causal.core.lost import settled
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
 from causal.core.view import View
@@ -33,6 +34,7 @@ MAX_LATE_ATTEMPTS: Final = 10
 
 
 _NOTHING_KNOWN: Final = View()
+_LACKING: Final = Refuse("timeout", "the transaction lacks what is demanded")
 
 
 class Request:
@@ -178,44 +180,60 @@ class Request:
     # --- inside a write block ------------------------------------------------------------------------------------------
 
     def inside(self, outer: Request, watermarks: Mapping[int, Watermark]) -> None:
-        """Go through the transaction that `outer` opened. Raises: GateTimeout if that lacks what is demanded: it moves no more."""
-        if self.within(outer, watermarks):
-            self.transaction = outer.at
-            return
-        policy = self.policy
-        if policy.then != "stale" and policy.strategy in (Strategy.SESSION, Strategy.LEADER, Strategy.QUORUM):
-            error = self.failed(GateTimeout("the write block around this read lacks what the session demands by now"))
+        """Go through the transaction that `outer` opened.
+
+        Raises: GateTimeout if that lacks what is demanded: it moves no more. WriteLost, CommitUnknown as any read (I6).
+        """
+        refusal, policy = self.lacks(outer, watermarks), self.policy
+        promised = policy.strategy in (Strategy.SESSION, Strategy.LEADER, Strategy.QUORUM)
+        if refusal is not None and promised and (refusal.why != "timeout" or policy.then != "stale"):
+            error = self.refusal(refusal, "the write block around this read lacks what the session demands by now")
             self.finish()
             raise error
-        self.transaction, self.lacking = outer.at, True
+        self.transaction, self.lacking = outer.at, refusal is not None
 
-    def within(self, outer: Request, watermarks: Mapping[int, Watermark]) -> bool:
-        """Return whether what is demanded of this shard is in the transaction that `outer` opened, whatever it was gated on then."""
+    def lacks(self, outer: Request, watermarks: Mapping[int, Watermark]) -> Refuse | None:
+        """Return what speaks against the transaction that `outer` opened, by what is demanded of this shard now.
+
+        Whatever it was gated on then. An own write that is lost is said here, too: only what others lost no longer counts (I6).
+        """
         if self.version == outer.version and self.store.reading == self.store.writing:
-            return True
-        demand, gated, here, ends = self.demand, outer.demand, watermarks[self.shard], self.store.view.ends
-        for key, offset in demand.need.items():
+            return None
+        demand, gated, here = self.demand, outer.demand, watermarks[self.shard]
+        # As if it had just arrived: a head that was asked for earlier may be older than the demand, and shows no loss.
+        need, refusal, _ = settled(demand.again(self.store.number_now()), self.store.view)
+        if refusal is not None:
+            return refusal
+        for key, offset in need.items():
             if key >> 32 == self.shard:
                 place = here.origins.get(key & 0xFFFFFFFF)
-                if place is None or place[0] < min(offset, ends.get(key, offset)):
-                    return False
+                if place is None or place[0] < offset:
+                    return _LACKING
         if demand.floor is not None and not here.above(demand.floor):
-            return False
-        return self.shard not in demand.leader_shards or (
+            return _LACKING
+        if self.shard not in demand.leader_shards or (
             self.shard in gated.leader_shards
             and demand.mark is not None
             and gated.mark is not None
             and gated.mark >= demand.mark
-        )
+        ):
+            return None
+        return _LACKING
 
     def still_covered(self, watermarks: Mapping[int, Watermark]) -> None:
-        """Judge a write anew, whose session has learned more since it began. Raises: GateTimeout if its leader lacks that (I9).
+        """Judge a write anew, whose session has learned more since it began.
 
         A version whose dependencies are not where it is written would be shown without its causes, and could lose against them.
+        Raises: GateTimeout if its leader lacks that (I9). WriteLost, CommitUnknown as any write (I6).
         """
         now = Request(self.store, self.session, self.shard, self.policy, kind="write", at=self.at)
-        if not now.within(self, watermarks):
-            raise self.failed(GateTimeout("since this write block began, the session has seen what its leader lacks"))
+        refusal = now.lacks(self, watermarks)
+        if refusal is not None:
+            raise self.refusal(refusal, "since this write block began, the session has seen what its leader lacks")
+
+    def refusal(self, refusal: Refuse, lacking: str) -> GateError:
+        """Return the error that a refusal by `lacks` becomes."""
+        return self.failed(GateTimeout(lacking)) if refusal is _LACKING else self.error(refusal)
 
     # --- a write's end ---------------------------------------------------------------------------------------------
 
