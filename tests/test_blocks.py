@@ -236,6 +236,36 @@ def test_what_was_folded_is_depended_on_as_what_the_write_was_gated_on(time: Tim
     assert handle.deps.entries[pack(0, 2)] >= (7 if folded == "floor" else 8)
 
 
+def test_also_where_one_leader_numbers_everything(time: Time) -> None:
+    """It is current by construction, but nobody knows where it is before it was asked."""
+    leader = Server("leader", {0: {1: (10, None)}, 1: {1: (10, None)}}, {0: {1}, 1: {1}})
+    engine = FakeEngine(leader, shards={"x": 0, "y": 1}, dependencies=True)
+    store, elsewhere = time.store(engine), time.store(engine)
+    session = store.session()
+    leader.origins[0] = {1: (11, None)}  # by somebody else: this is what the mark folded
+    session.join(elsewhere.head().exact.on(1), Frontier().mark(0, int(time.wall()) + 100))
+    with session.write(shard="y"):
+        (handle,) = engine.open_handles
+    assert handle.deps.entries[pack(0, 1)] == 11
+
+
+@pytest.mark.parametrize("folded", ["floor", "mark"])
+def test_what_is_folded_once_a_write_began_it_cannot_depend_on(time: Time, folded: str) -> None:
+    here = Server("here", {0: {1: (10, None)}, 1: {1: (10, None)}}, {0: {1}, 1: {1}})
+    engine = FakeEngine(here, shards={"x": 0, "y": 1}, dependencies=True, clock_offsets=True)
+    session = time.store(engine).session()
+    block = session.write(shard="y")
+    block.__enter__()
+    if folded == "floor":
+        session.join(Frontier.of({}, {0: 7}))
+    else:
+        session.join(Frontier().mark(0, int(time.wall()) + 100, exact={1}))
+    with pytest.raises(GateTimeout):
+        block.__exit__(None, None, None)
+    assert here.origins[1] == {1: (10, None)}
+    assert not engine.open_handles
+
+
 def test_a_block_that_raises_is_rolled_back(time: Time, engine: FakeEngine) -> None:
     session = time.store(engine).session()
     handles: list[Handle] = []
@@ -604,10 +634,13 @@ def test_a_write_whose_session_has_lost_another_meanwhile_is_not_acknowledged(ti
     store = time.store(engine)
     session = store.session(subject="alice")
     here = engine.servers["here"]
-    with pytest.raises(WriteLost), session.write(shard="x"):
-        session.join(Written([Position(0, 1, 11)]))
-        here.origins[0] = {1: (10, 10), 2: (0, None)}
-        here.leads[0] = {2}
-        store._probe(store._link(), "here")
+    block = session.write(shard="x")
+    block.__enter__()
+    session.join(Written([Position(0, 1, 11)]))
+    here.origins[0] = {1: (10, 10), 2: (0, None)}
+    here.leads[0] = {2}
+    store._probe(store._link(), "here")
+    with pytest.raises(WriteLost):
+        block.__exit__(None, None, None)
     assert idle(store)
     assert engine.calls.count(("write", "here")) == 1

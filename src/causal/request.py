@@ -22,6 +22,7 @@ from causal.session import Receipt, SessionState, log
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from causal.core.demand import Demand
     from causal.core.gate import Decision
     from causal.core.watermark import Watermark
     from causal.engine import Commit, Link
@@ -227,9 +228,18 @@ class Request:
         Raises: GateTimeout if its leader lacks that (I9). WriteLost, CommitUnknown as any write (I6).
         """
         now = Request(self.store, self.session, self.shard, self.policy, kind="write", at=self.at)
-        refusal = now.lacks(self, watermarks)
+        refusal = _LACKING if now.folds_more(self.demand) else now.lacks(self, watermarks)
         if refusal is not None:
             raise self.refusal(refusal, "since this write block began, the session has seen what its leader lacks")
+
+    def folds_more(self, gated: Demand) -> bool:
+        """Return whether a mark or a floor stands for more than a write was gated on: positions it would not depend on (I8)."""
+        demand = self.demand
+        if demand.floor is not None and (gated.floor is None or gated.floor < demand.floor):
+            return True
+        if demand.mark is None or not demand.leader_shards:
+            return False
+        return gated.mark is None or not (demand.leader_shards <= gated.leader_shards and gated.mark >= demand.mark)
 
     def refusal(self, refusal: Refuse, lacking: str) -> GateError:
         """Return the error that a refusal by `lacks` becomes."""
