@@ -170,7 +170,9 @@ class Request:
         current = serve.how == "leader" and self.demand.shards <= at_leaders(self.demand, self.policy)
         if good and not current and self.at is None and serve.known.fresh_at != math.inf:
             # A pause between the decision and the snapshot voids a staleness bound.
-            bound_s = self.policy.bound_s if self.policy.strategy is Strategy.BOUNDED else self.store.max_staleness_s
+            bound_s = self.store.max_staleness_s
+            if self.policy.strategy is Strategy.BOUNDED:
+                bound_s = min(self.policy.bound_s, bound_s)  # as the gate
             if serve.known.fresh_at < self.store.monotonic() - bound_s:
                 self.unproven = True
                 good = self.policy.unproven == "serve"
