@@ -621,6 +621,24 @@ def test_an_own_write_that_is_lost_is_said_inside_a_write_block(time: Time) -> N
     assert idle(store)
 
 
+@pytest.mark.parametrize("unproven", ["refuse", "serve"])
+def test_a_leader_that_is_not_shown_to_be_fresh_is_said_inside_a_write_block(time: Time, unproven: Any) -> None:
+    """Nothing is demanded any more of what is older than that, and it need not be here (I5)."""
+    here = Server("here", {0: {1: (10, None), 2: (3, None)}}, {0: {1}})
+    there = Server("there", {0: {1: (10, None), 2: (4, None)}}, {0: {2}}, latency_s=0.05)
+    store = time.store(FakeEngine(here, there), policy=ReadPolicy(unproven=unproven))
+    here.origins[0][2] = (4, None)
+    store._probe(store._link(), "here")
+    there.origins[0][2] = (5, None)
+    session = store.session()
+    for shown in (True, False):
+        with session.write(), (read := session.read()):
+            pass
+        assert (read.receipt.how, read.receipt.unproven) == ("transaction", not shown)
+        assert read.receipt.held is (shown or unproven == "serve")
+        time.sleep(901)
+
+
 def test_what_others_lost_no_longer_counts_inside_a_write_block(time: Time) -> None:
     origins: dict[int, Any] = {0: {1: (9, 9), 2: (5, None)}}
     store = time.store(FakeEngine(Server("here", origins, {0: {2}})), guarantees=Guarantee.MONOTONIC_READS)

@@ -193,7 +193,11 @@ class Request:
             error = self.refusal(refusal, "the write block around this read lacks what the session demands by now")
             self.finish()
             raise error
-        self.transaction, self.lacking = outer.at, refusal is not None
+        # A demand that has lapsed rests on freshness (I5), which a write's leader need not have shown.
+        leader = self.store.view.of(outer.at or "")
+        self.unproven = leader is None or leader.fresh_at < self.store.monotonic() - self.store.max_staleness_s
+        self.transaction = outer.at
+        self.lacking = refusal is not None or (self.unproven and policy.unproven == "refuse")
 
     def lacks(self, outer: Request, watermarks: Mapping[int, Watermark]) -> Refuse | None:
         """Return what speaks against the transaction that `outer` opened, by what is demanded of this shard now.
