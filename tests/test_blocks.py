@@ -637,6 +637,12 @@ def test_a_leader_that_is_not_shown_to_be_fresh_is_said_inside_a_write_block(tim
         assert (read.receipt.how, read.receipt.unproven) == ("transaction", not shown)
         assert read.receipt.held is (shown or unproven == "serve")
         time.sleep(901)
+    with session.write():
+        here.origins[0][2] = (5, None)
+        store.head()  # shows what is here now: the transaction began before
+        with (read := session.read()):
+            pass
+        assert read.receipt.unproven
 
 
 def test_what_others_lost_no_longer_counts_inside_a_write_block(time: Time) -> None:

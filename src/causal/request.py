@@ -15,7 +15,7 @@ from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_o
 from causal.core.lost import settled
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
-from causal.core.view import View
+from causal.core.view import NEVER, View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, WriteLost
 from causal.session import Receipt, SessionState, log
 
@@ -193,9 +193,9 @@ class Request:
             error = self.refusal(refusal, "the write block around this read lacks what the session demands by now")
             self.finish()
             raise error
-        # A demand that has lapsed rests on freshness (I5), which a write's leader need not have shown.
-        leader = self.store.view.of(outer.at or "")
-        self.unproven = leader is None or leader.fresh_at < self.store.monotonic() - self.store.max_staleness_s
+        # A demand that has lapsed rests on freshness (I5), which a write's leader need not have shown before its snapshot was taken.
+        fresh_at = outer.serve.known.fresh_at if outer.serve is not None else NEVER
+        self.unproven = fresh_at < self.store.monotonic() - self.store.max_staleness_s
         self.transaction = outer.at
         self.lacking = refusal is not None or (self.unproven and policy.unproven == "refuse")
 
