@@ -17,17 +17,20 @@ from causal import (
     Frontier,
     GateError,
     GateTimeout,
+    Guarantee,
     Limits,
     Overloaded,
     Position,
     ReadPolicy,
     Receipt,
     StoreError,
+    WriteLost,
 )
 from causal.blocks import _blocks
 from causal.core.frontier import pack
 from causal.engine import Commit
 from causal.errors import Unreachable
+from causal.session import Written
 from tests.fake_engine import FakeEngine, Handle, Server, Time, idle, near_and_far
 
 
@@ -231,6 +234,36 @@ def test_what_was_folded_is_depended_on_as_what_the_write_was_gated_on(time: Tim
     with session.write():
         (handle,) = engine.open_handles
     assert handle.deps.entries[pack(0, 2)] >= (7 if folded == "floor" else 8)
+
+
+def test_also_where_one_leader_numbers_everything(time: Time) -> None:
+    """It is current by construction, but nobody knows where it is before it was asked."""
+    leader = Server("leader", {0: {1: (10, None)}, 1: {1: (10, None)}}, {0: {1}, 1: {1}})
+    engine = FakeEngine(leader, shards={"x": 0, "y": 1}, dependencies=True)
+    store, elsewhere = time.store(engine), time.store(engine)
+    session = store.session()
+    leader.origins[0] = {1: (11, None)}  # by somebody else: this is what the mark folded
+    session.join(elsewhere.head().exact.on(1), Frontier().mark(0, int(time.wall()) + 100))
+    with session.write(shard="y"):
+        (handle,) = engine.open_handles
+    assert handle.deps.entries[pack(0, 1)] == 11
+
+
+@pytest.mark.parametrize("folded", ["floor", "mark"])
+def test_what_is_folded_once_a_write_began_it_cannot_depend_on(time: Time, folded: str) -> None:
+    here = Server("here", {0: {1: (10, None)}, 1: {1: (10, None)}}, {0: {1}, 1: {1}})
+    engine = FakeEngine(here, shards={"x": 0, "y": 1}, dependencies=True, clock_offsets=True)
+    session = time.store(engine).session()
+    block = session.write(shard="y")
+    block.__enter__()
+    if folded == "floor":
+        session.join(Frontier.of({}, {0: 7}))
+    else:
+        session.join(Frontier().mark(0, int(time.wall()) + 100, exact={1}))
+    with pytest.raises(GateTimeout):
+        block.__exit__(None, None, None)
+    assert here.origins[1] == {1: (10, None)}
+    assert not engine.open_handles
 
 
 def test_a_block_that_raises_is_rolled_back(time: Time, engine: FakeEngine) -> None:
@@ -568,3 +601,70 @@ def test_stacked_blocks_unwind(time: Time, engine: FakeEngine) -> None:
             stack.enter_context(session.read(shard=shard))
         raise RuntimeError
     assert not session.own
+
+
+def test_an_own_write_that_is_lost_is_said_inside_a_write_block(time: Time) -> None:
+    origins: dict[int, Any] = {0: {1: (9, 9), 2: (5, None)}}
+    store = time.store(FakeEngine(Server("here", origins, {0: {2}})), guarantees=Guarantee.READ_YOUR_WRITES)
+    session = store.session(subject="alice")
+    session.join(Written([Position(0, 1, 10)]))
+    with session.write():
+        with pytest.raises(WriteLost) as caught, session.read():
+            pass
+        assert [loss.end for loss in caught.value.lost] == [9]
+        with (promises_nothing := session.read(policy=ReadPolicy.eventual())):
+            pass
+        assert not promises_nothing.receipt.held
+    session.forget(caught.value.lost)
+    with session.write():
+        assert how(session) == "transaction"
+    assert idle(store)
+
+
+@pytest.mark.parametrize("unproven", ["refuse", "serve"])
+def test_a_leader_that_is_not_shown_to_be_fresh_is_said_inside_a_write_block(time: Time, unproven: Any) -> None:
+    """Nothing is demanded any more of what is older than that, and it need not be here (I5)."""
+    here = Server("here", {0: {1: (10, None), 2: (3, None)}}, {0: {1}})
+    there = Server("there", {0: {1: (10, None), 2: (4, None)}}, {0: {2}}, latency_s=0.05)
+    store = time.store(FakeEngine(here, there), policy=ReadPolicy(unproven=unproven))
+    here.origins[0][2] = (4, None)
+    store._probe(store._link(), "here")
+    there.origins[0][2] = (5, None)
+    session = store.session()
+    for shown in (True, False):
+        with session.write(), (read := session.read()):
+            pass
+        assert (read.receipt.how, read.receipt.unproven) == ("transaction", not shown)
+        assert read.receipt.held is (shown or unproven == "serve")
+        time.sleep(901)
+    with session.write():
+        here.origins[0][2] = (5, None)
+        store.head()  # shows what is here now: the transaction began before
+        with (read := session.read()):
+            pass
+        assert read.receipt.unproven
+
+
+def test_what_others_lost_no_longer_counts_inside_a_write_block(time: Time) -> None:
+    origins: dict[int, Any] = {0: {1: (9, 9), 2: (5, None)}}
+    store = time.store(FakeEngine(Server("here", origins, {0: {2}})), guarantees=Guarantee.MONOTONIC_READS)
+    session = store.session(subject="alice")
+    session.join(Frontier([Position(0, 1, 10)]))
+    with session.write():
+        assert how(session) == "transaction"
+
+
+def test_a_write_whose_session_has_lost_another_meanwhile_is_not_acknowledged(time: Time, engine: FakeEngine) -> None:
+    store = time.store(engine)
+    session = store.session(subject="alice")
+    here = engine.servers["here"]
+    block = session.write(shard="x")
+    block.__enter__()
+    session.join(Written([Position(0, 1, 11)]))
+    here.origins[0] = {1: (10, 10), 2: (0, None)}
+    here.leads[0] = {2}
+    store._probe(store._link(), "here")
+    with pytest.raises(WriteLost):
+        block.__exit__(None, None, None)
+    assert idle(store)
+    assert engine.calls.count(("write", "here")) == 1

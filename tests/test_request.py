@@ -182,13 +182,15 @@ def test_a_write_learns_from_the_snapshot_that_did_not_bear_it_out(time: Time) -
     assert [call for call in engine.calls if call[0] == "probe"] == [("probe", "near"), ("probe", "far")]
 
 
-def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time) -> None:
+@pytest.mark.parametrize(("bound_s", "max_staleness_s"), [(5, 900), (9, 5)])
+def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time, bound_s: int, max_staleness_s: int) -> None:
+    """Which is never longer than what the store allows."""
     engine = near_and_far()
-    store = time.store(engine)
+    store = time.store(engine, max_staleness_s=max_staleness_s)
     engine.servers["far"].origins[0] = {1: (11, None)}
     time.sleep(4)
     engine.before = lambda kind, name: time.sleep(2) if (kind, name) == ("read", "near") else None
-    assert read(store.session(), policy=ReadPolicy.bounded(5)).endpoint == "far"
+    assert read(store.session(), policy=ReadPolicy.bounded(bound_s)).endpoint == "far"
 
 
 # --- inside a write block ------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ class _Case:
         only = leaders[keys[0]] if len(names) == 1 and not unheard else None
         if (
             only is not None
-            and self.demand.at in (None, only.name)
+            and self.demand.at is None  # a write is to depend on those heads, of all shards: it must know them
             and not only.asked_since(shards, arrived)
             and (self.demand.shards <= shards or self.proven(only))
             and all(e.asked for e in self.usable())  # who was never asked may number what nobody else has heard of
