@@ -108,7 +108,7 @@ def test_what_another_process_holds_is_waited_for_in_the_same_time(
 
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, factory=Connection, **k))
     file = world.links["eu"].directory.file("eu", 0)
-    file._writers["full"].clear()
+    file._writers["full"].pop().close()
     assert file.try_lock()
     file.end_write(file.begin_locked(left_s=1.25))
     file.end_write(file.begin_write())
