@@ -343,7 +343,7 @@ class Write(_Writing, Generic[W]):
                 request.in_doubt()
                 request.failed(error)
             else:
-                handle.rollback()  # nothing is committed; of what a gate refused as doubtful nothing was even sent
+                handle.rollback()  # also where the gate itself is in doubt: nothing was sent
             raise
         finally:
             request.finish()
@@ -391,9 +391,7 @@ class AsyncWrite(_Writing, Generic[W]):
                 request.in_doubt()
                 request.failed(error)
             else:
-                await (
-                    handle.rollback()
-                )  # nothing is committed; of what a gate refused as doubtful nothing was even sent
+                await handle.rollback()  # also where the gate itself is in doubt: nothing was sent
             raise
         finally:
             request.finish()
