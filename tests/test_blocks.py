@@ -266,6 +266,56 @@ def test_what_is_folded_once_a_write_began_it_cannot_depend_on(time: Time, folde
     assert not engine.open_handles
 
 
+def gone_meanwhile() -> tuple[FakeEngine, Frontier]:
+    """Two leaders, and the demand of a session that folded its own writes at the second one."""
+    here = Server("here", {0: {1: (10, None), 2: (8, None)}}, {0: {1}})
+    there = Server("there", {0: {1: (10, None), 2: (8, None)}}, {0: {2}}, latency_s=0.01)
+    return FakeEngine(here, there), Frontier().mark(0, 10**10, origins={2})
+
+
+def test_what_comes_into_doubt_while_a_write_block_is_open_ends_its_transaction(time: Time) -> None:
+    """The history of folded own writes ends: nothing was sent, so nothing is in doubt but them, and the lock is free again."""
+    engine, folded = gone_meanwhile()
+    store = time.store(engine)
+    session = store.session()
+    session.join(folded)
+    block = session.write()
+    block.__enter__()
+    (handle,) = engine.open_handles
+    for server in engine.servers.values():
+        server.origins[0] = {1: (10, None), 2: (8, 8)}
+    session.join(store.head(), Frontier((Position(0, 1, 9),)))
+    with pytest.raises(CommitUnknown) as caught:
+        block.__exit__(None, None, None)
+    assert handle.ended == "rolled back"
+    assert block.receipt.refused == "CommitUnknown"
+    session.forget(caught.value.lost)
+    with session.write():
+        pass
+    assert not engine.open_handles
+
+
+def test_and_that_of_an_asynchronous_one(time: Time) -> None:
+    engine, folded = gone_meanwhile()
+
+    async def play() -> None:
+        store = time.async_store(engine)
+        session = store.session()
+        session.join(folded)
+        block = session.write()
+        await block.__aenter__()
+        (handle,) = engine.open_handles
+        for server in engine.servers.values():
+            server.origins[0] = {1: (10, None), 2: (8, 8)}
+        session.join(await store.head(), Frontier((Position(0, 1, 9),)))
+        with pytest.raises(CommitUnknown):
+            await block.__aexit__(None, None, None)
+        assert handle.ended == "rolled back"
+        await store.close()
+
+    asyncio.run(play())
+
+
 def test_a_block_that_raises_is_rolled_back(time: Time, engine: FakeEngine) -> None:
     session = time.store(engine).session()
     handles: list[Handle] = []

@@ -322,6 +322,7 @@ class Write(_Writing, Generic[W]):
             return
         self._handle = None
         self._left()
+        deps = None
         try:
             deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
@@ -337,12 +338,12 @@ class Write(_Writing, Generic[W]):
                 if done or not isinstance(error, Exception):
                     request.in_doubt()  # interrupted: the commit may have happened; or it has, and nobody knows where
                 raise
-        except CommitUnknown as doubt:
-            request.in_doubt()
-            request.failed(doubt)
-            raise
-        except BaseException:
-            handle.rollback()
+        except BaseException as error:
+            if deps is not None and isinstance(error, CommitUnknown):
+                request.in_doubt()
+                request.failed(error)
+            else:
+                handle.rollback()  # also where the gate itself is in doubt: nothing was sent
             raise
         finally:
             request.finish()
@@ -369,6 +370,7 @@ class AsyncWrite(_Writing, Generic[W]):
             return
         self._handle = None
         self._left()
+        deps = None
         try:
             deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
@@ -384,12 +386,12 @@ class AsyncWrite(_Writing, Generic[W]):
                 if done or not isinstance(error, Exception):
                     request.in_doubt()  # cancelled or interrupted: the commit may have happened; or it has, and nobody knows where
                 raise
-        except CommitUnknown as doubt:
-            request.in_doubt()
-            request.failed(doubt)
-            raise
-        except BaseException:
-            await handle.rollback()
+        except BaseException as error:
+            if deps is not None and isinstance(error, CommitUnknown):
+                request.in_doubt()
+                request.failed(error)
+            else:
+                await handle.rollback()  # also where the gate itself is in doubt: nothing was sent
             raise
         finally:
             request.finish()

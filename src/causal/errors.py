@@ -181,7 +181,10 @@ class GateError(CausalError):
 
 
 class GateTimeout(GateError, TimeoutError):
-    """The wait budget is spent and the policy allows neither the leader nor a stale read."""
+    """The wait budget is spent and the policy allows neither the leader nor a stale read.
+
+    Or a write block's leader lacks what its session has learned since the block began: nothing is committed.
+    """
 
     retryable = True
     retry_after_s = 1.0

@@ -356,8 +356,8 @@ class Session(Claims, Generic[R, W]):
         """Return a block that is one write transaction on one shard, at a leader that covers what the session demands (I9).
 
         `wait_s` is how long to wait until it does (default: the store's policy's). Commits when the block ends, rolls back if it raises.
-        Entering raises as `read`; leaving raises CommitUnknown, StoreError, and GateTimeout if the session has learned meanwhile of what
-        the leader lacks: in all but the first nothing is committed.
+        Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned meanwhile of what the leader
+        lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
         """
         return Write(store if store is not None else self._store, self._state, shard, wait_s)
 

@@ -149,7 +149,7 @@ def test_a_forged_token_is_not_called_expired() -> None:
 
 
 def test_rotation_in_two_steps_meets_no_unknown_key() -> None:
-    """Redteam 18: half-way through a rollout, some processes have taken the step and others have not."""
+    """Half-way through a rollout, some processes have taken the step and others have not."""
     fleet = [Keyring([ONE]) for _ in range(4)]
     old = seal(fleet[0])
 

@@ -269,7 +269,7 @@ def test_kill_9_while_a_site_joins(nursery: Nursery, path: Path) -> None:
 
 
 def test_many_processes_write_at_one_site(nursery: Nursery, path: Path) -> None:
-    """Redteam 11: offsets are given out inside the write lock, so nobody ships 105 before 103."""
+    """Offsets are given out inside the write lock, so nobody ships 105 before 103."""
     for site in ("eu", "us"):
         engine(str(path), site).open().close()
     writers = [{"kind": "write", "site": "eu", "seed": n, "acks": 30, "then_us": 0} for n in range(4)]

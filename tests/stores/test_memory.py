@@ -107,7 +107,7 @@ def test_an_origin_ends_where_its_most_advanced_survivor_is_and_others_still_get
 
 
 def test_ended_is_not_applied() -> None:
-    """Redteam 5: closed at 110, applied 100: a demand at 105 is behind, not lost and not applied."""
+    """Closed at 110, applied 100: a demand at 105 is behind, not lost and not applied."""
     world = memory_world(sites=("eu", "us", "asia"), lag_s=10.0)
     writes = [world.put("eu", "k", n) for n in range(3)]
     world.settle()
@@ -195,7 +195,7 @@ def test_a_transaction_that_a_restart_interrupted_was_not_committed(world: World
 
 
 def test_a_restart_may_go_back_but_keeps_its_own_writes(world: World) -> None:
-    """Redteam 4: the same server, a new incarnation, an older watermark."""
+    """The same server, a new incarnation, an older watermark."""
     theirs = [world.put("eu", f"k{n}", n) for n in range(3)]
     world.step()
     mine = world.put("us", "mine", 1)
@@ -285,7 +285,7 @@ def test_an_answer_that_never_comes_leaves_the_commit_in_doubt(world: World, com
 
 
 def test_a_tombstone_is_kept_until_nothing_older_can_arrive(world: World) -> None:
-    """Redteam 16: asia writes k and is cut off; eu deletes k with a later stamp; collected now, asia's write would come back."""
+    """Asia writes k and is cut off; eu deletes k with a later stamp; collected now, asia's write would come back."""
     cluster = cluster_of(world)
     cluster.cut_off("asia")
     world.put("asia", "k", "old")

@@ -56,7 +56,7 @@ def test_a_new_site_copies_everything_before_it_can_be_read(world: World) -> Non
 
 
 def test_a_site_that_cannot_copy_is_not_there(world: World) -> None:
-    """Redteam 8: unreadable before it covers; and it holds up collection from the moment it is known."""
+    """Unreadable before it covers; and it holds up collection from the moment it is known."""
     world.open("eu")
     world.put("eu", "k", 1)
     world.engines["eu"].cut_off("eu")
@@ -186,7 +186,7 @@ def test_an_origin_ends_at_what_the_most_advanced_member_holds(world: World) -> 
 
 
 def test_a_write_that_depends_on_a_lost_one_is_applied(world: World) -> None:
-    """Redteam 2: one lost write must not hold up everyone who saw it."""
+    """One lost write must not hold up everyone who saw it."""
     world.open("eu", "us", "asia")
     world.engines["us"].cut_off("eu")
     lost = frontier(world.put("eu", "k", 2))
@@ -519,7 +519,7 @@ def test_a_member_out_of_reach_stops_collection(world: World) -> None:
 
 
 def test_tombstones_go_when_nothing_older_can_arrive(world: World) -> None:
-    """Redteam 16: asia's older put is unshipped while everyone has applied the delete. It must not come back."""
+    """Asia's older put is unshipped while everyone has applied the delete. It must not come back."""
     world.open("eu", "us", "asia")
     world.put("eu", "k", "first")
     world.settle()
@@ -546,7 +546,7 @@ def test_tombstones_go_when_nothing_older_can_arrive(world: World) -> None:
 
 
 def test_one_member_that_is_not_past_a_tombstone_keeps_it_everywhere(world: World) -> None:
-    """Redteam 16 again: asia is past the delete on every origin, eu and us are not past it on asia's."""
+    """Asia is past the delete on every origin, eu and us are not past it on asia's."""
     world.open("eu", "us", "asia")
     world.engines["eu"].cut_off("asia")
     world.put("asia", "k", "older")

@@ -204,7 +204,7 @@ def test_controls_name_sites_that_exist(two: World) -> None:
 
 
 def test_heads_are_those_of_who_numbers_them(two: World) -> None:
-    """Redteam 1: a site leads its own origin, never another's, so nothing beyond its copy of another's log is lost."""
+    """A site leads its own origin, never another's, so nothing beyond its copy of another's log is lost."""
     for n in range(3):
         two.put("eu", "k", n)
     eu, us = two.watermark("eu"), two.watermark("us")
@@ -226,7 +226,7 @@ def test_replication_in_the_background_applies_what_is_due(world: World) -> None
 
 
 def test_a_fast_clock_does_not_hold_its_log_back(world: World) -> None:
-    """Redteam 10: the simulated lag is counted from the commit, which seems to lie in the future here."""
+    """The simulated lag is counted from the commit, which seems to lie in the future here."""
     world.open("eu", "us", lag_s=0.05)
     world.pass_s(600)
     world.put("eu", "k", 1)

@@ -71,7 +71,7 @@ def test_a_reply_waits_for_a_post_that_is_not_due(world: World) -> None:
 
 
 def test_shards_are_numbered_once_and_adding_one_shifts_nothing(world: World) -> None:
-    """Redteam 17."""
+    """A shard keeps its number, and its data, when others are added before it."""
     world.open("eu", "us", shards=("orders", "users"))
     world.put("eu", "k", "orders", shard=0)
     world.put("eu", "k", "users", shard=1)
@@ -107,7 +107,7 @@ def test_a_process_replicates_shards_that_it_does_not_use(world: World) -> None:
 
 
 def test_a_block_over_several_shards_is_one_moment(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redteam 15: a commit to both shards falls between the two snapshots; the block must not show the reply without the post."""
+    """A commit to both shards falls between the two snapshots; the block must not show the reply without the post."""
     opened = 0
 
     class Meddled(cut.ReadTransaction):

@@ -76,7 +76,7 @@ class Key:
             raise ConfigError(f"the secret of key {number} is not base64url without padding") from None
 
     def to_text(self) -> str:
-        """Return `ID:SECRET`. HAZARD: this is the secret itself; it belongs into a secret store and nowhere else."""
+        """Return `ID:SECRET`. HAZARD: this is the secret itself; it belongs in a secret store and nowhere else."""
         return f"{self.id}:{cose.to_text(self.secret)}"
 
 

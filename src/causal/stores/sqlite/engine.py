@@ -44,8 +44,8 @@ class SQLiteEngine:
         shards: the names of the shards that this process uses, each its own file and log at every site. Numbered when first used.
         lag_s: how long after its commit a write is applied at this site, in seconds, as a `Lag`, or as its text, "50ms".
         rtt_s: the simulated round trip to other sites, in seconds, for all or by site.
-        durability: "full" acknowledges what is on the disk. "relaxed" does not wait for the disk: a power loss may take acknowledged
-            writes; a site that was not closed properly then starts a new origin.
+        durability: "full" acknowledges what is on the disk. "relaxed" does not wait for the disk. HAZARD: a power loss may then take
+            acknowledged writes; a site that was not closed properly starts a new origin, so that they are said to be lost.
         replicate: "thread" applies others' writes in the background while a link is open; "manual" only in `step` and `catch_up`.
         clock: where conflict stamps come from; by default one on `wall`.
         wall: the time of day in nanoseconds.
