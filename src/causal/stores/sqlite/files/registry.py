@@ -224,10 +224,28 @@ class Registry:
         """Record an origin that a file knows and the registry perhaps does not: it was restored. Nobody numbers it any more."""
         self._write(("INSERT OR IGNORE INTO origin VALUES (?, ?, '', 0, ?)", (index, origin, end)))
 
-    def set_end(self, index: int, origin: int, end: int) -> None:
-        """Record where an origin's surviving history stops: once, for ever."""
+    def freed(self, index: int) -> int:
+        """Return the stamp up to which tombstones of a shard may have been removed: no new origin writes below it."""
+        with self._lock, errors_of(self._path):
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"freed {index}",)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def set_freed(self, index: int, stamp: int) -> None:
+        """Record, before it is done, up to which stamp tombstones are removed. It never goes back."""
         self._write(
-            ('UPDATE origin SET "end" = ? WHERE shard = ? AND origin = ? AND "end" IS NULL', (end, index, origin))
+            (
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                (f"freed {index}", stamp),
+            )
+        )
+
+    def set_end(self, index: int, origin: int, end: int) -> None:
+        """Record where an origin's surviving history stops. It may turn out to stop earlier, never later."""
+        self._write(
+            (
+                'UPDATE origin SET "end" = ? WHERE shard = ? AND origin = ? AND ("end" IS NULL OR "end" > ?)',
+                (end, index, origin, end),
+            )
         )
 
     def file(self, site: str, index: int) -> FileRecord | None:

@@ -3,8 +3,9 @@
 Owns every change to the registry. All of it runs under the directory's `admin` lock, and each step can be repeated after a crash at
 any point: numbers are given out before they are used, and files say themselves what is not finished.
 
-An origin ends by a decision that is recorded once: at what the most advanced live member holds, when all of them can be asked. Until
-then it has no end, and positions past what is known are in doubt: behind, never applied and never lost.
+An origin ends by a decision that is recorded: at what the most advanced live member holds, when all of them can be asked. Until
+then it has no end, and positions past what is known are in doubt: behind, never applied and never lost. If members forget what only
+they held, the end is moved back to what is left; never forward.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def _tell(directory: Directory, site: str, members: Members) -> None:
     for file in directory.files(site):
         ends = {row[0]: row[2] for row in file.rows()}
         if any(
-            i == file.index and (o not in ends or (ends[o] is None and it.end is not None))
+            i == file.index and (o not in ends or (it.end is not None and (ends[o] is None or ends[o] > it.end)))
             for (i, o), it in members.origins.items()
         ):
             with file.writing() as db:
@@ -136,7 +137,10 @@ def decide_ends(directory: Directory, here: str) -> None:
         if not {*directory.members().in_state(LIVE)} <= {*holders}:
             return
         replicate(directory, here)  # what others hold of it is held here, too, before it ends
-        for index, origin in open_ended:
+        # Who has forgotten, or left, may have been the only one to hold what an earlier decision counted on: those come first,
+        # because an origin without an end is what makes them be looked at again.
+        ended = [key for key, it in directory.members().origins.items() if it.end is not None]
+        for index, origin in [*ended, *open_ended]:
             known = [directory.heard(name, index) for name in holders]
             if None in known:
                 return

@@ -57,6 +57,7 @@ def recover(directory: Directory, site: str, name: str, index: int, *, copy: boo
                 life = meta["life"]
                 why = _forgotten(directory, db, site, index, inode, life, record)
                 if why is not None:
+                    _check_given_up(directory, db, index, path)
                     _log.warning("%s: new origin, because %s", path, why)
                     _new_origin(directory, db, site, index)
             db.execute("UPDATE meta SET value = ? WHERE name = 'life'", (life + 1,))
@@ -88,8 +89,20 @@ def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, i
     if copy:
         begin_rebuilding(db)
     learn(db, members, index)
-    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    _lead(db, origin, directory.registry.freed(index))
     db.execute("COMMIT")
+
+
+def _check_given_up(directory: Directory, db: sqlite3.Connection, index: int, path: Path) -> None:
+    """Refuse a copy that holds more of an ended origin than survived: what is beyond cannot be taken out of its values again."""
+    origins = directory.members().origins
+    for origin, applied in db.execute("SELECT origin, applied FROM watermark").fetchall():
+        known = origins.get((index, origin))
+        if known is not None and known.end is not None and applied > known.end:
+            raise StoreError(
+                f"{path} is a copy that holds writes which were given up since: put one back from before them, or remove it and "
+                "its -wal and let its site copy it from another"
+            )
 
 
 def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: int) -> None:
@@ -98,8 +111,14 @@ def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: 
     origin = directory.registry.new_origin(site, index)
     db.execute("BEGIN IMMEDIATE")
     learn(db, directory.members(), index)
-    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    _lead(db, origin, directory.registry.freed(index))
     db.execute("COMMIT")
+
+
+def _lead(db: sqlite3.Connection, origin: int, freed: int) -> None:
+    """Number an origin from here on, above every tombstone that may have been removed. Inside a write transaction."""
+    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    db.execute("UPDATE watermark SET stamp = max(stamp, ?) WHERE origin = ?", (freed, origin))
 
 
 def _forgotten(
@@ -136,4 +155,7 @@ def learn(db: sqlite3.Connection, members: Members, index: int) -> None:
     for (shard, origin), it in members.origins.items():
         if shard == index:
             db.execute("INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')", (origin,))
-            db.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NULL', (it.end, origin))
+            db.execute(
+                'UPDATE watermark SET "end" = ? WHERE origin = ? AND ("end" IS NULL OR "end" > ?)',
+                (it.end, origin, it.end),
+            )
