@@ -11,6 +11,7 @@ they held, the end is moved back to what is left; never forward.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from causal.stores.sqlite.files.registry import Members
+    from causal.stores.sqlite.files.shard import ShardFile
     from causal.stores.sqlite.replication.apply import Pulled
 
 _log = logging.getLogger("causal")
@@ -159,10 +161,15 @@ def leave(directory: Directory, site: str) -> None:
         if directory.members().sites.get(site) not in {LIVE, JOINING} or not stay:
             raise ConfigError(f"{site} cannot leave {directory.path}: it is not there, or there is no other site")
         if not directory.is_up(site, CUT) and directory.heard(site) is not None:
-            for file in directory.files(site):
-                with file.writing() as db:
-                    db.execute("UPDATE watermark SET mine = 0")
-            _give(directory, site)
+            try:
+                for file in directory.files(site):
+                    with file.writing() as db:
+                        db.execute("UPDATE watermark SET mine = 0")
+                _give(directory, site)
+            except BaseException:
+                with suppress(StoreError):  # if it cannot now, its own replicator will
+                    lead_again(directory, site)
+                raise
         directory.registry.set_state(site, LEFT)
         here = next((name for name in stay if not directory.is_up(name, CUT)), stay[0])
         decide_ends(directory, here)
@@ -179,6 +186,29 @@ def _give(directory: Directory, site: str) -> None:
             failed = error
     if failed is not None and not given:
         raise failed
+
+
+def lead_again(directory: Directory, site: str) -> None:
+    """Let a member number its origins again: somebody began to take it out, and failed or died. Raises: StoreError."""
+    if not _leaderless(directory, site):
+        return
+    with directory.locks.admin():  # nobody is at it
+        for file, own in _leaderless(directory, site):
+            with file.writing() as db:
+                db.execute("UPDATE watermark SET mine = (origin = ?)", (own,))
+
+
+def _leaderless(directory: Directory, site: str) -> list[tuple[ShardFile, int]]:
+    """Return a member's files that number nothing, each with the origin that is its own."""
+    members = directory.members()
+    if members.sites.get(site) != LIVE:
+        return []
+    owned = [(file, file.rows(), members.own(site, file.index)) for file in directory.files(site)]
+    return [
+        (file, own)
+        for file, rows, own in owned
+        if own is not None and not any(row[3] for row in rows) and any(row[0] == own for row in rows)
+    ]
 
 
 def fence(directory: Directory, site: str) -> None:
