@@ -138,3 +138,30 @@ def test_a_copy_that_holds_more_than_survived_is_refused(world: World) -> None:
     for site in ("eu", "us"):
         assert world.watermark(site).judge(mine).verdict is Verdict.LOST
         assert world.everything(site) == {"other": 1}
+
+
+@pytest.mark.parametrize("same", ["all", "sites"])
+def test_a_directory_that_was_put_back_is_noticed_where_inodes_are_given_again(world: World, same: str) -> None:
+    """A file system may give the copies the inodes of the files that were removed: of all, or of some."""
+    world.open("eu", "us")
+    world.put("eu", "k", 1)
+    world.settle()
+    world.close()
+    shutil.copytree(world.path, world.path / "copy")
+    world.open("eu", "us")
+    lost = frontier(world.put("eu", "k", 2))
+    world.close()
+    for file in (world.path / "copy").iterdir():
+        path = world.path / file.name
+        if file.suffix == ".lock" or (same == "sites" and file.name == "cluster.sqlite"):
+            os.replace(file, path)
+        else:
+            with path.open("r+b") as old:  # the same inode, with what the copy holds
+                old.truncate()
+                old.write(file.read_bytes())
+    world.open("eu", "us")
+    world.put("eu", "other", 1)
+    world.settle()
+    for site in ("eu", "us"):
+        assert world.watermark(site).judge(lost).verdict is Verdict.LOST
+        assert world.everything(site) == {"k": 1, "other": 1}

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
 from causal.errors import StoreError
-from causal.stores.sqlite.files.registry import LIVE, FileRecord
+from causal.stores.sqlite.files.registry import LIVE, REMADE, FileRecord
 from causal.stores.sqlite.files.schema import COPY, check_belongs, errors_of, open_shard
 from causal.stores.sqlite.replication.rebuild import begin_rebuilding
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("causal")
 
-_REMADE: Final = 0
-"""The inode that is recorded of a file which is about to be made anew."""
-
 
 def recover(directory: Directory, site: str, name: str, index: int, *, copy: bool = True) -> None:
     """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything.
@@ -41,7 +38,7 @@ def recover(directory: Directory, site: str, name: str, index: int, *, copy: boo
     path, record = directory.file_path(site, name), directory.registry.file(site, index)
     if record is not None and not path.exists():
         record = _gone(directory, site, index, path, record)
-    made = record is not None and record.inode != _REMADE
+    made = record is not None and record.inode != REMADE
     db = open_shard(path, empty=COPY if made else None)
     try:
         with errors_of(path):
@@ -75,7 +72,7 @@ def _gone(directory: Directory, site: str, index: int, path: Path, record: FileR
                 f"{path} is gone, and no other site has a copy: restore it, or remove {path.parent} to begin anew"
             )
         _log.warning("%s is gone: it is copied from another site; writes that only it held are lost", path)
-    record = attrs.evolve(record, inode=_REMADE)  # so that this can be repeated: from here on an empty file is ours
+    record = attrs.evolve(record, inode=REMADE)  # so that this can be repeated: from here on an empty file is ours
     directory.registry.set_file(site, index, record)
     return record
 
