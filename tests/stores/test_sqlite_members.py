@@ -627,6 +627,23 @@ def test_a_site_numbers_its_origins_again_when_who_took_it_out_has_died(world: W
     assert world.put("us", "k", 2).position == Position(0, 2, 2)
 
 
+def test_a_site_that_left_is_not_emptied_before_it_can_hand_over_what_is_in_doubt(world: World) -> None:
+    """It is opened again while it is still cut off: that is refused, and must cost nothing."""
+    world.open("eu", "us", "asia")
+    for site in ("eu", "asia"):
+        world.engines["us"].cut_off(site)
+    world.put("eu", "k", 1)
+    world.engines["us"].leave("eu")
+    world.close("eu")
+    with pytest.raises(Unreachable, match="cannot reach"):
+        world.open("eu")
+    for site in ("eu", "asia"):
+        world.engines["us"].rejoin(site)
+    world.open("eu")
+    world.settle()
+    assert [world.get(site, "k") for site in ("eu", "us", "asia")] == [1, 1, 1]
+
+
 def test_who_returns_hands_over_what_is_still_in_doubt(world: World) -> None:
     world.open("eu", "us", "asia")
     for site in ("eu", "asia"):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.errors import ConfigError, StoreError
+from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.sqlite.files.directory import CUT, Directory
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
 from causal.stores.sqlite.files.schema import check_belongs, errors_of, open_shard
@@ -259,8 +259,14 @@ def _check_left(directory: Directory, site: str) -> None:
 
 
 def _hand_over(directory: Directory, site: str) -> None:
-    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided."""
+    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided.
+
+    Raises: Unreachable if it can reach none of them: what only it holds must not be emptied before.
+    """
     members = directory.members()
+    others = members.in_state(LIVE)
+    if members.sites.get(site) == LEFT and others and not directory.peers(site):
+        raise Unreachable(f"{site} has to copy its data from {' or '.join(others)}, and cannot reach them")
     if members.sites.get(site) == LEFT and directory.heard(site) is not None:
         announce(directory, site)
         _give(directory, site)
