@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 import attrs
@@ -120,9 +121,9 @@ def announce(directory: Directory, here: str) -> None:
 
 def _tell(directory: Directory, site: str, members: Members) -> None:
     for file in directory.files(site):
-        ends = {row[0]: row[2] for row in file.rows()}
+        ends = {row[0]: inf if row[2] is None else row[2] for row in file.rows()}
         if any(
-            i == file.index and (o not in ends or (it.end is not None and (ends[o] is None or ends[o] > it.end)))
+            i == file.index and (o not in ends or (it.end is not None and it.end < ends[o]))
             for (i, o), it in members.origins.items()
         ):
             with file.writing() as db:
