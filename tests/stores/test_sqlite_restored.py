@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from causal.core.watermark import Verdict
-from causal.errors import StoreError
+from causal.errors import StoreError, Unreachable
 from tests.stores.sqlite_world import World, frontier, world
 
 __all__ = ["world"]
@@ -165,3 +165,24 @@ def test_a_directory_that_was_put_back_is_noticed_where_inodes_are_given_again(w
     for site in ("eu", "us"):
         assert world.watermark(site).judge(lost).verdict is Verdict.LOST
         assert world.everything(site) == {"k": 1, "other": 1}
+
+
+def test_sites_that_each_lack_another_shard_copy_it_from_each_other(world: World) -> None:
+    shards = ("main", "other")
+    world.open("eu", "us", shards=shards)
+    for shard in (0, 1):
+        world.put("eu", "k", shard, shard=shard)
+    world.settle()
+    world.close()
+    for name in ("eu.sqlite", "us.other.sqlite"):
+        (world.path / name).unlink()
+    world.engines["us"].cut_off("us")
+    with pytest.raises(Unreachable):
+        world.open("eu", shards=shards)
+    with pytest.raises(Unreachable):
+        world.open("us", shards=shards)
+    world.engines["us"].rejoin("us")
+    world.open("eu", "us", shards=shards)
+    world.settle()
+    for site in ("eu", "us"):
+        assert [world.everything(site, shard=shard) for shard in (0, 1)] == [{"k": 0}, {"k": 1}]
