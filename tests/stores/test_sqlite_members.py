@@ -12,6 +12,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict
 from causal.errors import ConfigError, StoreError, Unreachable
+from causal.stores.sqlite.files import schema
 from causal.stores.sqlite.files.directory import Directory
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE, Members
 from causal.stores.sqlite.replication import rebuild, recover
@@ -599,6 +600,48 @@ def test_an_ended_origin_does_not_hold_up_tombstones(world: World) -> None:
         for site in ("eu", "us"):
             world.links[site].collect()
     assert stored_keys(world, "eu") == stored_keys(world, "us") == set()
+
+
+def test_a_site_that_could_not_be_taken_out_takes_writes_as_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its shards is locked by a long write block, and so only the other one was fenced."""
+    monkeypatch.setattr(schema, "BUSY_S", 0.01)
+    world.open("eu", "us", shards=("main", "other"))
+    handle = world.links["us"].write("us", 1, Frontier())
+    with pytest.raises(Unreachable, match="locked"):
+        world.engines["eu"].leave("us")
+    handle.rollback()
+    assert names(world, "eu") == ["eu", "us"]
+    for shard in (0, 1):
+        assert world.put("us", "k", 1, shard=shard).position == Position(shard, 2, 1)
+
+
+def test_a_site_numbers_its_origins_again_when_who_took_it_out_has_died(world: World) -> None:
+    world.open("eu", "us")
+    world.put("us", "k", 1)
+    file = world.links["eu"].directory.file("us", 0)
+    with file.writing() as db:
+        db.execute("UPDATE watermark SET mine = 0")
+    world.step("us")
+    assert world.put("us", "k", 2).position == Position(0, 2, 2)
+
+
+def test_a_site_that_left_is_not_emptied_before_it_can_hand_over_what_is_in_doubt(world: World) -> None:
+    """It is opened again while it is still cut off: that is refused, and must cost nothing."""
+    world.open("eu", "us", "asia")
+    for site in ("eu", "asia"):
+        world.engines["us"].cut_off(site)
+    world.put("eu", "k", 1)
+    world.engines["us"].leave("eu")
+    world.close("eu")
+    with pytest.raises(Unreachable, match="cannot reach"):
+        world.open("eu")
+    for site in ("eu", "asia"):
+        world.engines["us"].rejoin(site)
+    world.open("eu")
+    world.settle()
+    assert [world.get(site, "k") for site in ("eu", "us", "asia")] == [1, 1, 1]
 
 
 def test_who_returns_hands_over_what_is_still_in_doubt(world: World) -> None:

@@ -22,7 +22,15 @@ from causal.stores.sqlite.files.directory import PAUSED, check_reachable
 from causal.stores.sqlite.files.registry import LEFT, LIVE, Members
 from causal.stores.sqlite.replication.apply import Pulled
 from causal.stores.sqlite.replication.collect import collect
-from causal.stores.sqlite.replication.members import announce, attach_site, decide_ends, fence, mark_closed, mend
+from causal.stores.sqlite.replication.members import (
+    announce,
+    attach_site,
+    decide_ends,
+    fence,
+    lead_again,
+    mark_closed,
+    mend,
+)
 from causal.stores.sqlite.replication.replicate import Replicator, replicate
 
 if TYPE_CHECKING:
@@ -236,6 +244,7 @@ class SQLiteLink:
             fence(directory, site)
             return Pulled()
         if self._eager or members is not self._told or now >= self._tell_at:
+            lead_again(directory, site)
             announce(directory, site)
             decide_ends(directory, site)
             self._told, self._tell_at = directory.members(), now + _TELL_S

@@ -89,7 +89,7 @@ class Directory:
                     raise StoreError(
                         f"{registry} is missing beside the files of its sites: restore it, or remove them all"
                     )
-                self.registry = Registry(registry, first_origin, used=used)
+                self.registry = Registry(registry, first_origin, born=self.locks.born(), used=used)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be used: {error.strerror}; it must be a directory that can be written"

@@ -13,13 +13,16 @@ import os
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from causal.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_ADMIN: Final = "cluster.lock"
 
 
 class Locks:
@@ -60,7 +63,7 @@ class Locks:
             if self._admin_depth:
                 yield
                 return
-            fd = self.open_lock("cluster.lock")
+            fd = self.open_lock(_ADMIN)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 self._admin_depth = 1
@@ -68,6 +71,13 @@ class Locks:
             finally:
                 self._admin_depth = 0
                 self.close_lock(fd)
+
+    def born(self) -> int:
+        """Return when the file of the `admin` lock changed last: when it was made, since nobody writes to it. Under `admin`.
+
+        Units: nanoseconds since 1970. No copy can have the same, whatever made it: nothing sets this time but the system's clock.
+        """
+        return os.stat(self.path / _ADMIN).st_ctime_ns
 
     def attach(self, site: str) -> bool:
         """Say that this process has a site open; return whether nobody had. Under `admin`. Undone by `detach`."""

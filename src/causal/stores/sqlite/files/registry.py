@@ -4,9 +4,10 @@ Owns `cluster.sqlite`: who is a member, which number a shard has, who numbers or
 Numbers are given out once. Knows nothing of what the members' files hold.
 
 Assumption: the registry is as old as the newest thing it has given out.
-HAZARD: a registry restored from a copy would give out an origin number twice. It records its own inode, so that a copy is
-noticed; from then on origins start at a new random number, as they do in a new directory, because a token of a directory
-that was removed may come back. Copied over the old file in place, it is not noticed: restore a directory as a whole.
+HAZARD: a registry restored from a copy would give out an origin number twice. It records its own inode, and when the file
+that the directory is locked with came into being, so that a copy is noticed; from then on origins start at a new random
+number, as they do in a new directory, because a token of a directory that was removed may come back. Copied over the old
+file in place, alone, it is not noticed: restore a directory as a whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 LIVE: Final = "live"
 JOINING: Final = "joining"
 LEFT: Final = "left"
+
+REMADE: Final = 0
+"""The inode that is recorded of a file which is about to be made anew."""
+_A_COPY: Final = -1
+"""The inode that is recorded of the files in a copy of a directory, until they are opened."""
 
 _RESTORE: Final = "restore it together with the files of its sites, or remove them all to begin anew"
 _ORPHANS: Final = tuple(
@@ -102,8 +108,11 @@ class Registry:
     Raises: StoreError. Thread-safety: safe.
     """
 
-    def __init__(self, path: Path, first_origin: int | None = None, *, used: bool = False) -> None:
-        """Open, or make, the registry; `used`: there are files of sites, so an empty one is not the beginning of a new directory."""
+    def __init__(self, path: Path, first_origin: int | None = None, *, born: int, used: bool = False) -> None:
+        """Open, or make, the registry; `used`: there are files of sites, so an empty one is not the beginning of a new directory.
+
+        `born` is when the directory came into being where it is: no copy of it has the same.
+        """
         self._path = path
         self._lock = threading.RLock()
         self._db = open_registry(path, empty=_RESTORE if used else None)
@@ -112,7 +121,7 @@ class Registry:
         try:
             with errors_of(path):
                 self._check(used=used)
-                self._identify(first_origin)
+                self._identify(first_origin, born)
         except BaseException:
             self._db.close()
             raise
@@ -127,16 +136,21 @@ class Registry:
         ):
             raise StoreError(f"{self._path} is damaged, it lacks rows: {_RESTORE}")
 
-    def _identify(self, first_origin: int | None) -> None:
+    def _identify(self, first_origin: int | None, born: int) -> None:
+        """Note what tells this registry from a copy of it; if it is one, the files of its sites are copies, too.
+
+        Inodes alone do not tell: a file system gives those of removed files to the ones that are put in their place.
+        """
         inode = self._inode = os.stat(self._path).st_ino
         base = secrets.randbelow(2**31) + 1 if first_origin is None else first_origin
         self._db.execute("BEGIN IMMEDIATE")
         try:
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
             if "cluster" not in meta:
-                self._put_meta(cluster=secrets.token_hex(8), inode=inode, base=base)
-            elif meta["inode"] != inode:
-                self._put_meta(inode=inode, base=secrets.randbelow(2**31) + 1)
+                self._put_meta(cluster=secrets.token_hex(8), inode=inode, base=base, born=born)
+            elif meta["inode"] != inode or meta.get("born") != born:
+                self._put_meta(inode=inode, base=secrets.randbelow(2**31) + 1, born=born)
+                self._db.execute("UPDATE file SET inode = ? WHERE inode <> ?", (_A_COPY, REMADE))
         finally:
             self._db.execute("COMMIT")
 
@@ -224,10 +238,28 @@ class Registry:
         """Record an origin that a file knows and the registry perhaps does not: it was restored. Nobody numbers it any more."""
         self._write(("INSERT OR IGNORE INTO origin VALUES (?, ?, '', 0, ?)", (index, origin, end)))
 
-    def set_end(self, index: int, origin: int, end: int) -> None:
-        """Record where an origin's surviving history stops: once, for ever."""
+    def freed(self, index: int) -> int:
+        """Return the stamp up to which tombstones of a shard may have been removed: no new origin writes below it."""
+        with self._lock, errors_of(self._path):
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"freed {index}",)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def set_freed(self, index: int, stamp: int) -> None:
+        """Record, before it is done, up to which stamp tombstones are removed. It never goes back."""
         self._write(
-            ('UPDATE origin SET "end" = ? WHERE shard = ? AND origin = ? AND "end" IS NULL', (end, index, origin))
+            (
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                (f"freed {index}", stamp),
+            )
+        )
+
+    def set_end(self, index: int, origin: int, end: int) -> None:
+        """Record where an origin's surviving history stops. It may turn out to stop earlier, never later."""
+        self._write(
+            (
+                'UPDATE origin SET "end" = ? WHERE shard = ? AND origin = ? AND ("end" IS NULL OR "end" > ?)',
+                (end, index, origin, end),
+            )
         )
 
     def file(self, site: str, index: int) -> FileRecord | None:

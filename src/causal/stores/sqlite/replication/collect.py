@@ -3,6 +3,7 @@
 Owns the two rules. A log entry goes when every member has applied it. A tombstone of stamp T goes when every member has applied every
 live origin past T: stamps strictly increase along a log, so nothing below T can arrive anywhere any more. An origin that
 is idle would hold that up for ever; so a site whose own origin stands below a waiting tombstone logs an entry without keys.
+An origin that begins later begins above T, which the registry remembers: its site may have forgotten every stamp but its clock's.
 
 A member that is joining, being rebuilt or out of reach stops all of this.
 """
@@ -43,7 +44,7 @@ def collect(directory: Directory, site: str, clock: HybridLogicalClock, wall: Ca
         origins = [origin for (shard, origin) in members.origins if shard == index]
         for origin in origins:
             _trim(file, origin, min(_applied(rows, origin) for rows in held))
-        freed += _free(file, min(_past(rows, members, index) for rows in held))
+        freed += _free(directory, file, min(_past(rows, members, index) for rows in held))
         _send_heartbeat(file, clock, wall)
     return freed
 
@@ -77,12 +78,14 @@ def _trim(file: ShardFile, origin: int, bound: int) -> None:
             db.execute("DELETE FROM log WHERE origin = ? AND offset <= ?", (origin, min(bound, first + _CHUNK)))
 
 
-def _free(file: ShardFile, past: int) -> int:
+def _free(directory: Directory, file: ShardFile, past: int) -> int:
     """Remove tombstones up to the stamp `past`."""
     with file.snapshot() as db:
         found = db.execute("SELECT 1 FROM data WHERE value IS NULL AND stamp <= ? LIMIT 1", (past,)).fetchone()
     if found is None:
         return 0
+    if directory.registry.freed(file.index) < past:
+        directory.registry.set_freed(file.index, past)
     with file.writing() as db:
         return db.execute("DELETE FROM data WHERE value IS NULL AND stamp <= ?", (past,)).rowcount
 
@@ -90,6 +93,9 @@ def _free(file: ShardFile, past: int) -> int:
 def _send_heartbeat(file: ShardFile, clock: HybridLogicalClock, wall: Callable[[], int]) -> None:
     with file.snapshot() as db:
         waiting = db.execute("SELECT max(stamp) FROM data WHERE value IS NULL").fetchone()[0]
-    if waiting is not None and any(row[3] and row[2] is None and row[4] < waiting for row in file.rows()):
+    # An origin without an entry may begin above the tombstone, and others do not know it.
+    if waiting is not None and any(
+        row[3] and row[2] is None and (row[4] < waiting or not row[1]) for row in file.rows()
+    ):
         with file.writing() as db:
             heartbeat(db, clock, wall())

@@ -3,18 +3,21 @@
 Owns every change to the registry. All of it runs under the directory's `admin` lock, and each step can be repeated after a crash at
 any point: numbers are given out before they are used, and files say themselves what is not finished.
 
-An origin ends by a decision that is recorded once: at what the most advanced live member holds, when all of them can be asked. Until
-then it has no end, and positions past what is known are in doubt: behind, never applied and never lost.
+An origin ends by a decision that is recorded: at what the most advanced live member holds, when all of them can be asked. Until
+then it has no end, and positions past what is known are in doubt: behind, never applied and never lost. If members forget what only
+they held, the end is moved back to what is left; never forward.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.errors import ConfigError, StoreError
+from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.sqlite.files.directory import CUT, Directory
 from causal.stores.sqlite.files.registry import JOINING, LEFT, LIVE
 from causal.stores.sqlite.files.schema import check_belongs, errors_of, open_shard
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from causal.stores.sqlite.files.registry import Members
+    from causal.stores.sqlite.files.shard import ShardFile
     from causal.stores.sqlite.replication.apply import Pulled
 
 _log = logging.getLogger("causal")
@@ -117,9 +121,9 @@ def announce(directory: Directory, here: str) -> None:
 
 def _tell(directory: Directory, site: str, members: Members) -> None:
     for file in directory.files(site):
-        ends = {row[0]: row[2] for row in file.rows()}
+        ends = {row[0]: inf if row[2] is None else row[2] for row in file.rows()}
         if any(
-            i == file.index and (o not in ends or (ends[o] is None and it.end is not None))
+            i == file.index and (o not in ends or (it.end is not None and it.end < ends[o]))
             for (i, o), it in members.origins.items()
         ):
             with file.writing() as db:
@@ -136,7 +140,10 @@ def decide_ends(directory: Directory, here: str) -> None:
         if not {*directory.members().in_state(LIVE)} <= {*holders}:
             return
         replicate(directory, here)  # what others hold of it is held here, too, before it ends
-        for index, origin in open_ended:
+        # Who has forgotten, or left, may have been the only one to hold what an earlier decision counted on: those come first,
+        # because an origin without an end is what makes them be looked at again.
+        ended = [key for key, it in directory.members().origins.items() if it.end is not None]
+        for index, origin in [*ended, *open_ended]:
             known = [directory.heard(name, index) for name in holders]
             if None in known:
                 return
@@ -155,10 +162,15 @@ def leave(directory: Directory, site: str) -> None:
         if directory.members().sites.get(site) not in {LIVE, JOINING} or not stay:
             raise ConfigError(f"{site} cannot leave {directory.path}: it is not there, or there is no other site")
         if not directory.is_up(site, CUT) and directory.heard(site) is not None:
-            for file in directory.files(site):
-                with file.writing() as db:
-                    db.execute("UPDATE watermark SET mine = 0")
-            _give(directory, site)
+            try:
+                for file in directory.files(site):
+                    with file.writing() as db:
+                        db.execute("UPDATE watermark SET mine = 0")
+                _give(directory, site)
+            except BaseException:
+                with suppress(StoreError):  # if it cannot now, its own replicator will
+                    lead_again(directory, site)
+                raise
         directory.registry.set_state(site, LEFT)
         here = next((name for name in stay if not directory.is_up(name, CUT)), stay[0])
         decide_ends(directory, here)
@@ -175,6 +187,29 @@ def _give(directory: Directory, site: str) -> None:
             failed = error
     if failed is not None and not given:
         raise failed
+
+
+def lead_again(directory: Directory, site: str) -> None:
+    """Let a member number its origins again: somebody began to take it out, and failed or died. Raises: StoreError."""
+    if not _leaderless(directory, site):
+        return
+    with directory.locks.admin():  # nobody is at it
+        for file, own in _leaderless(directory, site):
+            with file.writing() as db:
+                db.execute("UPDATE watermark SET mine = (origin = ?)", (own,))
+
+
+def _leaderless(directory: Directory, site: str) -> list[tuple[ShardFile, int]]:
+    """Return a member's files that number nothing, each with the origin that is its own."""
+    members = directory.members()
+    if members.sites.get(site) != LIVE:
+        return []
+    owned = [(file, file.rows(), members.own(site, file.index)) for file in directory.files(site)]
+    return [
+        (file, own)
+        for file, rows, own in owned
+        if own is not None and not any(row[3] for row in rows) and any(row[0] == own for row in rows)
+    ]
 
 
 def fence(directory: Directory, site: str) -> None:
@@ -225,8 +260,14 @@ def _check_left(directory: Directory, site: str) -> None:
 
 
 def _hand_over(directory: Directory, site: str) -> None:
-    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided."""
+    """Let members have what a returning site still holds of origins whose end is in doubt; then it may be decided.
+
+    Raises: Unreachable if it can reach none of them: what only it holds must not be emptied before.
+    """
     members = directory.members()
+    others = members.in_state(LIVE)
+    if members.sites.get(site) == LEFT and others and not directory.peers(site):
+        raise Unreachable(f"{site} has to copy its data from {' or '.join(others)}, and cannot reach them")
     if members.sites.get(site) == LEFT and directory.heard(site) is not None:
         announce(directory, site)
         _give(directory, site)

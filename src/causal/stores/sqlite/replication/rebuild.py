@@ -23,9 +23,12 @@ from causal.stores.sqlite.replication.replicate import replicate
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from causal.stores.sqlite.files.directory import Directory
     from causal.stores.sqlite.files.shard import ShardFile
+
+    Row = tuple[int, int, int | None, int, int]
 
 _log = logging.getLogger("causal")
 
@@ -59,6 +62,8 @@ def rebuild(directory: Directory, site: str) -> None:
     others = [name for name in directory.members().in_state(LIVE) if name != site]
     held = {name: rows for name in directory.peers(site) if (rows := directory.heard(name)) is not None}
     sources = [name for name, rows in held.items() if not any(row[0] == REBUILDING for row in chain(*rows.values()))]
+    if not sources:  # each may have what another lacks: sites that waited for one that is whole would wait for ever
+        sources = [name for name, rows in held.items() if all(_is_whole(rows.get(file.index, ())) for file in marked)]
     sources.sort(key=lambda name: sum(row[1] for row in chain(*held[name].values())), reverse=True)
     for best in sources:
         try:
@@ -75,13 +80,17 @@ def rebuild(directory: Directory, site: str) -> None:
             finish_rebuilding(db)
 
 
+def _is_whole(rows: Sequence[Row]) -> bool:
+    return bool(rows) and all(row[0] != REBUILDING for row in rows)
+
+
 def _copy(directory: Directory, site: str, best: str) -> None:
     theirs = {file.index: file for file in directory.files(best)}
     for file in directory.files(site):
         if file.index in theirs:
             merge(file, theirs[file.index])
     # The merged files are from different moments. What any of them depends on is in what `best` holds now.
-    goal = {pack(f.shard, row[0]): row[1] for f in theirs.values() for row in f.rows()}
+    goal = {pack(f.shard, row[0]): row[1] for f in theirs.values() for row in f.rows() if row[0] != REBUILDING}
     replicate(directory, site)
     here = {pack(f.shard, row[0]): row[1] for f in directory.files(site) for row in f.rows()}
     if any(here.get(key, -1) < applied for key, applied in goal.items()):

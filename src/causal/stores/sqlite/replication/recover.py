@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
 from causal.errors import StoreError
-from causal.stores.sqlite.files.registry import LIVE, FileRecord
+from causal.stores.sqlite.files.registry import LIVE, REMADE, FileRecord
 from causal.stores.sqlite.files.schema import COPY, check_belongs, errors_of, open_shard
 from causal.stores.sqlite.replication.rebuild import begin_rebuilding
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("causal")
 
-_REMADE: Final = 0
-"""The inode that is recorded of a file which is about to be made anew."""
-
 
 def recover(directory: Directory, site: str, name: str, index: int, *, copy: bool = True) -> None:
     """Open a site's file of a shard for the first of all processes: make it, or see whether it has forgotten anything.
@@ -41,7 +38,7 @@ def recover(directory: Directory, site: str, name: str, index: int, *, copy: boo
     path, record = directory.file_path(site, name), directory.registry.file(site, index)
     if record is not None and not path.exists():
         record = _gone(directory, site, index, path, record)
-    made = record is not None and record.inode != _REMADE
+    made = record is not None and record.inode != REMADE
     db = open_shard(path, empty=COPY if made else None)
     try:
         with errors_of(path):
@@ -57,6 +54,7 @@ def recover(directory: Directory, site: str, name: str, index: int, *, copy: boo
                 life = meta["life"]
                 why = _forgotten(directory, db, site, index, inode, life, record)
                 if why is not None:
+                    _check_given_up(directory, db, index, path)
                     _log.warning("%s: new origin, because %s", path, why)
                     _new_origin(directory, db, site, index)
             db.execute("UPDATE meta SET value = ? WHERE name = 'life'", (life + 1,))
@@ -74,7 +72,7 @@ def _gone(directory: Directory, site: str, index: int, path: Path, record: FileR
                 f"{path} is gone, and no other site has a copy: restore it, or remove {path.parent} to begin anew"
             )
         _log.warning("%s is gone: it is copied from another site; writes that only it held are lost", path)
-    record = attrs.evolve(record, inode=_REMADE)  # so that this can be repeated: from here on an empty file is ours
+    record = attrs.evolve(record, inode=REMADE)  # so that this can be repeated: from here on an empty file is ours
     directory.registry.set_file(site, index, record)
     return record
 
@@ -88,8 +86,20 @@ def _start(directory: Directory, db: sqlite3.Connection, site: str, name: str, i
     if copy:
         begin_rebuilding(db)
     learn(db, members, index)
-    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    _lead(db, origin, directory.registry.freed(index))
     db.execute("COMMIT")
+
+
+def _check_given_up(directory: Directory, db: sqlite3.Connection, index: int, path: Path) -> None:
+    """Refuse a copy that holds more of an ended origin than survived: what is beyond cannot be taken out of its values again."""
+    origins = directory.members().origins
+    for origin, applied in db.execute("SELECT origin, applied FROM watermark").fetchall():
+        known = origins.get((index, origin))
+        if known is not None and known.end is not None and applied > known.end:
+            raise StoreError(
+                f"{path} is a copy that holds writes which were given up since: put one back from before them, or remove it and "
+                "its -wal and let its site copy it from another"
+            )
 
 
 def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: int) -> None:
@@ -98,8 +108,14 @@ def _new_origin(directory: Directory, db: sqlite3.Connection, site: str, index: 
     origin = directory.registry.new_origin(site, index)
     db.execute("BEGIN IMMEDIATE")
     learn(db, directory.members(), index)
-    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    _lead(db, origin, directory.registry.freed(index))
     db.execute("COMMIT")
+
+
+def _lead(db: sqlite3.Connection, origin: int, freed: int) -> None:
+    """Number an origin from here on, above every tombstone that may have been removed. Inside a write transaction."""
+    db.execute("UPDATE watermark SET mine = (origin = ?)", (origin,))
+    db.execute("UPDATE watermark SET stamp = max(stamp, ?) WHERE origin = ?", (freed, origin))
 
 
 def _forgotten(
@@ -136,4 +152,7 @@ def learn(db: sqlite3.Connection, members: Members, index: int) -> None:
     for (shard, origin), it in members.origins.items():
         if shard == index:
             db.execute("INSERT OR IGNORE INTO watermark VALUES (?, 0, NULL, 0, 0, x'')", (origin,))
-            db.execute('UPDATE watermark SET "end" = ? WHERE origin = ? AND "end" IS NULL', (it.end, origin))
+            db.execute(
+                'UPDATE watermark SET "end" = ? WHERE origin = ? AND ("end" IS NULL OR "end" > ?)',
+                (it.end, origin, it.end),
+            )
