@@ -375,6 +375,26 @@ def test_a_commit_in_doubt_marks_its_shard_for_the_leader(
     assert session.token() is None
 
 
+def test_a_commit_that_cannot_be_accounted_for_is_in_doubt(time: Time, engine: FakeEngine) -> None:
+    """It has happened, and the session does not know where: an engine that numbers beyond all numbers."""
+    engine.answer = lambda handle: Commit(Position(0, 1, 2**64))
+    session = time.store(engine).session()
+    with pytest.raises(ConfigError), session.write(shard="x"):
+        pass
+    assert session.seen.marks[0].exact == {1}
+    assert not engine.open_handles
+
+    async def main() -> None:
+        session = time.async_store(engine).session()
+        with pytest.raises(ConfigError):
+            async with session.write(shard="x"):
+                pass
+        assert session.seen.marks[0].exact == {1}
+        assert not engine.open_handles
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_commit_is_in_doubt(time: Time, engine: FakeEngine) -> None:
     def cancelled(handle: Handle) -> Commit:
         raise asyncio.CancelledError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
-from causal.errors import CommitUnknown, ConfigError, StoreError
+from causal.errors import ConfigError, StoreError
 from causal.repeat import AsyncRepeated, Repeated
 from causal.request import Grant, Request
 
@@ -322,28 +322,20 @@ class Write(_Writing, Generic[W]):
             return
         self._handle = None
         self._left()
-        deps = None
+        sent = done = False
         try:
             deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
                 handle.rollback()
                 return
-            done = False
-            try:
-                commit = handle.commit(deps)
-                done = True
-                self._session.acknowledged(commit, request.store.wall())
-                request.committed(commit)
-            except BaseException as error:
-                if done or not isinstance(error, Exception):
-                    request.in_doubt()  # interrupted: the commit may have happened; or it has, and nobody knows where
-                raise
+            sent = True
+            commit = handle.commit(deps)
+            done = True
+            self._session.acknowledged(commit, request.store.wall())
+            request.committed(commit)
         except BaseException as error:
-            if deps is not None and isinstance(error, CommitUnknown):
-                request.in_doubt()
-                request.failed(error)
-            else:
-                handle.rollback()  # also where the gate itself is in doubt: nothing was sent
+            if not sent or request.settles(error, done=done):  # what the gate itself is in doubt of was never sent
+                handle.rollback()
             raise
         finally:
             request.finish()
@@ -370,28 +362,20 @@ class AsyncWrite(_Writing, Generic[W]):
             return
         self._handle = None
         self._left()
-        deps = None
+        sent = done = False
         try:
             deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
                 await handle.rollback()
                 return
-            done = False
-            try:
-                commit = await handle.commit(deps)
-                done = True
-                self._session.acknowledged(commit, request.store.wall())
-                request.committed(commit)
-            except BaseException as error:
-                if done or not isinstance(error, Exception):
-                    request.in_doubt()  # cancelled or interrupted: the commit may have happened; or it has, and nobody knows where
-                raise
+            sent = True
+            commit = await handle.commit(deps)
+            done = True
+            self._session.acknowledged(commit, request.store.wall())
+            request.committed(commit)
         except BaseException as error:
-            if deps is not None and isinstance(error, CommitUnknown):
-                request.in_doubt()
-                request.failed(error)
-            else:
-                await handle.rollback()  # also where the gate itself is in doubt: nothing was sent
+            if not sent or request.settles(error, done=done):  # what the gate itself is in doubt of was never sent
+                await handle.rollback()
             raise
         finally:
             request.finish()

@@ -191,9 +191,7 @@ class Request:
         refusal, policy = self.lacks(outer, watermarks), self.policy
         promised = policy.strategy in (Strategy.SESSION, Strategy.LEADER, Strategy.QUORUM)
         if refusal is not None and promised and (refusal.why != "timeout" or policy.then != "stale"):
-            error = self.lacking_error(
-                refusal, "the write block around this read lacks what the session demands by now"
-            )
+            error = self.unmet(refusal, "the write block around this read lacks what the session demands by now")
             self.finish()
             raise error
         # A demand that has lapsed rests on freshness (I5), which a write's leader need not have shown before its snapshot was taken.
@@ -239,9 +237,7 @@ class Request:
         now = Request(self.store, self.session, self.shard, self.policy, kind="write", at=self.at)
         refusal = _LACKING if now.folds_more(self.demand) else now.lacks(self, watermarks)
         if refusal is not None:
-            raise self.lacking_error(
-                refusal, "since this write block began, the session has seen what its leader lacks"
-            )
+            raise self.unmet(refusal, "since this write block began, the session has seen what its leader lacks")
 
     def folds_more(self, gated: Demand) -> bool:
         """Return whether a mark or a floor stands for more than a write was gated on: positions it would not depend on (I8)."""
@@ -252,7 +248,7 @@ class Request:
             return False
         return gated.mark is None or not (demand.leader_shards <= gated.leader_shards and gated.mark >= demand.mark)
 
-    def lacking_error(self, refusal: Refuse, lacking: str) -> GateError:
+    def unmet(self, refusal: Refuse, lacking: str) -> GateError:
         """Return the error that a refusal by `lacks` becomes."""
         return self.failed(GateTimeout(lacking)) if refusal is _LACKING else self.error(refusal)
 
@@ -278,6 +274,18 @@ class Request:
             self.store.committed(self.serve.endpoint if self.serve else "", commit.position)
         elif not commit.captured:
             self.in_doubt()
+
+    def settles(self, error: BaseException, *, done: bool) -> bool:
+        """Return whether an error at the end of a write leaves something to roll back, and mark what may be committed all the same.
+
+        It may where a commit was interrupted or cancelled, and has been (`done`) where only the account of it failed.
+        """
+        unknown = isinstance(error, CommitUnknown)
+        if unknown or done or not isinstance(error, Exception):
+            self.in_doubt()
+        if isinstance(error, CommitUnknown):
+            self.failed(error)
+        return not unknown
 
     def in_doubt(self) -> None:
         """Demand the leader on this shard until every eligible replica must hold what may have been committed."""
