@@ -49,7 +49,7 @@ class World:
         self.controls = engines[self.sites[0]]
 
     def step(self) -> int:
-        raise NotImplementedError
+        raise NotImplementedError("each engine has its own way")
 
     def pass_s(self, seconds: float) -> None:
         self.time.now_s += seconds

@@ -133,7 +133,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def make(self, lag: Lag) -> Sequence[Subject]:
         """Return the engines to test, new and empty, with this replication lag."""
-        raise NotImplementedError
+        raise NotImplementedError("a subclass makes the engines that it tests")
 
     # --- rules ---------------------------------------------------------------------------------------------------
 

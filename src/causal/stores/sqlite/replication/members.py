@@ -11,7 +11,7 @@ they held, the end is moved back to what is left; never forward.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import closing, suppress
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -244,12 +244,8 @@ def _check_left(directory: Directory, site: str) -> None:
         path = directory.file_path(site, name)
         if not path.exists():
             continue
-        db = open_shard(path)
-        try:
-            with errors_of(path):
-                meta = dict(db.execute("SELECT name, value FROM meta"))
-        finally:
-            db.close()
+        with closing(open_shard(path)) as db, errors_of(path):
+            meta = dict(db.execute("SELECT name, value FROM meta"))
         if meta:
             check_belongs(meta, path, members.cluster, site, name)
             if site not in members.sites:
@@ -283,20 +279,14 @@ def _wipe(directory: Directory, site: str) -> None:
         path = directory.file_path(site, name)
         if not path.exists():
             continue
-        db = open_shard(path)
-        try:
-            with errors_of(path):
-                mine = {origin for (shard, origin), it in members.origins.items() if shard == index and it.site == site}
-                marks = db.execute('SELECT origin, applied, "end" FROM watermark').fetchall()
-                if any(
-                    applied > end if end is not None else applied and origin in mine for origin, applied, end in marks
-                ):
-                    aside = next(p for n in range(10_000) if not (p := path.with_suffix(f".lost-{n}")).exists())
-                    db.execute("VACUUM INTO ?", (str(aside),))
-                    _log.warning("%s: writes that may be lost since %s left are kept in %s", path, site, aside)
-                db.execute("BEGIN IMMEDIATE")
-                for table in ("data", "log", "watermark", "meta"):
-                    db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
-                db.execute("COMMIT")
-        finally:
-            db.close()
+        with closing(open_shard(path)) as db, errors_of(path):
+            mine = {origin for (shard, origin), it in members.origins.items() if shard == index and it.site == site}
+            marks = db.execute('SELECT origin, applied, "end" FROM watermark').fetchall()
+            if any(applied > end if end is not None else applied and origin in mine for origin, applied, end in marks):
+                aside = next(p for n in range(10_000) if not (p := path.with_suffix(f".lost-{n}")).exists())
+                db.execute("VACUUM INTO ?", (str(aside),))
+                _log.warning("%s: writes that may be lost since %s left are kept in %s", path, site, aside)
+            db.execute("BEGIN IMMEDIATE")
+            for table in ("data", "log", "watermark", "meta"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+            db.execute("COMMIT")
