@@ -436,15 +436,21 @@ def test_a_store_that_could_not_be_opened_leaves_no_question(breaks: str) -> Non
     run(main)
 
 
+async def three_wait(eu: Store, us: Store) -> tuple[str, list[asyncio.Task[object]]]:
+    """Write at eu, and return the token and three reads that wait at us for it."""
+    token = await wrote(eu, "new")
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(reads(us, token)) for _ in range(3)]
+    await turns(100)
+    assert us._state.waiters["us"] == 3
+    return token, tasks
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_poller_that_fails_tells_all_who_wait(name: str) -> None:
     async def main(loop: VirtualLoop) -> None:
         with sites(name, loop) as at:
             async with at.store("eu") as eu, at.store("us") as us:
-                token = await wrote(eu, "new")
-                tasks = [asyncio.create_task(reads(us, token)) for _ in range(3)]
-                await turns(100)
-                assert us._state.waiters["us"] == 3
+                _, tasks = await three_wait(eu, us)
 
                 def before(kind: str, endpoint: str) -> None:
                     raise Broken
@@ -463,10 +469,7 @@ def test_who_waits_when_a_store_is_closed_does_not_wait_in_vain(name: str) -> No
     async def main(loop: VirtualLoop) -> None:
         with sites(name, loop) as at:
             async with at.store("eu") as eu, at.store("us") as us:
-                token = await wrote(eu, "new")
-                tasks = [asyncio.create_task(reads(us, token)) for _ in range(3)]
-                await turns(100)
-                assert us._state.waiters["us"] == 3
+                token, tasks = await three_wait(eu, us)
                 await us.close()
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
                 assert loop.time() < 1

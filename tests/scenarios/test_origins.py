@@ -18,7 +18,7 @@ from causal.stores.sqlite.files.registry import Registry
 from causal.stores.sqlite.files.shard import ShardFile
 from causal.stores.sqlite.replication import recover
 from tests.scenarios.disk_stage import DiskStage, on_disk
-from tests.scenarios.stage import positions
+from tests.scenarios.stage import Visit, positions
 from tests.scenarios.story import Story, told
 
 Recorded = Callable[[str, str], None]
@@ -114,6 +114,17 @@ def test_a_disk_that_was_not_waited_for(recorded: Recorded) -> None:
     recorded("origins/power-failure", told("A disk that was not waited for", play, rule, without))
 
 
+def life_goes_on(tell: Story, stage: DiskStage, alice: Visit) -> None:
+    """Bob writes at eu, which has forgotten a write that us has. Neither his nor Alice's may be hidden by the other."""
+    bob = stage.visit("bob", "eu")
+    bob.writes("title", "by bob")
+    stage.step()
+    page = stage.visit("bob", "us", bob.token).reads("title")
+    tell.never(page is None, "us has another 0/1@2 already. It covers Bob's token, and will never ask for his write.")
+    assert page == "by bob"
+    assert stage.visit("alice", "eu", alice.token).reads("photo") == "new.jpg"
+
+
 def test_a_disk_that_lies(recorded: Recorded) -> None:
     honest = recover._forgotten
 
@@ -136,15 +147,7 @@ def test_a_disk_that_lies(recorded: Recorded) -> None:
         tell(
             "eu waits for its disk, and us has both writes. The power fails, and the disk turns out to have the first."
         )
-        bob = stage.visit("bob", "eu")
-        bob.writes("title", "by bob")
-        stage.step()
-        page = stage.visit("bob", "us", bob.token).reads("title")
-        tell.never(
-            page is None, "us has another 0/1@2 already. It covers Bob's token, and will never ask for his write."
-        )
-        assert page == "by bob"
-        assert stage.visit("alice", "eu", alice.token).reads("photo") == "new.jpg"
+        life_goes_on(tell, stage, alice)
 
     rule = (
         "nobody can hold more of a live origin than who numbers it: whose peers do has forgotten, and starts a new one."
@@ -167,15 +170,7 @@ def test_a_file_that_was_put_back(recorded: Recorded) -> None:
         tell("us has both. Then eu's file is put back from a copy that was made after the first.")
         stage.put_back("eu.sqlite")
         stage.open("eu", "us")
-        bob = stage.visit("bob", "eu")
-        bob.writes("title", "by bob")
-        stage.step()
-        page = stage.visit("bob", "us", bob.token).reads("title")
-        tell.never(
-            page is None, "us has another 0/1@2 already. It covers Bob's token, and will never ask for his write."
-        )
-        assert page == "by bob"
-        assert stage.visit("alice", "eu", alice.token).reads("photo") == "new.jpg"
+        life_goes_on(tell, stage, alice)
 
     rule = "a file that is not the one that was closed last starts a new origin, and learns from others what it has forgotten."
     without = patch.object(recover, "_forgotten", nothing)

@@ -133,10 +133,12 @@ def test_writes_arrive_in_order(recorded: Recorded) -> None:
     recorded("replication/in-order", told("The second write is faster than the first", play, rule, overtaking()))
 
 
-def test_what_a_write_depends_on_comes_first(recorded: Recorded) -> None:
-    def slow_to_ap(site: str, shard: int, origin: int, offset: int) -> float | None:
-        return 60.0 if (site, origin) == ("ap", 1) else None
+def slow_to_ap(site: str, shard: int, origin: int, offset: int) -> float | None:
+    """What eu writes takes a minute to ap."""
+    return 60.0 if (site, origin) == ("ap", 1) else None
 
+
+def test_what_a_write_depends_on_comes_first(recorded: Recorded) -> None:
     @on_disk("eu", "us", "ap", lag_s=LagBy(0.05, slow=slow_to_ap))
     def play(tell: Story, stage: DiskStage) -> None:
         tell("eu's writes take 60 s to ap, and 50 ms to us. us's take 50 ms to both.")
@@ -159,9 +161,6 @@ def test_what_a_write_depends_on_comes_first(recorded: Recorded) -> None:
 def test_what_was_folded_is_depended_on(recorded: Recorded) -> None:
     def exact_only(request: Request, seen: Frontier) -> Frontier:
         return request.session.joined.exact | seen
-
-    def slow_to_ap(site: str, shard: int, origin: int, offset: int) -> float | None:
-        return 60.0 if (site, origin) == ("ap", 1) else None
 
     @on_disk("eu", "us", "ap", lag_s=LagBy(0.05, slow=slow_to_ap))
     def play(tell: Story, stage: DiskStage) -> None:
