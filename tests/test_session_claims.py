@@ -7,6 +7,7 @@ import pytest
 from causal import Frontier, Keyring, Loss, Position
 from causal.core.frontier import pack
 from causal.core.token import Token
+from causal.engine import Commit
 from causal.session import SessionState
 from tests.fake_engine import KEYS, T0_S, FakeEngine, Server, Time, near_and_far
 
@@ -193,3 +194,19 @@ def test_a_write_is_replicated_when_no_failover_can_lose_it(
     store = time.store(FakeEngine(leader, *replicas))
     store.head()  # which asks everyone
     assert store._state.replicated().offset(0, 1) == replicated
+
+
+def test_what_is_demanded_altogether_follows_every_change(time: Time) -> None:
+    """A write's dependencies are made of it: what it forgot would be shown without its causes."""
+    session = time.store(near_and_far()).session()
+    state = session._state
+    for offset in (10, 12):
+        session.join(Frontier((Position(0, 1, offset),)))
+        assert state.joined.offset(0, 1) == offset
+    state.acknowledged(Commit(Position(0, 2, 3), Frontier((Position(1, 1, 4),))), now=T0_S)
+    assert (state.joined.offset(0, 2), state.joined.offset(1, 1)) == (3, 4)
+    session.forget([Loss(Position(0, 1, 12), 11)])
+    assert state.joined == state.own | state.seen
+    assert state.joined.offset(0, 1) == 11
+    state.mark(0, 2000)
+    assert state.joined.marks

@@ -145,7 +145,10 @@ def test_who_numbers_only_what_nobody_demands_is_a_replica(then: Any) -> None:
     view = view_of(near=replica(10, asked=101), mid=other, far=leader(11))
     assert serves(gate(at(11), view, policy)) == ("mid", "covered")
     # ... even beyond the leader of what is demanded
-    view = view_of(near=replica(10, asked=101), far=leader(11, latency_s=0.01), mid=other)
+    beyond = Known({1: (11, None), 2: (5, None)}, frozenset({2}), latency_s=0.09)
+    whose = Known({1: (11, None), 2: (5, None)}, frozenset({1}), latency_s=0.05)
+    view = view_of(near=replica(10, asked=101), far=whose, mid=beyond)
+    assert [endpoint.name for endpoint in view.endpoints] == ["near", "far", "mid"]
     assert serves(gate(at(11), view, policy)) == ("mid", "covered")
     # ... but not where it has both: what has ended has no leader any more, and whoever numbers writes goes on in its place
     view = view_of(near=Known({1: (10, 11)}, asked=101), far=Known({1: (11, 11), 2: (3, None)}, frozenset({2})))
