@@ -1,0 +1,1 @@
+"""What a simulated planet is made of: places, servers, processes, users."""
