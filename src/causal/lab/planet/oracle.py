@@ -1,0 +1,293 @@
+"""What users really saw, and what they must have seen: the bookkeeping of a simulation.
+
+Owns the truth. It is told what the servers did and what the clients were answered, and never looks at a token, a gate or a receipt.
+
+Two kinds of findings. *Anomalies* are counted, as a user would notice them, by value: a read returned less than an own write of the
+key (stale), less than the session read of it before (backward), or less than something in its causal past (acausal; includes both).
+*Violations* are broken promises, and end the matter for a strategy that makes them: an anomaly, a snapshot that lacks what the session
+knows of its shard, a write that loses against what its writer knew, a loss that was not said, or was said of what is not lost.
+
+A past is a mapping from (shard, origin) to offset, closed under causes; it is replaced, never changed, so that whoever keeps one keeps
+that moment. Complexity: a read costs one look at the newest version of its key where it returns that, and a binary search otherwise.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from causal.core.watermark import Watermark
+    from causal.lab.planet.servers import Cluster, Entry, Past
+
+NOTHING: Final[dict[int, int]] = {}
+MAX_VIOLATIONS: Final = 20
+
+
+@attrs.frozen
+class Violation:
+    """A broken promise: what kind, when, whose, and a sentence. Units: seconds. Thread-safety: immutable."""
+
+    kind: str
+    at_s: float
+    session: str
+    said: str
+
+
+@attrs.define
+class Anomalies:
+    """How many reads showed what. Thread-safety: none."""
+
+    reads: int = 0
+    stale: int = 0
+    backward: int = 0
+    acausal: int = 0
+
+
+class Knowledge:
+    """What one session truly knows. `past` is closed under causes; `own` are its acknowledged writes by (shard, origin)."""
+
+    __slots__ = ("forgiven", "name", "own", "past", "read", "wrote")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.past: Past = NOTHING
+        self.own: Past = NOTHING
+        self.wrote: dict[int, Entry] = {}
+        self.read: dict[int, Entry] = {}
+        self.forgiven: Past = NOTHING
+
+    def fork(self, name: str) -> Knowledge:
+        """Return what somebody knows who is handed this session's token."""
+        twin = Knowledge(name)
+        twin.past, twin.own, twin.forgiven = self.past, self.own, self.forgiven
+        twin.wrote, twin.read = dict(self.wrote), dict(self.read)
+        return twin
+
+    def become(self, earlier: Knowledge) -> None:
+        """Go back to an earlier moment: the client presents what it was given then."""
+        twin = earlier.fork(self.name)
+        self.past, self.own, self.forgiven, self.wrote, self.read = twin.past, twin.own, twin.forgiven, twin.wrote, twin.read
+
+
+class _Versions:
+    """The versions of one key, by origin, that are not lost; and the newest of all."""
+
+    __slots__ = ("by_origin", "newest")
+
+    def __init__(self) -> None:
+        self.by_origin: dict[int, tuple[list[int], list[Entry]]] = {}
+        self.newest: Entry | None = None
+
+
+class Oracle:
+    """The bookkeeping of one run. Thread-safety: none."""
+
+    def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:
+        self._cluster = cluster
+        self._now = now
+        self._keys: dict[int, _Versions] = {}
+        self.violations: list[Violation] = []
+        self.broken = 0
+
+    # --- what the servers did ------------------------------------------------------------------------------------
+
+    def committed(self, entry: Entry) -> None:
+        """Note a write."""
+        versions = self._keys.get(entry.key)
+        if versions is None:
+            versions = self._keys[entry.key] = _Versions()
+        columns = versions.by_origin.get(entry.pk)
+        if columns is None:
+            columns = versions.by_origin[entry.pk] = ([], [])
+        columns[0].append(entry.offset)
+        columns[1].append(entry)
+        if versions.newest is None or entry.rank > versions.newest.rank:
+            versions.newest = entry
+
+    def lost(self, entries: Iterable[Entry]) -> None:
+        """Note that writes are lost."""
+        for entry in entries:
+            versions = self._keys[entry.key]
+            offsets, kept = versions.by_origin[entry.pk]
+            place = kept.index(entry)
+            del offsets[place], kept[place]
+            if versions.newest is entry:
+                left = [e for _, column in versions.by_origin.values() for e in column]
+                versions.newest = max(left, key=lambda e: e.rank, default=None)
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """Forget versions that every server has replaced: nobody can be shown less any more. The newest of a key stays."""
+        for entry in entries:
+            versions = self._keys[entry.key]
+            columns = versions.by_origin.get(entry.pk)
+            if columns is None or versions.newest is entry:
+                continue
+            offsets, kept = columns
+            place = bisect_right(offsets, entry.offset) - 1
+            if place >= 0 and kept[place] is entry:
+                del offsets[place], kept[place]
+                if not kept:
+                    del versions.by_origin[entry.pk]
+
+    # --- what the clients were answered --------------------------------------------------------------------------
+
+    def required(self, key: int, past: Past) -> Entry | None:
+        """Return the version that whoever has this past must at least see of a key."""
+        versions = self._keys.get(key)
+        if versions is None:
+            return None
+        newest = versions.newest
+        if newest is not None and past.get(newest.pk, -1) >= newest.offset:
+            return newest
+        best: Entry | None = None
+        for pk, (offsets, entries) in versions.by_origin.items():
+            place = bisect_right(offsets, past.get(pk, -1))
+            if place and (best is None or entries[place - 1].rank > best.rank):
+                best = entries[place - 1]
+        return best
+
+    def answered(
+        self,
+        me: Knowledge,
+        key: int,
+        entry: Entry | None,
+        past: Past,
+        counts: Anomalies,
+        marks: Mapping[int, Watermark] | None,
+        *,
+        promised: bool,
+    ) -> None:
+        """Judge a read by what its session knew when it was sent, and learn what it showed.
+
+        `marks` is the watermark of its snapshot, where there is one; `promised` says whether any of this is a promise.
+        """
+        counts.reads += 1
+        if past:
+            versions = self._keys.get(key)
+            if versions is not None and versions.newest is not entry:
+                need = self.required(key, past)
+                if need is not None and need is not entry and (entry is None or entry.rank < need.rank):
+                    self._anomaly(me, key, entry, need, counts, promised=promised)
+            if promised and marks is not None:
+                self._covered(me, past, marks)
+        if entry is not None:
+            self.learn(me, entry)
+            me.read[key] = entry
+
+    def _anomaly(
+        self, me: Knowledge, key: int, entry: Entry | None, need: Entry, counts: Anomalies, *, promised: bool
+    ) -> None:
+        rank = (-1, -1) if entry is None else entry.rank
+        wrote, read = me.wrote.get(key), me.read.get(key)
+        stale = wrote is not None and not wrote.lost and rank < wrote.rank
+        backward = read is not None and not read.lost and rank < read.rank
+        counts.acausal += 1
+        counts.stale += stale
+        counts.backward += backward
+        if promised:
+            kind = "stale own read" if stale else "backward read" if backward else "acausal read"
+            shown = "nothing" if entry is None else str(entry)
+            whose = "which it wrote" if need.session == me.name else f"which {need.session} wrote and it knows of"
+            self.broke(kind, me.name, f"{me.name} read key {key} and was shown {shown}, not {need}, {whose}")
+
+    def _covered(self, me: Knowledge, past: Past, marks: Mapping[int, Watermark]) -> None:
+        """Judge a snapshot: it must hold all of its shard that the session knows, but for what is lost."""
+        for shard, mark in marks.items():
+            origins = mark.origins
+            for pk, offset in past.items():
+                if pk >> 32 != shard:
+                    continue
+                place = origins.get(pk & 0xFFFFFFFF)
+                applied = -1 if place is None else place[0]
+                if applied >= offset:
+                    continue
+                log = self._cluster.logs[pk]
+                end = log.end
+                own = me.own.get(pk, -1)
+                if end is not None and end < offset:
+                    if own > end and me.forgiven.get(pk, -1) < own:
+                        self.broke(
+                            "loss not said",
+                            me.name,
+                            f"{me.name} was served shard {shard}, and not told that its write {_said(pk, own)} is lost",
+                        )
+                        continue
+                    offset = end
+                if applied < offset:
+                    said = f"{me.name} knows of {_said(pk, offset)} and was served a snapshot of {_said(pk, applied)}"
+                    self.broke("uncovered snapshot", me.name, said)
+
+    def learn(self, me: Knowledge, entry: Entry) -> None:
+        """Let a session know an entry, and all that its writer knew."""
+        past = me.past
+        if past.get(entry.pk, -1) >= entry.offset:
+            return
+        me.past = joined(entry.past, past, entry.pk, entry.offset)
+
+    def acknowledged(self, me: Knowledge, entry: Entry) -> None:
+        """Note that a session was told of its write."""
+        self.learn(me, entry)
+        if entry.offset > me.own.get(entry.pk, -1):
+            me.own = {**me.own, entry.pk: entry.offset}
+        before = me.wrote.get(entry.key)
+        if before is None or before.lost or before.rank < entry.rank:
+            me.wrote[entry.key] = entry
+
+    def written(self, me: Knowledge, entry: Entry, past: Past) -> None:
+        """Judge a write as it is committed: it must win over what its writer knew of the key."""
+        if past:
+            need = self.required(entry.key, past)
+            if need is not None and need is not entry and entry.rank < need.rank:
+                said = f"{me.name} wrote {entry} of key {entry.key}, which loses against {need}, which it knew"
+                self.broke("write loses to its cause", me.name, said)
+
+    def told_lost(self, me: Knowledge, pk: int, offset: int) -> None:
+        """Note that a session was told that its writes after the end of a history are lost. It accepts that."""
+        log = self._cluster.logs.get(pk)
+        if log is None or log.end is None or offset <= log.end:
+            self.broke("false loss", me.name, f"{me.name} was told that {_said(pk, offset)} is lost, and it is not")
+            return
+        self._forgive(me, pk, offset, log.end)
+
+    def told_doubt(self, me: Knowledge) -> None:
+        """Note that a session was told that any of its writes may be lost, and accepts that."""
+        for pk, offset in me.own.items():
+            end = self._cluster.logs[pk].end
+            if end is not None and offset > end:
+                self._forgive(me, pk, offset, end)
+
+    def _forgive(self, me: Knowledge, pk: int, offset: int, end: int) -> None:
+        me.forgiven = {**me.forgiven, pk: max(offset, me.forgiven.get(pk, -1))}
+        if me.own.get(pk, -1) > end:
+            me.own = {**me.own, pk: end}
+        if me.past.get(pk, -1) > end:
+            me.past = {**me.past, pk: end}
+
+    def broke(self, kind: str, session: str, said: str) -> None:
+        """Note a broken promise."""
+        self.broken += 1
+        if len(self.violations) < MAX_VIOLATIONS:
+            self.violations.append(Violation(kind, self._now(), session, said))
+
+
+def joined(a: Past, b: Past, pk: int, offset: int) -> Past:
+    """Return the join of two pasts and one position. Complexity: linear in the smaller."""
+    if len(a) < len(b):
+        a, b = b, a
+    past = dict(a)
+    get = past.get
+    for key, place in b.items():
+        if place > get(key, -1):
+            past[key] = place
+    if offset > get(pk, -1):
+        past[pk] = offset
+    return past
+
+
+def _said(pk: int, offset: int) -> str:
+    return f"{pk >> 32}/{pk & 0xFFFFFFFF}@{offset}"
