@@ -32,7 +32,7 @@ class Entry:
     `pk` is the packed (shard, origin); `number` is its identity, which is also its value.
     """
 
-    __slots__ = ("deps", "key", "lost", "number", "offset", "past", "pk", "session", "shown", "stamp")
+    __slots__ = ("at_s", "deps", "key", "lost", "number", "offset", "past", "pk", "session", "shown", "stamp")
 
     def __init__(
         self, pk: int, offset: int, stamp: int, key: int, number: int, session: str, deps: Frontier, past: Past
@@ -45,6 +45,7 @@ class Entry:
         self.session = session
         self.deps = deps
         self.past = past
+        self.at_s = 0.0
         self.lost = False
         self.shown: Frontier | None = None
 
@@ -283,6 +284,7 @@ class Server:
                 stored = stored.exact
             stored = stored.without((log.pk,))  # its own position stands for all before it
         entry = Entry(log.pk, offset, stamp, key, number, session, stored, past)
+        entry.at_s = self.cluster.now()
         log.append(entry)
         self._take(copy, entry)
         copy.origins = {**copy.origins, origin: (offset, None)}

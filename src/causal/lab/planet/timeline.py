@@ -1,21 +1,16 @@
 """Virtual time as a queue of events: one thread, one clock, and what happens next.
 
-Owns the order of events. An event is a call; what it returns is when to call it again: seconds from now, None for never, PARKED for
-when somebody else says. A generator's `__next__` is such a call, so a process of many steps is written as a generator that yields how
-long each step takes. Events of one moment run in the order in which they were made: that is what makes runs repeat.
+Owns the order of events. An event is a call; what it returns is when to call it again: seconds from now, None for never. A
+generator's `__next__` is such a call, so a process of many steps is written as a generator that yields how long each step takes. Events of one moment run in the order in which they were made: that is what makes runs repeat.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-PARKED: Final = -1.0
-"""What a generator yields that somebody else will wake."""
-
 
 class Timeline:
     """The queue. Units: seconds, from 0. Thread-safety: none. Complexity: O(log n) an event."""
@@ -59,7 +54,7 @@ class Timeline:
                     delay = event()
                 except StopIteration:
                     continue
-                if delay is not None and delay >= 0.0:
+                if delay is not None:
                     self._made = made = self._made + 1
                     heappush(heap, (when + delay, made, event))
         finally:
