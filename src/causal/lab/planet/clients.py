@@ -125,15 +125,15 @@ class Users:
         """Read a key, from the store, a cache, the index, or any replica."""
         simulation = self.simulation
         metrics, timeline = simulation.metrics, simulation.timeline
-        began = timeline.now
-        me.requests += 1
-        simulation.pending[me.name, me.requests] = began
-        number = me.requests
         if self._troubled:
             yield from self.trouble(me)
+        began = timeline.now
+        me.requests += 1
+        number = me.requests
+        simulation.pending[me.name, number] = began
         process = simulation.process(me.site)
         presented, past = me.carrier, me.know.past
-        claims = process.session(me.name, presented)
+        claims = self.present(me, process, presented)
         policy = simulation.policy
         if self.faults.impatience and self.chance.random() < self.faults.impatience:
             policy = attrs.evolve(policy, wait_s=0.0005)
@@ -212,16 +212,16 @@ class Users:
         """Write a key through the leader of its shard."""
         simulation = self.simulation
         metrics, timeline = simulation.metrics, simulation.timeline
+        if self._troubled:
+            yield from self.trouble(me)
         began = timeline.now
         me.requests += 1
         number = me.requests
         simulation.pending[me.name, number] = began
-        if self._troubled:
-            yield from self.trouble(me)
         site = self.chance.choice(self.population.write_at) if self.population.write_at else me.site
         process = simulation.process(site)
         presented, past = me.carrier, me.know.past
-        claims = process.session(me.name, presented)
+        claims = self.present(me, process, presented)
         shard = simulation.shard(key)
         identity = simulation.number()
         committed: list[Entry] = []
@@ -285,6 +285,13 @@ class Users:
 
         self.simulation.timeline.start(work())
 
+    def present(self, me: Client, process: Process, tokens: tuple[str, ...]) -> Claims:
+        """Begin a request. Of a token that cannot be opened nobody knows which writes it held: a loss of these cannot be said."""
+        claims = process.session(me.name, tokens)
+        if claims.rejected:
+            me.know.own = {}
+        return claims
+
     # --- tokens --------------------------------------------------------------------------------------------------
 
     def carry(self, me: Client, claims: Claims, presented: tuple[str, ...]) -> None:
@@ -313,8 +320,9 @@ class Users:
             for loss in error.lost:
                 p = loss.position
                 simulation.oracle.told_lost(me.know, p.shard << 32 | p.origin, p.offset)
-        elif any(isinstance(loss, LeaderMark) for loss in lost):
-            simulation.oracle.told_doubt(me.know)
+        for loss in lost:
+            if isinstance(loss, LeaderMark):
+                simulation.oracle.told_doubt(me.know, loss.origins)
         claims.forget(lost)
 
     def trouble(self, me: Client) -> Steps:

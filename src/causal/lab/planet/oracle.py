@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from causal.core.position import ANY_ORIGIN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -254,11 +256,14 @@ class Oracle:
             return
         self._forgive(me, pk, offset, log.end)
 
-    def told_doubt(self, me: Knowledge) -> None:
-        """Note that a session was told that any of its writes may be lost, and accepts that."""
+    def told_doubt(self, me: Knowledge, origins: frozenset[int]) -> None:
+        """Note that a session was told that its folded writes of these origins may be lost, and accepts that. ANY_ORIGIN: of all of them."""
+        if ANY_ORIGIN in origins:
+            me.own = NOTHING
+            return
         for pk, offset in me.own.items():
             end = self._cluster.logs[pk].end
-            if end is not None and offset > end:
+            if end is not None and offset > end and pk & 0xFFFFFFFF in origins:
                 self._forgive(me, pk, offset, end)
 
     def _forgive(self, me: Knowledge, pk: int, offset: int, end: int) -> None:

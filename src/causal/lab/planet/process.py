@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from causal.claims import Claims
 from causal.core.decision import Probe, Serve, Wait
 from causal.core.frontier import Frontier, Position
+from causal.core.policy import ReadPolicy
 from causal.core.waiting import WaitQueue
 from causal.engine import Capabilities, Commit, Endpoint
 from causal.errors import CommitUnknown, GateError, StoreError, Unreachable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from causal.core.keyring import Keyring
-    from causal.core.policy import Limits, ReadPolicy
+    from causal.core.policy import Limits
     from causal.core.watermark import Watermark
     from causal.lab.network import Network
     from causal.lab.planet.servers import Cluster, Entry, Server
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Steps = Generator[float, None, Any]
 
 AUDIENCE: Final = "simulated"
+WRITE_POLICY: Final = ReadPolicy(5.0, then="error")
+"""How a write waits for its leader, under every strategy: as in `causal compare`."""
 _SEEN_NOTHING: Final = Frontier()
 
 
@@ -174,7 +177,7 @@ class Process:
         Raises: GateError; StoreError: nothing was written. CommitUnknown if it may have been.
         """
         state = self.state
-        request = Request(state, claims._state, shard, state.write_policy, kind="write", at=leader)
+        request = Request(state, claims._state, shard, WRITE_POLICY, kind="write", at=leader)
         lives: int = yield from self._admit(request, -1)
         sent = False
         try:
