@@ -15,7 +15,7 @@ from causal.core.demand import Demand
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark, pack
-from causal.core.token import Token
+from causal.core.token import HOUR_S, Token
 from causal.errors import ConfigError, ExpiredToken, TokenError
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class SessionState:
         "_born",
         "_cache",
         "_joined",
+        "_joined_tokens",
         "_known",
         "_lock",
         "_presented",
@@ -116,6 +117,7 @@ class SessionState:
     def __init__(self, subject: str | None) -> None:
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
+        self._joined_tokens: tuple[tuple[Token, float], ...] = ()
         self._cache: dict[int, tuple[int, float, Demand, Demanded]] = {}
         self.grants: dict[int, Any] = {}
         """By shard: how the last common read was served. `blocks.py` alone reads and writes it."""
@@ -179,12 +181,14 @@ class SessionState:
         """Join a token's claims, but for marks whose time is over; return whether that demands more than before."""
         theirs = token.seen.lapse(now)
         with self._lock:
-            grown = not (self.own >= token.own and self.seen >= theirs)
-            self.own |= token.own
-            self.seen |= theirs
-            for frontier in (token.own, token.seen):
-                for key in frontier.entries:
-                    self._born[key] = max(self._born.get(key, 0.0), token.expiry(key) - ttl_s)
+            if self._joined_tokens or self.own or self.seen:
+                grown = not (self.own >= token.own and self.seen >= theirs)
+                self.own |= token.own
+                self.seen |= theirs
+            else:
+                grown = bool(token.own or theirs)
+                self.own, self.seen = token.own, theirs
+            self._joined_tokens += ((token, ttl_s),)
             if token.timestamp is not None:
                 self.wrote_at = max(self.wrote_at or 0.0, (token.timestamp >> 16) / 1000)
             self._moved(changed=self.changed)
@@ -320,7 +324,7 @@ class SessionState:
         """
         now, keyring = store.wall(), store.keyring
         with self._lock:
-            version, own, seen, born = self.version, self.own, self.seen.lapse(now), self._born.copy()
+            version, own, seen = self.version, self.own, self.seen.lapse(now)
             sealed, presented = self._sealed, self._presented
             unchanged = not self.changed and subject == self.subject
         if not own and not seen:
@@ -330,7 +334,7 @@ class SessionState:
         key = (version, subject, store.audience, keyring.primary_id)
         if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
             return sealed[1][0]
-        ages = {k: age for k, b in born.items() if (age := int((now - b) // 3600)) > 0}
+        ages = self._ages(now)
         timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
         stamp = int((self.wrote_at or 0) * 1000) << 16 if timed else None
         token = Token(own, seen, expires_at=int(now + store.token_ttl_s) + 1, timestamp=stamp, ages=ages)
@@ -342,13 +346,28 @@ class SessionState:
             until=store.until(),
             now=now,
             floor={store.number: store.floor()} if store.clock_offsets else None,
-            replicated=store.replicated(),
+            replicated=store.replicated,
             stores=(store.number,),
         )
         with self._lock:
             if subject == self.subject:
                 self._sealed = key, (text, token.expires_at)
         return text
+
+    def _ages(self, now: float) -> dict[int, int]:
+        """Return how old entries are, those of less than an hour left out. What was learned more often is as old as the last time."""
+        with self._lock:
+            born, tokens = self._born, self._joined_tokens
+            if all(not t.ages and now - t.expires_at + ttl_s < HOUR_S for t, ttl_s in tokens) and all(
+                now - b < HOUR_S for b in born.values()
+            ):
+                return {}  # the common case: a client that comes often
+            born = born.copy()
+        for token, ttl_s in tokens:
+            for frontier in (token.own, token.seen):
+                for key in frontier.entries:
+                    born[key] = max(born.get(key, 0.0), token.expiry(key) - ttl_s)
+        return {k: age for k, b in born.items() if (age := int((now - b) // HOUR_S)) > 0}
 
     def due(self, store: Sealing) -> bool:
         """Return whether the client must be given a new token: something changed, or the one that it holds nears its end."""

@@ -27,7 +27,7 @@ from causal.core.wire import decode_claims, encode_claims
 from causal.errors import BadSignature, ConfigError, ExpiredToken, MalformedToken, TokenError, UnknownKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.frontier import Frontier
 
@@ -249,9 +249,11 @@ class Keyring:
         Raises: TokenError for claims that make more than 4,096 characters (`Token.fit` makes them shorter); ConfigError for a
         subject or audience that is not text.
         """
+        return self._sealed(token, encode_claims(token), subject, audience)
+
+    def _sealed(self, token: Token, payload: bytes, subject: str | None, audience: str) -> str:
         key = self._ring.primary
         bound = cose.bind(subject, audience)
-        payload = encode_claims(token)
         if self.profile == "signed":
             item = cose.bstr(payload)
             data = cose.frame_mac0(self._alg, key.id, item, key.tag(self._alg, bound, item))
@@ -271,7 +273,9 @@ class Keyring:
 
     def size(self, token: Token) -> int:
         """Return how many characters `seal` would make of a token: the size that `Token.fit` asks for."""
-        payload = len(encode_claims(token))
+        return self._size(len(encode_claims(token)))
+
+    def _size(self, payload: int) -> int:
         return cose.size_encrypt0(payload) if self.profile == "encrypted" else cose.size_mac0(self._alg, payload)
 
     def seal_within(
@@ -284,12 +288,19 @@ class Keyring:
         until: int,
         now: float,
         floor: Mapping[int, int] | None = None,
-        replicated: Frontier | None = None,
+        replicated: Callable[[], Frontier] | None = None,
         stores: Iterable[int] | None = None,
     ) -> str:
-        """Return the text of a token whose claims are made to fit `limit` characters: `Token.fit`, then `seal`."""
-        fitted = token.fit(self.size, limit, until=until, now=now, floor=floor, replicated=replicated, stores=stores)
-        return self.seal(fitted, subject=subject, audience=audience)
+        """Return the text of a token whose claims are made to fit `limit` characters: `Token.fit`, then `seal`.
+
+        `replicated` is called only if they do not fit as they are: most do.
+        """
+        payload = encode_claims(token)
+        if self._size(len(payload)) > limit:
+            known = None if replicated is None else replicated()
+            token = token.fit(self.size, limit, until=until, now=now, floor=floor, replicated=known, stores=stores)
+            payload = encode_claims(token)
+        return self._sealed(token, payload, subject, audience)
 
     def open(self, text: str, *, subject: str | None, audience: str, now: float) -> Token:
         """Return the claims of a text that a key of this keyring sealed for this subject and audience.

@@ -183,7 +183,7 @@ class Process:
         try:
             deps = request.dependencies(_SEEN_NOTHING)
             sent = True
-            entry: Entry = yield from self._commit(leader, lives, lambda server: act(server, deps), fate())
+            entry: Entry = yield from self._commit(leader, shard, lives, lambda server: act(server, deps), fate())
             commit = Commit(Position(shard, entry.pk & 0xFFFFFFFF, entry.offset), entry.deps)
             claims._state.acknowledged(commit, state.wall())
             request.committed(commit)
@@ -195,7 +195,9 @@ class Process:
             request.finish()
         return entry
 
-    def _commit(self, name: str, lives: int, act: Callable[[Server], Entry], fate: str) -> Generator[float, None, Entry]:
+    def _commit(
+        self, name: str, shard: int, lives: int, act: Callable[[Server], Entry], fate: str
+    ) -> Generator[float, None, Entry]:
         network = self.network
         server = self.cluster.servers.get(name)
         if server is None:
@@ -205,9 +207,9 @@ class Process:
             yield TIMEOUT_S
             raise CommitUnknown(f"a commit was sent to {name} and no answer came")
         yield way
-        if not server.up or server.lifes != lives:
+        if not server.up or server.lifes != lives or not server.copies[shard].leads:
             yield way
-            raise Unreachable(f"{name} restarted during the transaction: nothing was committed")
+            raise Unreachable(f"{name} restarted, or leads no more, since the transaction began: nothing was committed")
         entry = act(server)
         yield way
         if fate == "lost" or not network.passes(self.site, name):
