@@ -249,10 +249,9 @@ class Keyring:
         Raises: TokenError for claims that make more than 4,096 characters (`Token.fit` makes them shorter); ConfigError for a
         subject or audience that is not text.
         """
-        return self._sealed(token, encode_claims(token), subject, audience)
+        return self._sealed(self._ring.primary, token, encode_claims(token), subject, audience)
 
-    def _sealed(self, token: Token, payload: bytes, subject: str | None, audience: str) -> str:
-        key = self._ring.primary
+    def _sealed(self, key: _Derived, token: Token, payload: bytes, subject: str | None, audience: str) -> str:
         bound = cose.bind(subject, audience)
         if self.profile == "signed":
             item = cose.bstr(payload)
@@ -293,14 +292,17 @@ class Keyring:
     ) -> str:
         """Return the text of a token whose claims are made to fit `limit` characters: `Token.fit`, then `seal`.
 
-        `replicated` is called only if they do not fit as they are: most do.
+        `replicated` is called only if they do not fit as they are: most do. Opening the text again here costs as little as the second
+        time.
         """
-        payload = encode_claims(token)
+        ring, payload = self._ring, encode_claims(token)
         if self._size(len(payload)) > limit:
             known = None if replicated is None else replicated()
             token = token.fit(self.size, limit, until=until, now=now, floor=floor, replicated=known, stores=stores)
             payload = encode_claims(token)
-        return self._sealed(token, payload, subject, audience)
+        text = self._sealed(ring.primary, token, payload, subject, audience)
+        self._remember(ring, text, subject, audience, token)  # whoever is given it presents it next
+        return text
 
     def open(self, text: str, *, subject: str | None, audience: str, now: float) -> Token:
         """Return the claims of a text that a key of this keyring sealed for this subject and audience.
@@ -335,12 +337,16 @@ class Keyring:
                 token = decode_claims(content)
             else:
                 raise self._unopened(BadSignature(_WRONG))
+        self._remember(ring, text, subject, audience, token)
+        return token
+
+    def _remember(self, ring: _Ring, text: str, subject: str | None, audience: str, token: Token) -> None:
+        """Keep the claims of a text with the very keys that sealed or opened it: they go when these do."""
         if self._cached and len(text) <= CACHED_CHARS:
             opened = ring.opened
             if 2 * len(opened) >= self._cached:
                 ring.older, ring.opened = opened, (opened := {})
             opened[text, subject, audience] = token
-        return token
 
     def _decrypted(self, key: _Derived, nonce: bytes, ciphertext: bytes, bound: bytes) -> Token:
         payload = key.decrypted(nonce, ciphertext, bound)

@@ -249,7 +249,7 @@ class Simulation:
             limits=limits,
             wall=partial(self._wall, name),
             seed=f"{self.seed}/{name}",
-            suspended=self._suspended,
+            suspended=self._suspended if self.faults.suspension else None,
         )
         return process
 
@@ -263,9 +263,8 @@ class Simulation:
         return START_MS / 1000 + self.timeline.now + self.skews.get(name, 0.0)
 
     def _suspended(self) -> float:
-        faults = self.faults
-        if faults.suspension and self._suspension.random() < faults.suspension:
-            return self._suspension.expovariate(1 / faults.suspension_s)
+        if self._suspension.random() < self.faults.suspension:
+            return self._suspension.expovariate(1 / self.faults.suspension_s)
         return 0.0
 
     # --- asking ----------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Process:
         limits: Limits,
         wall: Callable[[], float],
         seed: str,
-        suspended: Callable[[], float],
+        suspended: Callable[[], float] | None,
     ) -> None:
         self.name = name
         self.site = site
@@ -218,21 +218,50 @@ class Process:
         return entry
 
     def _admit(self, request: Request, key: int) -> Steps:
-        """Carry decisions out until one serves. Raises: GateError. The loop of `CausalStore._admit`."""
-        life = self.life
+        """Carry decisions out until one serves. Raises: GateError. The loop of `CausalStore._admit`, and its `_open`, spelled out as one."""
+        life, state, network, servers = self.life, request.store, self.network, self.cluster.servers
+        shard, writes = request.shard, request.kind == "write"
         try:
             while True:
                 decision = request.decide()
                 kind = type(decision)
                 if kind is Serve:
-                    result = yield from self._open(decision.endpoint, request, key)  # type: ignore[union-attr]
-                    if result is not None:
-                        return result
+                    name = decision.endpoint  # type: ignore[union-attr]
+                    if self.suspended is not None and (pause_s := self.suspended()):
+                        yield pause_s
+                    server = servers.get(name)
+                    try:
+                        if server is None:
+                            raise Unreachable(f"{name} has left")
+                        if not network.passes(self.site, name):
+                            yield TIMEOUT_S
+                            raise Unreachable(f"{name} does not answer")
+                        yield network.delay(self.site, server.site)
+                        if not server.up or not server.ready:
+                            yield network.one_way[server.site, self.site]
+                            raise Unreachable(f"{name} refuses connections")
+                        copy = server.copies[shard]
+                        if writes and not copy.leads:
+                            raise Unreachable(f"{name} leads shard {shard} no more")
+                        marks = copy.marks or server.snapshot(shard)
+                        entry = copy.versions.get(key)
+                        lives = server.lifes
+                        yield network.delay(server.site, self.site)
+                        if not network.passes(name, self.site):
+                            yield TIMEOUT_S
+                            raise Unreachable(f"{name} does not answer")
+                    except StoreError as error:
+                        state.failed(name, error, request.asked)
+                    else:
+                        if request.accepts(marks):
+                            return lives if writes else Shown(request, entry, marks)
+                        if not writes:
+                            yield from self._probe(name)
                 elif kind is Probe:
                     for name in decision.endpoints:  # type: ignore[union-attr]
                         request.probes += 1
                         yield from self._probe(name)
-                    request.store.known(self.endpoints)
+                    state.known(self.endpoints)
                 elif kind is Wait:
                     yield from self._wait(decision, request)  # type: ignore[arg-type]
                 else:
@@ -244,29 +273,6 @@ class Process:
                 request.failed(error)
             request.finish()
             raise
-
-    def _open(self, name: str, request: Request, key: int) -> Steps:
-        """Open the snapshot that was decided on; None if its own watermark does not bear the decision out."""
-        pause_s = self.suspended()
-        if pause_s:
-            yield pause_s
-        try:
-            server = yield from self._reach(name)
-            copy = server.copies[request.shard]
-            if request.kind == "write" and not copy.leads:
-                raise Unreachable(f"{name} leads shard {request.shard} no more")
-            marks = server.snapshot(request.shard)
-            entry = copy.versions.get(key)
-            lives = server.lifes
-            yield from self._return(server)
-        except StoreError as error:
-            request.store.failed(name, error, request.asked)
-            return None
-        if request.accepts(marks):
-            return lives if request.kind == "write" else Shown(request, entry, marks)
-        if request.kind != "write":
-            yield from self._probe(name)
-        return None
 
     def _reach(self, name: str) -> Generator[float, None, Server]:
         """Travel to a server. Raises: Unreachable, after as long as it takes to find out."""
