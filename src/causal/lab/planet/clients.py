@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from causal.core.policy import ReadPolicy
     from causal.lab.planet.cache import SiteCache
     from causal.lab.planet.process import Process
-    from causal.lab.planet.servers import Entry, Server
+    from causal.lab.planet.servers import Entry, Past, Server
     from causal.lab.planet.topology import Population
     from causal.lab.simulator import Simulation
 
@@ -222,6 +222,7 @@ class Users:
         process = simulation.process(site)
         presented, past = me.carrier, me.know.past
         claims = self.present(me, process, presented)
+        own = me.know.own
         shard = simulation.shard(key)
         identity = simulation.number()
         committed: list[Entry] = []
@@ -263,7 +264,7 @@ class Users:
         if simulation.recording is not None:
             simulation.recording.wrote(me, number, key, shard, entry, None)
         if self.population.jobs and self.chance.random() < self.population.jobs:
-            self.spawn_job(me, claims, key)
+            self.spawn_job(me, own, claims, entry)
         del simulation.pending[me.name, number]
 
     def fate(self) -> str:
@@ -272,16 +273,22 @@ class Users:
             return "unsent" if self.chance.random() < 0.5 else "lost"
         return ""
 
-    def spawn_job(self, me: Client, claims: Claims, key: int) -> None:
-        """Hand the session's demand to a job, which reads what was written, elsewhere, a little later."""
+    def spawn_job(self, me: Client, own: Past, claims: Claims, entry: Entry) -> None:
+        """Hand the request's demand to a job, which reads what was written, elsewhere, a little later.
+
+        What requests beside this one have shown the session meanwhile is not in this one's demand.
+        """
         name = f"job-{self.simulation.number()}"
-        job = Client(name, self.chance.choice(self.sites), me.know.fork(name), OWN_KEYS + self.simulation.number())
+        know = Knowledge(name)
+        know.past, know.own, know.forgiven = entry.past, own, me.know.forgiven
+        self.simulation.oracle.acknowledged(know, entry)
+        job = Client(name, self.chance.choice(self.sites), know, OWN_KEYS + self.simulation.number())
         text = claims.token(subject=name)
         job.carrier = () if text is None else (text,)
 
         def work() -> Steps:
             yield self.population.job_after_s
-            yield from self.read(job, key)
+            yield from self.read(job, entry.key)
 
         self.simulation.timeline.start(work())
 
