@@ -16,7 +16,7 @@ import attrs
 
 from causal.controls import Lag
 from causal.errors import CausalError, ConfigError
-from causal.lab.planet.rules import NAME, POSITIVE_S, LagRule, Names, Number, Rule, Weights, nearest, shown
+from causal.lab.planet.rules import NAME, POSITIVE_S, SECONDS, LagRule, Names, Number, Rule, Weights, nearest, shown
 from causal.lab.planet.topology import Cache, Index, Population, Site, Store, Topology
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def parse_topology(text: str, name: str) -> Topology:
     """Check a topology, whose errors are to call it `name`. Raises: TopologyError, as `read_topology`."""
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError, too
         raise TopologyError(name, "", f"not TOML: {error}") from error
     return build_topology(data, name)
 
@@ -154,14 +154,13 @@ class _Table:
 
     def make(self, kind: Callable[..., T], **more: str) -> T:
         """Make what this table says, and `more`. Raises: TopologyError."""
-        assert isinstance(kind, type)
         assert self.known is not None
         try:
             return kind(**self.fields(kind, self.known), **more)
         except ConfigError as error:
             raise self.error("", str(error)) from error
 
-    def fields(self, kind: type[Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    def fields(self, kind: Any, keys: tuple[str, ...]) -> dict[str, Any]:
         """Return the fields of a class that this table gives, each held to the class's own rule. Raises: TopologyError."""
         given = {}
         for key in keys:
@@ -174,9 +173,11 @@ class _Table:
     def held(self, key: str, raw: object, rule: Rule, scale: float) -> Any:
         """Return a value as its class takes it. Raises: TopologyError for one that breaks the rule."""
         value: Any = raw
-        if isinstance(rule, LagRule) and not isinstance(raw, bool):
+        if isinstance(rule, LagRule):
+            if not isinstance(raw, str) and SECONDS.problem(raw):
+                raise self.error(key, f"a number of seconds, or text like 50ms or lognormal:50ms:0.8, not {shown(raw)}")
             try:
-                return Lag.of(raw)  # type: ignore[arg-type]  # says so itself
+                return Lag.of(value)
             except ConfigError as error:
                 raise self.error(key, str(error)) from error
         if isinstance(rule, Weights) and isinstance(raw, Mapping):

@@ -6,7 +6,6 @@ number may stand in milliseconds. So that there is one sentence for both, a rule
 
 from __future__ import annotations
 
-import math
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 MAX_S: Final = 1e9
 """The longest time: what is far beyond it is no number of seconds."""
 MAX_COUNT: Final = 10**9
+_HUGE: Final = 1e18
+"""No number is so large, in any unit; neither infinity nor what is no number is below it, and an integer that is can be multiplied."""
 _SHOWN: Final = 60
 
 
@@ -49,9 +50,9 @@ class Number(Rule):
 
     def problem(self, value: object, scale: float = 1.0) -> str | None:
         """Say which numbers are meant, in the unit that the value is given in."""
-        if not isinstance(value, bool) and isinstance(value, int if self.whole else int | float):
+        if not isinstance(value, bool) and isinstance(value, int if self.whole else int | float) and abs(value) < _HUGE:
             number = value * scale
-            if math.isfinite(number) and self.low <= number <= self.high and not (self.above and number == self.low):
+            if self.low <= number <= self.high and not (self.above and number == self.low):
                 return None
         kind = "a whole number" if self.whole else "a number"
         low, high = (f"{bound / scale:.12g}" for bound in (self.low, self.high))
@@ -189,5 +190,8 @@ def nearest(value: object, words: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """Return a value as an error may show it: whoever wrote it knows it by its start."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python shows
+        return "a number too long to show"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
