@@ -3,6 +3,8 @@
 import copy
 import json
 import pickle
+import re
+import tomllib
 from pathlib import Path
 
 import attrs
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal.controls import Lag
-from causal.lab.planet.reading import TopologyError, build_topology, parse_topology, read_topology
+from causal.lab.planet.reading import PLAIN, TopologyError, build_topology, parse_topology, read_topology
 from causal.lab.planet.topology import DEFAULT_RTT_S, SOURCES, Cache, Index, Population, Site, Store, Topology
 from causal.lab.planet.writing import as_dict, to_toml
 
@@ -226,6 +228,19 @@ def test_every_field_is_written_down() -> None:
         assert {field.name for field in attrs.fields(kind)} <= {"name", *table}
     public = {field.name for field in attrs.fields(Topology) if field.init}
     assert public == {"population", *said, *said["strategies"]} - {"populations", "strategies"}
+
+
+def test_the_page_has_every_field_and_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/topology.md").read_text()
+    shown = [
+        (key, tomllib.loads(f"x = {value}")["x"])
+        for key, value in re.findall(r"^\| `(\w+)` \| `(.+?)` \|", page, re.MULTILINE)
+    ]
+    least = as_dict(Topology(cache=Cache(), index=Index()))
+    tables = [{key: least[key] for key in PLAIN if key != "name"}, least["sites"]["eu"], least["store"]]
+    tables += [least["populations"]["users"], least["cache"], least["index"], least["strategies"]]
+    defaults = [(key, float(value) if key == "lag" else value) for table in tables for key, value in table.items()]
+    assert shown == defaults
 
 
 values = st.recursive(

@@ -106,8 +106,8 @@ TWO = "[sites.eu]\n[sites.us]\n"
         (
             TWO + "[populations.u.mix]\ncach = 1",
             (
-                "t.toml: populations.u.mix: numbers by name, and a name is one of 'source', 'cache', 'index', 'recommendation', not 'cach'; "
-                "did you mean 'cache'?"
+                "t.toml: populations.u.mix: numbers by name, and a name is one of 'source', 'cache', 'index', 'recommendation', "
+                "not 'cach'; did you mean 'cache'?"
             ),
         ),
         (TWO + "[populations.u.mix]\nsource = 0", "t.toml: populations.u.mix: numbers by name, not all of them 0"),
