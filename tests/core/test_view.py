@@ -5,6 +5,7 @@ from itertools import permutations, product
 from random import Random
 
 import attrs
+import pytest
 from hypothesis import settings
 
 from causal.core.decision import Serve, bears_out
@@ -390,3 +391,75 @@ def test_what_is_claimed_of_freshness_is_true() -> None:
                 if broken(steps[:n] + steps[n + 1 :]):
                     del steps[n]
             raise AssertionError(f"seed {seed}: {[(m, *a, *o.items()) for m, a, o in steps]}: {broken(steps)}")
+
+
+# --- the short way says what the long way says --------------------------------------------------------------------------
+
+
+def same(a: View, b: View) -> None:
+    assert [e.name for e in a.endpoints] == [e.name for e in b.endpoints]
+    for mine, theirs in zip(a.endpoints, b.endpoints, strict=True):
+        for field in attrs.fields(EndpointView):
+            if field.name == "down":  # of two reasons, either
+                assert (mine.down is None) == (theirs.down is None)
+            elif field.name != "marks":
+                assert getattr(mine, field.name) == getattr(theirs, field.name), field.name
+    assert (a.ends, a.heads, a.leaders, a.tails) == (b.ends, b.heads, b.leaders, b.tails)
+    assert a.live() == b.live()
+
+
+def test_a_common_answer_is_taken_in_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = View._went_on
+    taken = 0
+    for seed in range(150):
+        chance = Random(seed)
+        shards, names = range(chance.choice((1, 3))), ("a", "b", "c")
+        applied = {(n, s, o): 0 for n in names for s in shards for o in (1, 2)}
+        ends: dict[tuple[int, int], int] = {}
+        lead = {(s, o): chance.choice(names) for s in shards for o in (1, 2)}
+        life = dict.fromkeys(names, 1)
+        kept: dict[tuple[str, int], Watermark] = {}
+        fast = slow = View().known((n, chance.choice((0.0, 0.1))) for n in names)
+        asked = 0
+        for _ in range(60):
+            asked += 1
+            name = chance.choice(names)
+            roll = chance.random()
+            for s in shards:
+                for o in (1, 2):
+                    if (s, o) not in ends and chance.random() < 0.3:
+                        head = applied[lead[s, o], s, o] = applied[lead[s, o], s, o] + 1
+                        if chance.random() < 0.3:
+                            fast, slow = (v.advanced(lead[s, o], pack(s, o), head) for v in (fast, slow))
+                    if name != lead[s, o] and chance.random() < 0.5:
+                        applied[name, s, o] = max(applied[name, s, o], applied[lead[s, o], s, o] - chance.choice((0, 1)))
+            if roll < 0.03:
+                life[name] += 1
+                for s in shards:
+                    applied[name, s, 1] = max(0, applied[name, s, 1] - chance.choice((0, 2)))
+            elif roll < 0.06:
+                s, o = chance.choice(list(lead))
+                ends.setdefault((s, o), applied[chance.choice(names), s, o])
+            elif roll < 0.09:
+                lead[chance.choice([k for k in lead])] = name
+            elif roll < 0.14:
+                fast, slow = (v.failed(name, "gone", asked=asked, now=float(asked)) for v in (fast, slow))
+                continue
+            marks = {}
+            for s in shards:
+                if chance.random() < 0.1:
+                    continue
+                origins = {o: (applied[name, s, o], ends.get((s, o))) for o in (1, 2) if chance.random() < 0.97}
+                leads = frozenset(o for o in (1, 2) if lead[s, o] == name and (s, o) not in ends)
+                new = Watermark(s, origins, (name, life[name]), leads)
+                marks[s] = old if (old := kept.get((name, s))) == new else new
+                kept[name, s] = marks[s]
+            number = asked - (5 if chance.random() < 0.05 else 0)
+            news = short(fast, name, marks, number, float(number), float(asked))
+            taken += news is not None
+            fast = fast.observe(name, marks, asked=number, asked_at=float(number), now=float(asked))
+            with monkeypatch.context() as patched:
+                patched.setattr(View, "_went_on", lambda *_: None)
+                slow = slow.observe(name, marks, asked=number, asked_at=float(number), now=float(asked))
+            same(fast, slow)
+    assert taken > 1000

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from causal.core.frontier import pack
+from causal.core.position import MAX_OFFSET, pack
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from causal.core.watermark import Watermark
 
@@ -51,6 +52,8 @@ class EndpointView:
     rates: Mapping[int, float] = attrs.field(factory=dict)
     stalled_at: float | None = None
     rank: int = 0
+    marks: Mapping[int, Watermark] = attrs.field(factory=dict, repr=False)
+    """The newest answer, by shard: an equal object, the next time, says that nothing changed."""
 
     def covers(self, need: Mapping[int, int]) -> bool:
         """Return whether everything in `need` (packed keys) is applied here. Complexity: linear in `need`."""
@@ -77,6 +80,7 @@ class EndpointView:
             self.rates,
             self.stalled_at,
             self.rank,
+            self.marks,
         )
 
     def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
@@ -109,7 +113,7 @@ class View:
     endpoint that numbers it, oldest first; `leaders` says which endpoint that is. `tails` keeps the samples of origins that have ended.
 
     Invariant: within one incarnation of an endpoint, what is applied never shrinks, even if answers arrive out of order.
-    Thread-safety: immutable; replace the whole. Complexity: `observe` is endpoints x origins x samples.
+    Thread-safety: immutable; replace the whole. Complexity: `observe` is endpoints x origins, where nothing begins or ends less.
     """
 
     endpoints: tuple[EndpointView, ...] = ()
@@ -117,9 +121,13 @@ class View:
     heads: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
     leaders: Mapping[int, str] = attrs.field(factory=dict)
     tails: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
+    alive: AbstractSet[int] | None = attrs.field(default=None, repr=False)
+    """What `live` returned of an earlier view, while it is still so."""
 
-    def live(self) -> set[int]:
+    def live(self) -> AbstractSet[int]:
         """Return every origin that is known, at whatever endpoint, and not known to have ended."""
+        if self.alive is not None:
+            return self.alive
         return {key for e in self.endpoints for key in e.applied if key not in self.ends} | self.leaders.keys()
 
     def leader(self, key: int) -> EndpointView | None:
@@ -141,7 +149,7 @@ class View:
         kept = [attrs.evolve(old.get(n) or EndpointView(n), latency_s=s, rank=i) for i, (n, s) in listed]
         if {(e.name, e.latency_s, e.rank) for e in kept} == {(e.name, e.latency_s, e.rank) for e in self.endpoints}:
             return self
-        return attrs.evolve(self, endpoints=_nearest_first(kept))
+        return attrs.evolve(self, endpoints=_nearest_first(kept), alive=None)
 
     def failed(self, name: str, reason: str, *, asked: int, now: float) -> View:
         """Return this view with one endpoint marked unusable until it is observed again."""
@@ -159,7 +167,7 @@ class View:
             if e.name == name and e.applied.get(key, -1) < offset and key in e.leads:
                 after = e.advanced(key, offset)
                 endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
-                return View(endpoints, self.ends, self.heads, self.leaders, self.tails)
+                return View(endpoints, self.ends, self.heads, self.leaders, self.tails, self.alive)
         return self
 
     def observe(
@@ -171,6 +179,9 @@ class View:
         the one that answered a newer question is of a life that is over, or will be asked again: it says nothing. One of the same
         incarnation says nothing of who numbers what: that may have changed hands since.
         """
+        news = self._went_on(name, watermarks, asked, asked_at, now)
+        if news is not None:
+            return news
         before = self.of(name) or EndpointView(name)
         if any(
             before.incarnations.get(s, w.incarnation) != w.incarnation and asked < before.asked.get(s, -1)
@@ -204,16 +215,7 @@ class View:
                     if other is None or other.name == name or other.asked.get(shard, -1) < asked:
                         leaders[key] = name
                     heads[key] = _sampled(heads.get(key, ()), asked_at, offset)
-        behind = [k for k, v in before.applied.items() if heads.get(k) and heads[k][-1][1] > v]
-        moved = [k for k in behind if applied.get(k, -1) > before.applied[k]]
-        rates = {k: r for k, r in before.rates.items() if k in applied}
-        for key in moved:
-            # Only from one backlog into the next: who has caught up in between may have idled for most of the time.
-            if applied[key] < heads[key][-1][1] and asked_at > before.asked_at:
-                rate = (applied[key] - before.applied[key]) / (asked_at - before.asked_at)
-                rates[key] = rate if key not in rates else (rates[key] + rate) / 2
-            else:
-                rates.pop(key, None)
+        rates, stalled_at = _pace(before, applied, heads, asked_at, now)
         after = EndpointView(
             name,
             before.latency_s,
@@ -230,12 +232,110 @@ class View:
             asked,
             asked_at,
             rates,
-            None if moved or not behind else before.stalled_at if before.stalled_at is not None else now,
+            stalled_at,
             before.rank,
+            {} if late or stale else {**before.marks, **watermarks},
         )
         news = View((*(e for e in self.endpoints if e.name != name), after), ends, heads, leaders, tails)
         live = news.live()
-        return attrs.evolve(news, endpoints=_nearest_first([_judged(e, news, live) for e in news.endpoints]))
+        judged = _nearest_first([_judged(e, news, live) for e in news.endpoints])
+        return View(judged, ends, heads, leaders, tails, live)
+
+    def _went_on(
+        self, name: str, watermarks: Mapping[int, Watermark], asked: int, asked_at: float, now: float
+    ) -> View | None:
+        """Take in the common answer: the same life, the newest question, and no origin that begins, ends or changes hands.
+
+        None if it is not common. It says exactly what `observe` would say, at a fraction of the cost: only of what moved.
+        """
+        place, before = 0, None
+        for place, before in enumerate(self.endpoints):
+            if before.name == name:
+                break
+        else:
+            return None
+        if before.down is not None or asked_at < before.asked_at or max(before.asked.values(), default=asked) > asked:
+            return None
+        here, ends, leads, marks, lives = before.applied, self.ends, before.leads, before.marks, before.incarnations
+        moved: dict[int, int] = {}
+        led: list[tuple[int, int]] = []
+        for shard, mark in watermarks.items():
+            mine = mark.leads
+            if marks.get(shard) is mark and not mine:
+                continue
+            if shard not in lives or lives[shard] != mark.incarnation:
+                return None
+            for origin, (offset, end) in mark.origins.items():
+                key = shard << 32 | origin
+                known = here.get(key)
+                if known is None:
+                    return None
+                if end is not None:
+                    if ends.get(key, MAX_OFFSET) > end or key in leads:
+                        return None
+                elif origin in mine and key not in ends:
+                    if key not in leads or self.leaders.get(key) != name:
+                        return None
+                    led.append((key, offset))
+                elif key in leads:
+                    return None
+                if offset > known:
+                    moved[key] = offset
+        if leads and len(led) != sum(key >> 32 in watermarks for key in leads):
+            return None
+        applied = {**here, **moved} if moved else here
+        heads = self.heads
+        if led:
+            heads = dict(heads)
+            for key, offset in led:
+                heads[key] = _sampled(heads.get(key, ()), asked_at, offset)
+        rates, stalled_at = _pace(before, applied, heads, asked_at, now)
+        after = EndpointView(
+            name,
+            before.latency_s,
+            applied,
+            leads,
+            lives,
+            {**before.asked, **dict.fromkeys(watermarks, asked)},
+            asked_at,
+            before.fresh_at,
+            None,
+            asked,
+            asked_at,
+            rates,
+            stalled_at,
+            before.rank,
+            {**marks, **watermarks},
+        )
+        live = self.live()
+        endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
+        news = View(endpoints, ends, heads, self.leaders, self.tails, live)
+        if led:  # a newer head judges everybody anew
+            endpoints = tuple([_judged(e, news, live) for e in endpoints])
+        else:
+            endpoints = (*endpoints[:place], _judged(after, news, live), *endpoints[place + 1 :])
+        return View(endpoints, ends, heads, self.leaders, self.tails, live)
+
+
+def _pace(
+    before: EndpointView,
+    applied: Mapping[int, int],
+    heads: Mapping[int, tuple[tuple[float, int], ...]],
+    asked_at: float,
+    now: float,
+) -> tuple[Mapping[int, float], float | None]:
+    """Return how fast an endpoint catches up with each origin, and since when it has not moved though it is behind."""
+    behind = [k for k, v in before.applied.items() if (samples := heads.get(k)) and samples[-1][1] > v]
+    moved = [k for k in behind if applied.get(k, -1) > before.applied[k]]
+    rates = {k: r for k, r in before.rates.items() if k in applied} if before.rates else {}
+    for key in moved:
+        # Only from one backlog into the next: who has caught up in between may have idled for most of the time.
+        if applied[key] < heads[key][-1][1] and asked_at > before.asked_at:
+            rate = (applied[key] - before.applied[key]) / (asked_at - before.asked_at)
+            rates[key] = rate if key not in rates else (rates[key] + rate) / 2
+        else:
+            rates.pop(key, None)
+    return rates, None if moved or not behind else before.stalled_at if before.stalled_at is not None else now
 
 
 def _nearest_first(endpoints: Iterable[EndpointView]) -> tuple[EndpointView, ...]:
@@ -276,5 +376,8 @@ def _judged(endpoint: EndpointView, view: View, live: Iterable[int]) -> Endpoint
 
 
 def _shown(here: int, samples: tuple[tuple[float, int], ...]) -> float:
-    """Return the newest time at which an origin's head was no more than what is applied here."""
-    return max((t for t, head in samples if head <= here or head == 0), default=NEVER)
+    """Return the newest time at which an origin's head was no more than what is applied here. Samples are in the order of time."""
+    for t, head in reversed(samples):
+        if head <= here or head == 0:
+            return t
+    return NEVER

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     Steps = Generator[float, None, None]
 
-OWN_KEYS: Final = 1 << 40
-"""Keys of single users have numbers from here on; those that are shared have smaller ones."""
 _CHECKED: Final = frozenset({"covered", "leader", "fallback", "quorum"})
 
 
@@ -86,7 +84,7 @@ class Users:
         """Return a new session."""
         self.made += 1
         name = f"{self.population.name}-{self.made}"
-        return Client(name, self.chance.choice(self.sites), Knowledge(name), OWN_KEYS + self.simulation.number())
+        return Client(name, self.chance.choice(self.sites), Knowledge(name), self.chance.randrange(self.population.keys))
 
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
@@ -282,7 +280,7 @@ class Users:
         know = Knowledge(name)
         know.past, know.own, know.forgiven = entry.past, own, me.know.forgiven
         self.simulation.oracle.acknowledged(know, entry)
-        job = Client(name, self.chance.choice(self.sites), know, OWN_KEYS + self.simulation.number())
+        job = Client(name, self.chance.choice(self.sites), know, entry.key)
         text = claims.token(subject=name)
         job.carrier = () if text is None else (text,)
 
