@@ -6,7 +6,7 @@ from itertools import combinations, permutations
 import pytest
 
 from causal.errors import ConfigError
-from causal.lab.planet.regions import NAMES, REGIONS, SAME_REGION_S, region_rtt_s
+from causal.lab.planet.regions import NAMES, REGIONS, SAME_REGION_S, Region, region_rtt_s
 
 # Latitude and longitude, to a degree or so.
 WHERE = {
@@ -90,6 +90,14 @@ def test_a_few_numbers_as_published() -> None:
 def test_other_names_stand_for_the_same_city() -> None:
     assert region_rtt_s("aws:us-east-1", "gcp:asia-northeast1") == region_rtt_s("virginia", "tokyo")
     assert region_rtt_s("eastus", "azure:eastus") == region_rtt_s("aws:us-east-1", "gcp:us-east4") == SAME_REGION_S
+
+
+def test_a_name_without_its_cloud_is_understood() -> None:
+    """Whoever works in one cloud leaves its name out."""
+    for name in NAMES:
+        half = name.partition(":")[2]
+        if half and half not in NAMES:
+            assert Region().problem(half) == f"no known region: {half!r}; did you mean {name!r}?"
 
 
 @pytest.mark.parametrize(

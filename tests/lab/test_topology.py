@@ -152,7 +152,7 @@ seconds = st.floats(0, 1e9) | st.integers(0, 10**9)
 positive = st.floats(0, 1e9, exclude_min=True)
 share = st.floats(0, 1)
 counts = st.integers(1, 1000)
-lags = st.builds(Lag, st.floats(0, 1e6), st.floats(0, 5), st.integers(-9, 9))
+lags = st.builds(Lag, st.floats(0, 1e6), st.just(0.0) | st.floats(0, 5), st.integers(-9, 9))
 
 
 @st.composite

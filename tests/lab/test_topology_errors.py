@@ -32,6 +32,7 @@ TWO = "[sites.eu]\n[sites.us]\n"
         (TWO + "name = 1", "t.toml: sites.us: unknown field 'name'; known are region, replicas, processes, skew_s"),
         ("name = ''\n" + TWO, "t.toml: name: a printable name of 1 to 64 characters without spaces, not ''"),
         ("title = 1\n" + TWO, "t.toml: title: a printable text of at most 200 characters, not 1"),
+        ('title = "\\u0007"\n' + TWO, "t.toml: title: a printable text of at most 200 characters, not '\\x07'"),
         ("duration_s = 0\n" + TWO, "t.toml: duration_s: a number above 0 and at most 1000000000, not 0"),
         ("duration_s = nan\n" + TWO, "t.toml: duration_s: a number above 0 and at most 1000000000, not nan"),
         ("duration_s = inf\n" + TWO, "t.toml: duration_s: a number above 0 and at most 1000000000, not inf"),
@@ -71,6 +72,10 @@ TWO = "[sites.eu]\n[sites.us]\n"
         (TWO + "[store]\nlag = -1", "t.toml: store.lag: a number of seconds, or text like 50ms or lognormal:50ms:0.8, not -1"),
         (
             TWO + "[store]\nburst_s = 1",
+            "t.toml: store: burst_every_s and burst_s come together: give both, or neither for no bursts",
+        ),
+        (
+            TWO + "[store]\nburst_every_s = 1",
             "t.toml: store: burst_every_s and burst_s come together: give both, or neither for no bursts",
         ),
         (
@@ -144,9 +149,10 @@ def test_what_is_wrong_is_said_with_its_place(text: str, error: str) -> None:
             "title: a printable text of at most 200 characters, not '" + "x" * 59 + "... (203 characters)",
         ),
         ("duration_s = 1" + "0" * 400, "at most 1000000000, not 1" + "0" * 59 + "... (401 characters)"),
+        ("duration_ms = 1" + "0" * 400, "at most 1e+12, not 1" + "0" * 59 + "... (401 characters)"),
         ("duration_s = 0x1" + "0" * 9999, "at most 1000000000, not a number too long to show"),
     ],
-    ids=["deep", "digits", "text", "number", "hexadecimal"],
+    ids=["deep", "digits", "text", "number", "milliseconds", "hexadecimal"],
 )
 def test_what_is_too_long_is_not_shown_whole(text: str, error: str) -> None:
     with pytest.raises(TopologyError) as caught:

@@ -85,9 +85,7 @@ class Region(Rule):
         del scale
         if isinstance(value, str) and (not value or value in _REGION):
             return None
-        # Half a name is enough to be known by: us-east-1 is aws:us-east-1.
-        near = [name for name in NAMES if name.endswith(f":{value}")]
-        hint = f"; did you mean {near[0]!r}?" if near else nearest(value, NAMES)
+        hint = nearest(value, NAMES)
         return f"no known region: {shown(value)}{hint or '; leave it out, and give the round trips of the site'}"
 
 
