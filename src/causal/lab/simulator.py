@@ -98,7 +98,7 @@ def simulate(
     progress: Callable[[int], object] | None = None,
     live: bool = True,
 ) -> Outcome:
-    """Run a planet under one strategy.
+    """Run a planet under one strategy, with the topology's own faults unless others are given.
 
     `trace` hears every event as a line of text; `digest` makes a digest of these lines; `recording` is told of every operation;
     `progress` hears how many operations ended since it was last called. `live` appends the liveness phase.
@@ -107,7 +107,13 @@ def simulate(
     if strategy not in STRATEGIES:
         raise ConfigError(f"no strategy {strategy!r}: there are {', '.join(STRATEGIES)}")
     return Simulation(
-        topology, STRATEGIES[strategy], faults or Faults(), seed, trace, digest=digest, recording=recording
+        topology,
+        STRATEGIES[strategy],
+        Faults.of(dict(topology.faults)) if faults is None else faults,
+        seed,
+        trace,
+        digest=digest,
+        recording=recording,
     ).run(progress, live=live)
 
 
