@@ -31,6 +31,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.wire",
         "core.keyring",
         "core.policy",
+        "core.endpoint",
+        "core.evidence",
         "core.view",
         "core.waiting",
         "core.demand",

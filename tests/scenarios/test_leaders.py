@@ -113,10 +113,11 @@ def test_a_token_from_a_dead_branch_demotes_nobody(recorded: Recorded) -> None:
 
 
 def test_a_leader_that_a_replica_has_not_heard_of(recorded: Recorded) -> None:
-    judged = view._judged
+    judged = view.judged
 
-    def by_what_it_has_heard_of(endpoint: EndpointView, known: View, live: set[int]) -> EndpointView:
-        return judged(endpoint, known, live & endpoint.applied.keys())
+    def by_what_it_has_heard_of(endpoint: EndpointView, *evidence: Any) -> EndpointView:
+        *evidence, live = evidence
+        return judged(endpoint, *evidence, live & endpoint.applied.keys())
 
     def play(tell: Story) -> None:
         stage = Stage(tell, "eu", "us", lag_s=0.0)
@@ -131,5 +132,5 @@ def test_a_leader_that_a_replica_has_not_heard_of(recorded: Recorded) -> None:
         assert page == "15"
 
     rule = "how fresh an endpoint is, is judged by every live origin that any endpoint has heard of."
-    without = patch.object(view, "_judged", by_what_it_has_heard_of)
+    without = patch.object(view, "judged", by_what_it_has_heard_of)
     recorded("leaders/unheard", told("A new leader that a replica has not heard of", play, rule, without))

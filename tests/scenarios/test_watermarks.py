@@ -95,15 +95,15 @@ def test_ended_is_not_applied(recorded: Recorded) -> None:
 
 
 def test_who_holds_a_lost_write_is_not_current(recorded: Recorded) -> None:
-    judged = view._judged
+    judged = view.judged
 
     @contextmanager
     def whatever_ended() -> Iterator[None]:
-        def never(endpoint: view.EndpointView, known: view.View, live: Any) -> view.EndpointView:
-            return judged(endpoint, attrs.evolve(known, ends={}), live)
+        def never(endpoint: view.EndpointView, _: Any, *evidence: Any) -> view.EndpointView:
+            return judged(endpoint, {}, *evidence)
 
         nothing = property(lambda _: False, lambda *_: None)
-        with patch.object(view, "_judged", never), patch.object(Watermark, "diverged", nothing):
+        with patch.object(view, "judged", never), patch.object(Watermark, "diverged", nothing):
             yield
 
     def play(tell: Story) -> None:

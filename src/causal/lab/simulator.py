@@ -372,7 +372,11 @@ class Simulation:
                 if best is None or held > best[0]:
                     best = held, other
         self._pulling.discard(key)
-        if best is not None and best[0] > copy.reach.get(origin, -1) or (best is not None and origin not in copy.origins):
+        if (
+            best is not None
+            and best[0] > copy.reach.get(origin, -1)
+            or (best is not None and origin not in copy.origins)
+        ):
             server.receive(log, best[0])
         return None
 
@@ -435,7 +439,7 @@ class Simulation:
 
     def earlier(self, server: Server, chance: random.Random) -> dict[int, dict[int, tuple[int, int | None]]]:
         """Return positions that a server had at some time before, in an order in which it may have applied."""
-        found = {}
+        found: dict[int, dict[int, tuple[int, int | None]]] = {}
         back_s = chance.uniform(0, 2.0)
         for shard, origins in server.positions().items():
             found[shard] = {}
@@ -487,7 +491,9 @@ class Simulation:
                 best = [s for s in candidates if origin in s.copies[shard].origins]
                 if not best:
                     continue
-                heir = chance.choice(best) if not keeps_tail else max(best, key=lambda s: s.copies[shard].applied(origin))
+                heir = (
+                    chance.choice(best) if not keeps_tail else max(best, key=lambda s: s.copies[shard].applied(origin))
+                )
                 if keeps_tail:
                     heir.receive(log, log.head)  # the disk of the crashed leader could still be read
                 self._succeed(log, heir)
@@ -495,7 +501,12 @@ class Simulation:
                     rivals = [s for s in best if s is not heir]
                     if rivals:
                         undo.append(self._rival(log, chance.choice(rivals)))
-        return lambda: [step() for step in undo] and None
+
+        def back() -> None:
+            for step in undo:
+                step()
+
+        return back
 
     def _succeed(self, log: Log, heir: Server) -> None:
         """Let a server go on from what it holds of a log, under a new origin. Who led the log numbers it no more: it is fenced."""

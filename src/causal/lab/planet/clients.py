@@ -84,7 +84,9 @@ class Users:
         """Return a new session."""
         self.made += 1
         name = f"{self.population.name}-{self.made}"
-        return Client(name, self.chance.choice(self.sites), Knowledge(name), self.chance.randrange(self.population.keys))
+        return Client(
+            name, self.chance.choice(self.sites), Knowledge(name), self.chance.randrange(self.population.keys)
+        )
 
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
@@ -101,7 +103,11 @@ class Users:
             if chance.random() < population.write_share:
                 request = self.write(me, key)
             else:
-                kind = "source" if len(self._kinds) == 1 else self._kinds[bisect_left(self._mix, chance.random() * self._mix[-1])]
+                kind = (
+                    "source"
+                    if len(self._kinds) == 1
+                    else self._kinds[bisect_left(self._mix, chance.random() * self._mix[-1])]
+                )
                 request = self.read(me, key, kind)
             if self.faults.parallel and chance.random() < self.faults.parallel:
                 simulation.timeline.start(request)
@@ -176,7 +182,11 @@ class Users:
                 metrics.at_leader += bool(server.copies[shard].leads)
         promised = simulation.promises and held and kind != "recommendation"
         metrics.said_stale += simulation.promises and not promised and kind != "recommendation"
-        counts = simulation.accepted if kind == "recommendation" or (simulation.promises and not held) else simulation.anomalies
+        counts = (
+            simulation.accepted
+            if kind == "recommendation" or (simulation.promises and not held)
+            else simulation.anomalies
+        )
         simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised)
         self.carry(me, claims, presented)
         if simulation.trace is not None:

@@ -73,7 +73,13 @@ class Knowledge:
     def become(self, earlier: Knowledge) -> None:
         """Go back to an earlier moment: the client presents what it was given then."""
         twin = earlier.fork(self.name)
-        self.past, self.own, self.forgiven, self.wrote, self.read = twin.past, twin.own, twin.forgiven, twin.wrote, twin.read
+        self.past, self.own, self.forgiven, self.wrote, self.read = (
+            twin.past,
+            twin.own,
+            twin.forgiven,
+            twin.wrote,
+            twin.read,
+        )
 
 
 class _Versions:

@@ -171,8 +171,7 @@ class Server:
 
     def watermarks(self) -> dict[int, Watermark]:
         """Return the watermarks of all shards."""
-        snapshot = self.snapshot
-        return {shard: snapshot(shard)[shard] for shard in self.copies}
+        return {shard: (copy.marks or self.snapshot(shard))[shard] for shard, copy in self.copies.items()}
 
     # --- applying ------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,10 @@ def small_world(seed: int, *, caches: bool = False) -> Topology:
     chance = random.Random(f"{seed}/world")
     names = ("eu", "us", "ap")[: chance.choice((2, 2, 3))]
     every = chance.random() < 0.4
-    sites = tuple(Site(name, replicas=chance.choice((1, 2)) if n else 2, processes=chance.choice((1, 2))) for n, name in enumerate(names))
+    sites = tuple(
+        Site(name, replicas=chance.choice((1, 2)) if n else 2, processes=chance.choice((1, 2)))
+        for n, name in enumerate(names)
+    )
     short = chance.random() < 0.4
     staleness_s = chance.uniform(1.5, 4.0) if short else 900.0
     store = Store(

@@ -1,0 +1,100 @@
+"""What is known of one endpoint, as a value that is replaced as news comes in.
+
+Owns the words of that knowledge. How it comes to be known is in `core/view.py`, and what it shows in `core/evidence.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from causal.core.watermark import Watermark
+
+NEVER: Final = -math.inf
+
+
+@attrs.frozen(eq=False)
+class EndpointView:
+    """What is known of one endpoint.
+
+    `applied` and `leads` use packed (shard, origin) keys. `asked` maps a shard to the number of the newest question about it:
+    numbers that the caller draws from one counter, when it *sends* a question and when a request arrives, so that "asked after
+    the request" never hangs on a clock's resolution. `fresh_at`: everything acknowledged before this local time is here.
+    `down`: why it cannot be used, or None, found out by question `tried`, at `tried_at`. `rank`: its place in the link's list.
+
+    Units: seconds of the caller's clock. Thread-safety: immutable.
+    """
+
+    name: str
+    latency_s: float = 0.0
+    applied: Mapping[int, int] = attrs.field(factory=dict)
+    leads: frozenset[int] = frozenset()
+    incarnations: Mapping[int, Hashable] = attrs.field(factory=dict)
+    asked: Mapping[int, int] = attrs.field(factory=dict)
+    asked_at: float = NEVER
+    fresh_at: float = NEVER
+    down: str | None = None
+    tried: int = -1
+    tried_at: float = NEVER
+    rates: Mapping[int, float] = attrs.field(factory=dict)
+    stalled_at: float | None = None
+    rank: int = 0
+    marks: Mapping[int, Watermark] = attrs.field(factory=dict, repr=False)
+    """The newest answer, by shard: the same object, the next time, says that nothing changed."""
+    weakest: int | None = None
+    """The origin that `fresh_at` hangs on: as long as nothing is heard of it, nothing else makes this endpoint fresher."""
+
+    def covers(self, need: Mapping[int, int]) -> bool:
+        """Return whether everything in `need` (packed keys) is applied here. Complexity: linear in `need`."""
+        get = self.applied.get
+        for key, offset in need.items():
+            if get(key, -1) < offset:
+                return False
+        return True
+
+    def advanced(self, key: int, offset: int) -> EndpointView:
+        """Return this view of the endpoint after a write that it acknowledged. Spelled out, because every write makes one."""
+        return EndpointView(
+            self.name,
+            self.latency_s,
+            {**self.applied, key: offset},
+            self.leads,
+            self.incarnations,
+            self.asked,
+            self.asked_at,
+            self.fresh_at,
+            self.down,
+            self.tried,
+            self.tried_at,
+            self.rates,
+            self.stalled_at,
+            self.rank,
+            self.marks,
+            self.weakest,
+        )
+
+    def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
+        """Return whether every shard was asked about by a question numbered after `arrived`."""
+        get = self.asked.get
+        return all(get(shard, -1) > arrived for shard in shards)
+
+    def heard_since(self, shards: Iterable[int], arrived: int) -> bool:
+        """Return whether a question numbered after `arrived` was answered on every shard, or not answered at all."""
+        return self.tried > arrived and (self.down is not None or self.asked_since(shards, arrived))
+
+    def eta_s(self, need: Mapping[int, int], now: float, patience_s: float) -> float | None:
+        """Return how long until `need` is covered at the observed rates; None if there is no evidence; inf if it has stopped moving."""
+        if self.stalled_at is not None and now - self.stalled_at > patience_s:
+            return math.inf
+        longest: float | None = None
+        for key, offset in need.items():
+            gap = offset - self.applied.get(key, -1)
+            rate = self.rates.get(key)
+            if gap > 0 and rate:
+                longest = max(longest or 0.0, gap / rate)
+        return longest
