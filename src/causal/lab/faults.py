@@ -33,7 +33,9 @@ class Faults:
     clock_back: float = _option("rate", 0, "a server's or a process's wall clock steps back by up to clock_step_s")
     clock_forward: float = _option("rate", 0, "a wall clock steps forward by up to clock_step_s")
     clock_step_s: float = _option("seconds", 0.4, "how far a clock steps at most, and still keeps its bound")
-    clock_drift: float = _option("rate", 0, "a server's wall clock is drift_s ahead for outage_s: past the bound of the others")
+    clock_drift: float = _option(
+        "rate", 0, "a server's wall clock is drift_s ahead for outage_s: past the bound of the others"
+    )
     drift_s: float = _option("seconds", 600, "how far ahead a clock is that has drifted past the bound")
     counter_exhaustion: float = _option("rate", 0, "a server's hybrid clock has used up its counter")
     # --- links
@@ -43,27 +45,43 @@ class Faults:
     duplication: float = _option("chance", 0, "a replication message arrives twice")
     reordering: float = _option("chance", 0, "a replication message is overtaken by later ones")
     partition: float = _option("rate", 0, "two groups of sites are cut off from each other for outage_s")
-    clogging: float = _option("rate", 0, "swizzle: some servers' links are cut one after the other, and restored in another order")
+    clogging: float = _option(
+        "rate", 0, "swizzle: some servers' links are cut one after the other, and restored in another order"
+    )
     outage_s: float = _option("seconds", 1.0, "how long an outage lasts on average")
     # --- servers
     pause: float = _option("rate", 0, "a replica stops applying for outage_s, and stays readable")
     crash: float = _option("rate", 0, "a replica crashes, and restarts after outage_s with all that it had applied")
     restart_behind: float = _option("rate", 0, "a replica restarts behind what it had shown before")
-    reclone: float = _option("rate", 0, "a replica is replaced, under its address, by a copy of one that is further behind")
+    reclone: float = _option(
+        "rate", 0, "a replica is replaced, under its address, by a copy of one that is further behind"
+    )
     cold_start: float = _option("rate", 0, "an application process restarts and knows nothing")
     # --- membership and failover
     leave: float = _option("rate", 0, "a site leaves the cluster, and returns after outage_s as a new member")
-    leader_crash: float = _option("rate", 0, "the leader of some shards crashes; a replica is promoted after promotion_s")
+    leader_crash: float = _option(
+        "rate", 0, "the leader of some shards crashes; a replica is promoted after promotion_s"
+    )
     promotion_s: float = _option("seconds", 0.5, "how long it takes until somebody is promoted")
     lost_tail: float = _option("chance", 0, "a promotion loses what the promoted replica had not got")
-    two_promotions: float = _option("chance", 0, "two replicas are promoted; one of them is told after outage_s that it was not to be")
-    restart_forgets: float = _option("rate", 0, "a leader restarts without its newest writes, which were not on its disk yet")
+    two_promotions: float = _option(
+        "chance", 0, "two replicas are promoted; one of them is told after outage_s that it was not to be"
+    )
+    restart_forgets: float = _option(
+        "rate", 0, "a leader restarts without its newest writes, which were not on its disk yet"
+    )
     # --- processes
     suspension: float = _option("chance", 0, "a process is suspended between its decision and the snapshot")
     suspension_s: float = _option("seconds", 3.0, "how long a suspended process sleeps on average")
-    key_rotation: float = _option("rate", 0, "a new key is rolled out, process by process: added everywhere, then promoted, then the old one dropped")
+    key_rotation: float = _option(
+        "rate",
+        0,
+        "a new key is rolled out, process by process: added everywhere, then promoted, then the old one dropped",
+    )
     early_drop: float = _option("chance", 0, "a rotation drops the old key while its tokens are still in use")
-    membership: float = _option("rate", 0, "a replica joins or goes, and processes hear of it one after the other, over outage_s")
+    membership: float = _option(
+        "rate", 0, "a replica joins or goes, and processes hear of it one after the other, over outage_s"
+    )
     # --- clients
     parallel: float = _option("chance", 0, "a session starts its next request before this one is answered")
     token_dropped: float = _option("chance", 0, "a client comes without its token")
@@ -71,6 +89,7 @@ class Faults:
     token_tampered: float = _option("chance", 0, "a token is changed on the way")
     token_expired: float = _option("chance", 0, "a client stays away until its token has expired")
     token_retired: float = _option("chance", 0, "a token was sealed with a key that nobody has any more")
+    token_swapped: float = _option("chance", 0, "a client presents the tokens of another one, and not its own")
     ack_lost: float = _option("chance", 0, "a commit is sent, and no answer comes: it has, or it has not, happened")
     ack_doubled: float = _option("chance", 0, "a write's acknowledgement is handled twice")
     impatience: float = _option("chance", 0, "a read has next to no time to wait: the gate times out")
@@ -78,7 +97,9 @@ class Faults:
     herd_reads: float = _option("seconds", 50, "how many reads a herd is")
     # --- caches
     eviction: float = _option("chance", 0, "a cached value is gone when it is looked up")
-    stale_refill: float = _option("chance", 0, "a value is put into a cache outage_s after it was read: behind newer ones")
+    stale_refill: float = _option(
+        "chance", 0, "a value is put into a cache outage_s after it was read: behind newer ones"
+    )
 
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in attrs.fields(type(self)) if f.metadata["kind"] != "seconds")
@@ -112,6 +133,7 @@ _TOKENS: Final = {
     "token_tampered": 0.05,
     "token_expired": 0.01,
     "token_retired": 0.03,
+    "token_swapped": 0.03,
     "key_rotation": 0.2,
     "early_drop": 0.3,
 }
@@ -127,6 +149,7 @@ MIXES: Final[dict[str, Faults]] = {
     "failover": Faults(**_FAILOVER),
     "members": Faults(**_MEMBERS),
     "tokens": Faults(**_TOKENS),
+    "rotation": Faults(key_rotation=0.6, cold_start=0.2),
     "clients": Faults(**_CLIENTS),
     "acks": Faults(**_ACKS),
     "caches": Faults(**_CACHES),

@@ -160,7 +160,8 @@ class Simulation:
         self.cluster.on_ask = self._asked
         self.network = Network(topology, faults, self.chance("network"))
         self._lag_chance = self.chance("lag")
-        self.oracle = Oracle(self.cluster, self.timeline.monotonic)
+        self.oracle = Oracle(self.cluster, self.timeline.monotonic, store.max_staleness_s)
+        self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._rebuilding: set[str] = set()
         self.leaders: dict[int, str] = {}
@@ -366,7 +367,11 @@ class Simulation:
                 if best is None or held > best[0]:
                     best = held, other
         self._pulling.discard(key)
-        if best is not None and best[0] > copy.reach.get(origin, -1) or (best is not None and origin not in copy.origins):
+        if (
+            best is not None
+            and best[0] > copy.reach.get(origin, -1)
+            or (best is not None and origin not in copy.origins)
+        ):
             server.receive(log, best[0])
         return None
 
@@ -481,7 +486,9 @@ class Simulation:
                 best = [s for s in candidates if origin in s.copies[shard].origins]
                 if not best:
                     continue
-                heir = chance.choice(best) if not keeps_tail else max(best, key=lambda s: s.copies[shard].applied(origin))
+                heir = (
+                    chance.choice(best) if not keeps_tail else max(best, key=lambda s: s.copies[shard].applied(origin))
+                )
                 if keeps_tail:
                     heir.receive(log, log.head)  # the disk of the crashed leader could still be read
                 self._succeed(log, heir)
@@ -698,6 +705,8 @@ class Simulation:
                     self.restart(server, server.positions())
                 self.resume(server)
         began = timeline.now
+        for users in self.users:
+            users.linger()
         timeline.run(began + ENDS_WITHIN_S)
         for (name, number), since in self.pending.items():
             if since <= began:

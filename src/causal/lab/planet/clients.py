@@ -8,6 +8,7 @@ than the token says; what happens to a token against its will is not.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     Steps = Generator[float, None, None]
 
+LINGERING: Final = 20
+"""So many sessions, the latest, come back when all is well again."""
+PATIENCE_S: Final = 5.0
+"""How long they wait then: with leader reads of several leaders, as long as the lag."""
 OWN_KEYS: Final = 1 << 40
 """Keys of single users have numbers from here on; those that are shared have smaller ones."""
 _CHECKED: Final = frozenset({"covered", "leader", "fallback", "quorum"})
@@ -65,8 +70,11 @@ class Users:
         self._keys = list(accumulate(weights))
         self._kinds = [kind for kind, _ in population.mix]
         self._mix = list(accumulate(weight for _, weight in population.mix))
+        self._lately: deque[Client] = deque(maxlen=LINGERING)
+        self._trusted = not self.faults.early_drop
         self._troubled = any(
             (
+                self.faults.token_swapped,
                 self.faults.token_dropped,
                 self.faults.token_replayed,
                 self.faults.token_tampered,
@@ -74,6 +82,7 @@ class Users:
                 self.faults.token_retired,
             )
         )
+        self._spare: tuple[str, tuple[str, ...]] = "", ()
 
     def arrive(self, over_s: float) -> Steps:
         """Let sessions begin, evenly over a time."""
@@ -86,7 +95,24 @@ class Users:
         """Return a new session."""
         self.made += 1
         name = f"{self.population.name}-{self.made}"
-        return Client(name, self.chance.choice(self.sites), Knowledge(name), OWN_KEYS + self.simulation.number())
+        me = Client(name, self.chance.choice(self.sites), Knowledge(name), OWN_KEYS + self.simulation.number())
+        self._lately.append(me)
+        return me
+
+    def linger(self) -> None:
+        """Let the latest sessions come once more, where all is well again: whatever happened, each must be answered."""
+        for me in self._lately:
+            if me.site in self.sites:
+                for shard in self.simulation.shards:
+                    self.simulation.timeline.start(self.insist(me, shard))
+
+    def insist(self, me: Client, key: int) -> Steps:
+        """Read a key until there is an answer, and forgive what is lost."""
+        name, number, timeline = me.name, -1 - key, self.simulation.timeline
+        self.simulation.pending[name, number] = timeline.now
+        while not (yield from self.read(me, key)):
+            yield 0.5
+        del self.simulation.pending[name, number]
 
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
@@ -103,7 +129,11 @@ class Users:
             if chance.random() < population.write_share:
                 request = self.write(me, key)
             else:
-                kind = "source" if len(self._kinds) == 1 else self._kinds[bisect_left(self._mix, chance.random() * self._mix[-1])]
+                kind = (
+                    "source"
+                    if len(self._kinds) == 1
+                    else self._kinds[bisect_left(self._mix, chance.random() * self._mix[-1])]
+                )
                 request = self.read(me, key, kind)
             if self.faults.parallel and chance.random() < self.faults.parallel:
                 simulation.timeline.start(request)
@@ -121,11 +151,11 @@ class Users:
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def read(self, me: Client, key: int, kind: str = "source") -> Steps:
-        """Read a key, from the store, a cache, the index, or any replica."""
+    def read(self, me: Client, key: int, kind: str = "source") -> Generator[float, None, bool]:
+        """Read a key, from the store, a cache, the index, or any replica; return whether it was answered."""
         simulation = self.simulation
         metrics, timeline = simulation.metrics, simulation.timeline
-        if self._troubled:
+        if self._troubled and not simulation.over:
             yield from self.trouble(me)
         began = timeline.now
         me.requests += 1
@@ -135,7 +165,9 @@ class Users:
         presented, past = me.carrier, me.know.past
         claims = self.present(me, process, presented)
         policy = simulation.policy
-        if self.faults.impatience and self.chance.random() < self.faults.impatience:
+        if simulation.over:
+            policy = attrs.evolve(policy, wait_s=max(policy.wait_s, PATIENCE_S))
+        elif self.faults.impatience and self.chance.random() < self.faults.impatience:
             policy = attrs.evolve(policy, wait_s=0.0005)
         if kind == "recommendation":
             policy = simulation.anything
@@ -156,7 +188,7 @@ class Users:
             if simulation.trace is not None:
                 simulation.note(f"{me.name} read {key} at {process.name}: refused, {type(error).__name__}: {error}")
             del simulation.pending[me.name, number]
-            return
+            return False
         entry, marks, request = found
         metrics.reads += 1
         metrics.read_latency.add(timeline.now - began)
@@ -178,8 +210,13 @@ class Users:
                 metrics.at_leader += bool(server.copies[shard].leads)
         promised = simulation.promises and held and kind != "recommendation"
         metrics.said_stale += simulation.promises and not promised and kind != "recommendation"
-        counts = simulation.accepted if kind == "recommendation" or (simulation.promises and not held) else simulation.anomalies
-        simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised)
+        counts = (
+            simulation.accepted
+            if kind == "recommendation" or (simulation.promises and not held)
+            else simulation.anomalies
+        )
+        proven = request is None or not request.unproven
+        simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised, proven=proven)
         self.carry(me, claims, presented)
         if simulation.trace is not None:
             where = "cache" if request is None else request.serve.endpoint
@@ -187,6 +224,7 @@ class Users:
         if simulation.recording is not None:
             simulation.recording.read(me, number, key, shard, entry, marks, how, held)
         del simulation.pending[me.name, number]
+        return True
 
     def cached(
         self, cache: SiteCache, process: Process, claims: Claims, shard: int, key: int, policy: ReadPolicy
@@ -233,7 +271,7 @@ class Users:
             simulation.committed(server, entry)
             simulation.oracle.committed(entry)
             if simulation.promises:
-                simulation.oracle.written(me.know, entry, past)
+                simulation.oracle.written(me.know, entry, past, server)
             return entry
 
         try:
@@ -242,7 +280,7 @@ class Users:
             if isinstance(error, CommitUnknown) and not error.lost:
                 metrics.in_doubt += 1
                 for entry in committed:
-                    simulation.oracle.learn(me.know, entry)
+                    simulation.oracle.doubted(me.know, entry, past)
             else:
                 metrics.refused_writes += 1
             self.hear(me, claims, error)
@@ -280,7 +318,7 @@ class Users:
         """
         name = f"job-{self.simulation.number()}"
         know = Knowledge(name)
-        know.past, know.own, know.forgiven = entry.past, own, me.know.forgiven
+        know.past, know.own, know.forgiven, know.mine = entry.past, own, me.know.forgiven, me.know.mine
         self.simulation.oracle.acknowledged(know, entry)
         job = Client(name, self.chance.choice(self.sites), know, OWN_KEYS + self.simulation.number())
         text = claims.token(subject=name)
@@ -297,6 +335,11 @@ class Users:
         claims = process.session(me.name, tokens)
         if claims.rejected:
             me.know.own = {}
+            if self._trusted and not self._troubled and not self.simulation.over:
+                why = claims.rejected[0].error
+                self.simulation.oracle.broke(
+                    "good token refused", me.name, f"{process.name} did not open a token of {me.name}: {why}"
+                )
         return claims
 
     # --- tokens --------------------------------------------------------------------------------------------------
@@ -310,6 +353,8 @@ class Users:
             me.carrier = (text,)
         else:
             me.carrier = (*(other for other in me.carrier if other not in presented and other != text), text)
+        if self.faults.token_swapped:
+            self._spare = me.name, me.carrier
         metrics = self.simulation.metrics
         metrics.tokens += 1
         metrics.token_chars += len(text)
@@ -344,6 +389,8 @@ class Users:
             place = chance.randrange(len(text))
             other = "A" if text[place] != "A" else "B"
             me.carrier = (*me.carrier[:-1], text[:place] + other + text[place + 1 :])
+        if faults.token_swapped and chance.random() < faults.token_swapped and self._spare[0] not in ("", me.name):
+            me.carrier = self._spare[1]
         if chance.random() < faults.token_dropped:
             me.carrier = ()
             me.know.become(Knowledge(me.name))
