@@ -311,6 +311,19 @@ def test_a_replica_that_is_not_shown_to_be_fresh_is_not_eligible() -> None:
     assert serves(gate(NOTHING, edge)) == ("near", "covered")
 
 
+def test_who_shows_freshness_is_asked_for_where_that_is_not_known() -> None:
+    """Somebody took over origin 2 unheard. Asking only the leaders that are known may take all the time, at every request, for ever."""
+    both = {1: (10, None), 2: (5, None)}
+    near = Known(both, asked=101)
+    heir = Known({1: (10, None)}, latency_s=0.01)
+    far = Known(both, frozenset({1}), latency_s=0.05)
+    assert gate(at(10), view_of(near=near, heir=heir, far=far)) == Probe(
+        ("heir", "far"), "near is not shown to be less than 900 s stale"
+    )
+    known = attrs.evolve(heir, origins=both, leads=frozenset({2}), asked=102)
+    assert serves(gate(at(10), view_of(near=near, heir=known, far=attrs.evolve(far, asked=103)))) == ("near", "covered")
+
+
 def test_what_shows_freshness_is_asked_of_the_leader() -> None:
     old = NOW - STALENESS_S - 1
     us = Known({1: (10, None), 2: (4, None)}, frozenset({2}), asked=101)

@@ -273,10 +273,13 @@ class _Case:
                 return Probe((endpoint.name,), _older(endpoint.name))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
+                anybody = any(
+                    self.view.leader(k) is None for k in self.view.live()
+                )  # may number by now what nobody did
                 leaders = [
                     e.name
                     for e in self.usable()
-                    if e.leads and not e.asked_since(self.demand.shards, self.demand.arrived)
+                    if (e.leads or anybody) and not e.asked_since(self.demand.shards, self.demand.arrived)
                 ]
                 if leaders:
                     return Probe(tuple(leaders), _unproven(endpoint.name, self.limit_s))

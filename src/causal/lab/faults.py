@@ -89,6 +89,7 @@ class Faults:
     token_tampered: float = _option("chance", 0, "a token is changed on the way")
     token_expired: float = _option("chance", 0, "a client stays away until its token has expired")
     token_retired: float = _option("chance", 0, "a token was sealed with a key that nobody has any more")
+    token_swapped: float = _option("chance", 0, "a client presents the tokens of another one, and not its own")
     ack_lost: float = _option("chance", 0, "a commit is sent, and no answer comes: it has, or it has not, happened")
     ack_doubled: float = _option("chance", 0, "a write's acknowledgement is handled twice")
     impatience: float = _option("chance", 0, "a read has next to no time to wait: the gate times out")
@@ -132,6 +133,7 @@ _TOKENS: Final = {
     "token_tampered": 0.05,
     "token_expired": 0.01,
     "token_retired": 0.03,
+    "token_swapped": 0.03,
     "key_rotation": 0.2,
     "early_drop": 0.3,
 }
@@ -147,6 +149,7 @@ MIXES: Final[dict[str, Faults]] = {
     "failover": Faults(**_FAILOVER),
     "members": Faults(**_MEMBERS),
     "tokens": Faults(**_TOKENS),
+    "rotation": Faults(key_rotation=0.6, cold_start=0.2),
     "clients": Faults(**_CLIENTS),
     "acks": Faults(**_ACKS),
     "caches": Faults(**_CACHES),

@@ -166,7 +166,8 @@ class Simulation:
         self.cluster.on_ask = self._asked
         self.network = Network(topology, faults, self.chance("network"))
         self._lag_chance = self.chance("lag")
-        self.oracle = Oracle(self.cluster, self.timeline.monotonic)
+        self.oracle = Oracle(self.cluster, self.timeline.monotonic, store.max_staleness_s)
+        self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._rebuilding: set[str] = set()
         self.leaders: dict[int, str] = {}
@@ -715,6 +716,8 @@ class Simulation:
                     self.restart(server, server.positions())
                 self.resume(server)
         began = timeline.now
+        for users in self.users:
+            users.linger()
         timeline.run(began + ENDS_WITHIN_S)
         for (name, number), since in self.pending.items():
             if since <= began:

@@ -8,6 +8,7 @@ than the token says; what happens to a token against its will is not.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     Steps = Generator[float, None, None]
 
+LINGERING: Final = 20
+"""So many sessions, the latest, come back when all is well again."""
+PATIENCE_S: Final = 5.0
+"""How long they wait then: with leader reads of several leaders, as long as the lag."""
 _CHECKED: Final = frozenset({"covered", "leader", "fallback", "quorum"})
 
 
@@ -63,8 +68,11 @@ class Users:
         self._keys = list(accumulate(weights))
         self._kinds = [kind for kind, _ in population.mix]
         self._mix = list(accumulate(weight for _, weight in population.mix))
+        self._lately: deque[Client] = deque(maxlen=LINGERING)
+        self._trusted = not self.faults.early_drop
         self._troubled = any(
             (
+                self.faults.token_swapped,
                 self.faults.token_dropped,
                 self.faults.token_replayed,
                 self.faults.token_tampered,
@@ -72,6 +80,7 @@ class Users:
                 self.faults.token_retired,
             )
         )
+        self._spare: tuple[str, tuple[str, ...]] = "", ()
 
     def arrive(self, over_s: float) -> Steps:
         """Let sessions begin, evenly over a time."""
@@ -84,9 +93,25 @@ class Users:
         """Return a new session."""
         self.made += 1
         name = f"{self.population.name}-{self.made}"
-        return Client(
-            name, self.chance.choice(self.sites), Knowledge(name), self.chance.randrange(self.population.keys)
-        )
+        key = self.chance.randrange(self.population.keys)
+        me = Client(name, self.chance.choice(self.sites), Knowledge(name), key)
+        self._lately.append(me)
+        return me
+
+    def linger(self) -> None:
+        """Let the latest sessions come once more, where all is well again: whatever happened, each must be answered."""
+        for me in self._lately:
+            if me.site in self.sites:
+                for shard in self.simulation.shards:
+                    self.simulation.timeline.start(self.insist(me, shard))
+
+    def insist(self, me: Client, key: int) -> Steps:
+        """Read a key until there is an answer, and forgive what is lost."""
+        name, number, timeline = me.name, -1 - key, self.simulation.timeline
+        self.simulation.pending[name, number] = timeline.now
+        while not (yield from self.read(me, key)):
+            yield 0.5
+        del self.simulation.pending[name, number]
 
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
@@ -125,11 +150,11 @@ class Users:
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def read(self, me: Client, key: int, kind: str = "source") -> Steps:
-        """Read a key, from the store, a cache, the index, or any replica."""
+    def read(self, me: Client, key: int, kind: str = "source") -> Generator[float, None, bool]:
+        """Read a key, from the store, a cache, the index, or any replica; return whether it was answered."""
         simulation = self.simulation
         metrics, timeline = simulation.metrics, simulation.timeline
-        if self._troubled:
+        if self._troubled and not simulation.over:
             yield from self.trouble(me)
         began = timeline.now
         me.requests += 1
@@ -139,7 +164,9 @@ class Users:
         presented, past = me.carrier, me.know.past
         claims = self.present(me, process, presented)
         policy = simulation.policy
-        if self.faults.impatience and self.chance.random() < self.faults.impatience:
+        if simulation.over:
+            policy = attrs.evolve(policy, wait_s=max(policy.wait_s, PATIENCE_S))
+        elif self.faults.impatience and self.chance.random() < self.faults.impatience:
             policy = attrs.evolve(policy, wait_s=0.0005)
         if kind == "recommendation":
             policy = simulation.anything
@@ -160,7 +187,7 @@ class Users:
             if simulation.trace is not None:
                 simulation.note(f"{me.name} read {key} at {process.name}: refused, {type(error).__name__}: {error}")
             del simulation.pending[me.name, number]
-            return
+            return False
         entry, marks, request = found
         metrics.reads += 1
         metrics.read_latency.add(timeline.now - began)
@@ -187,7 +214,8 @@ class Users:
             if kind == "recommendation" or (simulation.promises and not held)
             else simulation.anomalies
         )
-        simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised)
+        proven = request is None or not request.unproven
+        simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised, proven=proven)
         self.carry(me, claims, presented)
         if simulation.trace is not None:
             where = "cache" if request is None else request.serve.endpoint
@@ -195,6 +223,7 @@ class Users:
         if simulation.recording is not None:
             simulation.recording.read(me, number, key, shard, entry, marks, how, held)
         del simulation.pending[me.name, number]
+        return True
 
     def cached(
         self, cache: SiteCache, process: Process, claims: Claims, shard: int, key: int, policy: ReadPolicy
@@ -241,7 +270,7 @@ class Users:
             simulation.committed(server, entry)
             simulation.oracle.committed(entry)
             if simulation.promises:
-                simulation.oracle.written(me.know, entry, past)
+                simulation.oracle.written(me.know, entry, past, server)
             return entry
 
         try:
@@ -250,7 +279,7 @@ class Users:
             if isinstance(error, CommitUnknown) and not error.lost:
                 metrics.in_doubt += 1
                 for entry in committed:
-                    simulation.oracle.learn(me.know, entry)
+                    simulation.oracle.doubted(me.know, entry, past)
             else:
                 metrics.refused_writes += 1
             self.hear(me, claims, error)
@@ -288,7 +317,7 @@ class Users:
         """
         name = f"job-{self.simulation.number()}"
         know = Knowledge(name)
-        know.past, know.own, know.forgiven = entry.past, own, me.know.forgiven
+        know.past, know.own, know.forgiven, know.mine = entry.past, own, me.know.forgiven, me.know.mine
         self.simulation.oracle.acknowledged(know, entry)
         job = Client(name, self.chance.choice(self.sites), know, entry.key)
         text = claims.token(subject=name)
@@ -305,6 +334,11 @@ class Users:
         claims = process.session(me.name, tokens)
         if claims.rejected:
             me.know.own = {}
+            if self._trusted and not self._troubled and not self.simulation.over:
+                why = claims.rejected[0].error
+                self.simulation.oracle.broke(
+                    "good token refused", me.name, f"{process.name} did not open a token of {me.name}: {why}"
+                )
         return claims
 
     # --- tokens --------------------------------------------------------------------------------------------------
@@ -318,6 +352,8 @@ class Users:
             me.carrier = (text,)
         else:
             me.carrier = (*(other for other in me.carrier if other not in presented and other != text), text)
+        if self.faults.token_swapped:
+            self._spare = me.name, me.carrier
         metrics = self.simulation.metrics
         metrics.tokens += 1
         metrics.token_chars += len(text)
@@ -352,6 +388,8 @@ class Users:
             place = chance.randrange(len(text))
             other = "A" if text[place] != "A" else "B"
             me.carrier = (*me.carrier[:-1], text[:place] + other + text[place + 1 :])
+        if faults.token_swapped and chance.random() < faults.token_swapped and self._spare[0] not in ("", me.name):
+            me.carrier = self._spare[1]
         if chance.random() < faults.token_dropped:
             me.carrier = ()
             me.know.become(Knowledge(me.name))

@@ -4,8 +4,10 @@ Owns the truth. It is told what the servers did and what the clients were answer
 
 Two kinds of findings. *Anomalies* are counted, as a user would notice them, by value: a read returned less than an own write of the
 key (stale), less than the session read of it before (backward), or less than something in its causal past (acausal; includes both).
-*Violations* are broken promises, and end the matter for a strategy that makes them: an anomaly, a snapshot that lacks what the session
-knows of its shard, a write that loses against what its writer knew, a loss that was not said, or was said of what is not lost.
+*Violations* are broken promises, and end the matter for a strategy that makes them: an anomaly; a snapshot that lacks what the session
+knows of its shard, shows an effect without its cause or a history that was lost, or is older than any may be; a write where its causes
+are not, or that loses against them; a loss that was not said, or said to whom it does not concern, or of what is not lost; a clock that
+goes back.
 
 A past is a mapping from (shard, origin) to offset, closed under causes; it is replaced, never changed, so that whoever keeps one keeps
 that moment. Complexity: a read costs one look at the newest version of its key where it returns that, and a binary search otherwise.
@@ -13,6 +15,7 @@ that moment. Complexity: a read costs one look at the newest version of its key 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.watermark import Watermark
-    from causal.lab.planet.servers import Cluster, Entry, Past
+    from causal.lab.planet.servers import Cluster, Entry, Past, Server
 
 NOTHING: Final[dict[int, int]] = {}
 MAX_VIOLATIONS: Final = 20
@@ -53,12 +56,14 @@ class Anomalies:
 class Knowledge:
     """What one session truly knows. `past` is closed under causes; `own` are its acknowledged writes by (shard, origin)."""
 
-    __slots__ = ("forgiven", "name", "own", "past", "read", "wrote")
+    __slots__ = ("forgiven", "mine", "name", "own", "past", "read", "wrote")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.past: Past = NOTHING
         self.own: Past = NOTHING
+        self.mine: Past = NOTHING
+        """As `own`, whatever became of it since."""
         self.wrote: dict[int, Entry] = {}
         self.read: dict[int, Entry] = {}
         self.forgiven: Past = NOTHING
@@ -66,7 +71,7 @@ class Knowledge:
     def fork(self, name: str) -> Knowledge:
         """Return what somebody knows who is handed this session's token."""
         twin = Knowledge(name)
-        twin.past, twin.own, twin.forgiven = self.past, self.own, self.forgiven
+        twin.past, twin.own, twin.forgiven, twin.mine = self.past, self.own, self.forgiven, self.mine
         twin.wrote, twin.read = dict(self.wrote), dict(self.read)
         return twin
 
@@ -95,9 +100,10 @@ class _Versions:
 class Oracle:
     """The bookkeeping of one run. Thread-safety: none."""
 
-    def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:
+    def __init__(self, cluster: Cluster, now: Callable[[], float], max_staleness_s: float = math.inf) -> None:
         self._cluster = cluster
         self._now = now
+        self._max_staleness_s = max_staleness_s
         self._keys: dict[int, _Versions] = {}
         self.violations: list[Violation] = []
         self.broken = 0
@@ -169,10 +175,12 @@ class Oracle:
         marks: Mapping[int, Watermark] | None,
         *,
         promised: bool,
+        proven: bool = True,
     ) -> None:
         """Judge a read by what its session knew when it was sent, and learn what it showed.
 
-        `marks` is the watermark of its snapshot, where there is one; `promised` says whether any of this is a promise.
+        `marks` is the watermark of its snapshot, where there is one; `promised` says whether any of this is a promise, `proven` whether
+        a bound on its age is.
         """
         counts.reads += 1
         if past:
@@ -183,6 +191,8 @@ class Oracle:
                     self._anomaly(me, key, entry, need, counts, promised=promised)
             if promised and marks is not None:
                 self._covered(me, past, marks)
+        if promised and marks is not None:
+            self._sound(me, entry, marks, proven=proven)
         if entry is not None:
             self.learn(me, entry)
             me.read[key] = entry
@@ -230,6 +240,31 @@ class Oracle:
                     said = f"{me.name} knows of {_said(pk, offset)} and was served a snapshot of {_said(pk, applied)}"
                     self.broke("uncovered snapshot", me.name, said)
 
+    def _sound(self, me: Knowledge, entry: Entry | None, marks: Mapping[int, Watermark], *, proven: bool) -> None:
+        """Judge a snapshot by itself: no history that was lost, no effect without its cause, nothing missing that is too old for that."""
+        oldest_s = self._now() - self._max_staleness_s
+        for shard, mark in marks.items():
+            for origin, (applied, end) in mark.origins.items():
+                if end is not None and applied > end:
+                    said = f"{me.name} was served {_said(shard << 32 | origin, applied)}, and the server knew that this ends at {end}"
+                    self.broke("lost history served", me.name, said)
+                if proven and oldest_s > 0:
+                    log = self._cluster.logs[shard << 32 | origin]
+                    lacking = log.between(applied, log.head)
+                    if lacking and lacking[0].at_s < oldest_s:
+                        said = f"{me.name} was served a snapshot without {lacking[0]}, which is older than any may be"
+                        self.broke("too stale", me.name, said)
+        for pk, offset in entry.past.items() if entry is not None else ():
+            here = marks.get(pk >> 32)
+            if here is not None and self._lacks(here.origins.get(pk & 0xFFFFFFFF), pk, offset):
+                said = f"{me.name} was shown {entry} by a snapshot that has not applied {_said(pk, offset)}, which came before"
+                self.broke("effect without its cause", me.name, said)
+
+    def _lacks(self, place: tuple[int, int | None] | None, pk: int, offset: int) -> bool:
+        """Whether a copy that is so far lacks some of what survives of a position."""
+        end = self._cluster.logs[pk].end
+        return (-1 if place is None else place[0]) < (offset if end is None else min(offset, end))
+
     def learn(self, me: Knowledge, entry: Entry) -> None:
         """Let a session know an entry, and all that its writer knew."""
         past = me.past
@@ -237,17 +272,29 @@ class Oracle:
             return
         me.past = joined(entry.past, past, entry.pk, entry.offset)
 
+    def doubted(self, me: Knowledge, entry: Entry, past: Past) -> None:
+        """Let a session know its own write, of which it was told nothing: not what came before that in its log."""
+        me.past = joined(past, me.past, entry.pk, entry.offset)
+
     def acknowledged(self, me: Knowledge, entry: Entry) -> None:
         """Note that a session was told of its write."""
         self.learn(me, entry)
         if entry.offset > me.own.get(entry.pk, -1):
             me.own = {**me.own, entry.pk: entry.offset}
+        if entry.offset > me.mine.get(entry.pk, -1):
+            me.mine = {**me.mine, entry.pk: entry.offset}
         before = me.wrote.get(entry.key)
         if before is None or before.lost or before.rank < entry.rank:
             me.wrote[entry.key] = entry
 
-    def written(self, me: Knowledge, entry: Entry, past: Past) -> None:
-        """Judge a write as it is committed: it must win over what its writer knew of the key."""
+    def written(self, me: Knowledge, entry: Entry, past: Past, server: Server) -> None:
+        """Judge a write as it is committed: all that its writer knew must be there (until marks lapse), and it must win over that."""
+        if self._now() < self._max_staleness_s and self._cluster.dependencies:
+            for pk, offset in past.items():
+                copy = server.copies.get(pk >> 32)
+                if copy is not None and self._lacks(copy.origins.get(pk & 0xFFFFFFFF), pk, offset):
+                    said = f"{me.name} wrote {entry} at {server.name}, which has not applied {_said(pk, offset)}, which it knew"
+                    self.broke("write without its causes", me.name, said)
         if past:
             need = self.required(entry.key, past)
             if need is not None and need is not entry and entry.rank < need.rank:
@@ -260,6 +307,10 @@ class Oracle:
         if log is None or log.end is None or offset <= log.end:
             self.broke("false loss", me.name, f"{me.name} was told that {_said(pk, offset)} is lost, and it is not")
             return
+        if offset > me.mine.get(pk, -1):
+            self.broke(
+                "loss of another's", me.name, f"{me.name} was told that {_said(pk, offset)} is lost, and never wrote it"
+            )
         self._forgive(me, pk, offset, log.end)
 
     def told_doubt(self, me: Knowledge, origins: frozenset[int]) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from causal.clock import HybridLogicalClock
 from causal.core.frontier import Frontier
-from causal.core.hlc import MAX_LOGICAL
+from causal.core.hlc import COUNTER_BITS, MAX_LOGICAL, START
 from causal.core.watermark import Watermark
 from causal.errors import ClockDrift
 from causal.kv import next_stamp
+from causal.lab.planet.oracle import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -146,6 +147,7 @@ class Server:
         self.copies: dict[int, Copy] = {}
         self.blocked: dict[int, Log] = {}
         self.alarms = 0
+        self.told = START
         self.clock = self._new_clock()
 
     @property
@@ -245,9 +247,27 @@ class Server:
         if entry.stamp > copy.high:
             copy.high = entry.stamp
         try:
-            self.clock.update(entry.stamp)
+            self._told(self.clock.update(entry.stamp), entry.stamp)
         except ClockDrift:
             self.alarms += 1  # an alarm; it blocks nothing
+
+    def tick(self) -> int:
+        """Return what the clock says next."""
+        return self._told(self.clock.now(), START)
+
+    def _told(self, now: int, heard: int) -> int:
+        """Judge what the clock says: above all that it said in this life and what it has just heard, which is not too far ahead (I1)."""
+        if now <= self.told or now <= heard:
+            self.cluster.on_broken(
+                "clock goes back", self.name, f"the clock of {self.name} says {now} after {max(self.told, heard)}"
+            )
+        ahead_ms = (heard >> COUNTER_BITS) - self.wall_ns() // 10**6
+        if ahead_ms > self.cluster.max_drift_s * 1000:
+            self.cluster.on_broken(
+                "clock led away", self.name, f"the clock of {self.name} follows one that is {ahead_ms} ms ahead"
+            )
+        self.told = now
+        return now
 
     def holds(self, deps: Frontier) -> bool:
         """Return whether all dependencies are applied here; of a lost one, what survives."""
@@ -271,7 +291,7 @@ class Server:
         copy = self.copies[shard]
         origin = max(copy.leads)
         log = self.cluster.logs[shard << 32 | origin]
-        stamp = next_stamp(self.clock.now(), (copy.high, log.head) if self.cluster.clock_offsets else (copy.high,))
+        stamp = next_stamp(self.tick(), (copy.high, log.head) if self.cluster.clock_offsets else (copy.high,))
         offset = stamp if self.cluster.clock_offsets else log.head + 1
         stored = EMPTY
         if self.cluster.dependencies:
@@ -282,6 +302,10 @@ class Server:
             if stored.floors or stored.marks:
                 stored = stored.exact
             stored = stored.without((log.pk,))  # its own position stands for all before it
+        if log.entries and past.get(log.pk, -1) < log.head:
+            past = joined(
+                past, log.entries[-1].past, log.pk, log.entries[-1].offset
+            )  # a log is read in order: so its past adds up, too
         entry = Entry(log.pk, offset, stamp, key, number, session, stored, past)
         entry.at_s = self.cluster.now()
         log.append(entry)
@@ -299,7 +323,7 @@ class Server:
         for shard, copy in self.copies.items():
             for origin in copy.leads:
                 log = self.cluster.logs[shard << 32 | origin]
-                stamp = next_stamp(self.clock.now(), (copy.high, log.head))
+                stamp = next_stamp(self.tick(), (copy.high, log.head))
                 log.head = stamp
                 copy.origins = {**copy.origins, origin: (stamp, None)}
                 copy.marks = None
@@ -313,7 +337,7 @@ class Server:
         """Restart with exactly these positions: what is past them is forgotten, and will be applied again."""
         self.lifes += 1
         self.blocked = {}
-        self.clock = self._new_clock()
+        self.clock, self.told = self._new_clock(), START
         for shard, origins in at.items():
             leads = self.copies[shard].leads if shard in self.copies else frozenset()
             self.copies[shard] = copy = Copy(shard, dict(origins))
@@ -356,6 +380,7 @@ class Cluster:
         self.origins = 0
         self.on_diverged: Callable[[Server], object] = lambda server: None
         self.on_ask: Callable[[Server, Log], object] = lambda server, log: None
+        self.on_broken: Callable[[str, str, str], object] = lambda kind, who, said: None
 
     def new_origin(self) -> int:
         """Return a number that no origin had before."""
