@@ -170,6 +170,7 @@ class Simulation:
         self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._rebuilding: set[str] = set()
+        self._retired: list[Log] = []
         self.leaders: dict[int, str] = {}
         self.skews: dict[str, float] = {}
         self._process_chance = self.chance("process")
@@ -270,8 +271,8 @@ class Simulation:
         return START_MS / 1000 + self.timeline.now + self.skews.get(name, 0.0)
 
     def _suspended(self) -> float:
-        if self._suspension.random() < self.faults.suspension:
-            return self._suspension.expovariate(1 / self.faults.suspension_s)
+        if not self.over and self._suspension.random() < self.faults.suspension:
+            return min(self._suspension.expovariate(1 / self.faults.suspension_s), ENDS_WITHIN_S / 3)
         return 0.0
 
     # --- asking ----------------------------------------------------------------------------------------------------
@@ -384,6 +385,8 @@ class Simulation:
     def catch_up(self, server: Server) -> None:
         """Let a server ask for all that it lacks, after a lag."""
         if server.up:
+            for log in self._retired:
+                self._record(log, server)
             lag_s = self._lag_s(server)
             for log in self.cluster.logs.values():
                 if server.copies[log.shard].applied(log.pk & 0xFFFFFFFF) < log.head:
@@ -599,11 +602,17 @@ class Simulation:
 
     def _retire(self, log: Log, heir: Server) -> None:
         """End a log at its head: its writer leaves, and everything is kept by another."""
-        origin, end = log.pk & 0xFFFFFFFF, log.head
-        self.cluster.end(log, end)
-        copy = heir.copies[log.shard]
-        copy.origins = {**copy.origins, origin: (copy.applied(origin), end)}
-        copy.marks = None
+        self.cluster.end(log, log.head)
+        self._retired.append(log)
+        self._record(log, heir)
+
+    def _record(self, log: Log, server: Server) -> None:
+        """Let a server read where a retired log ends: a decision that is on record, whoever has heard of it restarts or leaves."""
+        copy, origin = server.copies[log.shard], log.pk & 0xFFFFFFFF
+        applied, known = copy.origins.get(origin, (-1, log.end))
+        if known is None:
+            copy.origins = {**copy.origins, origin: (applied, log.end)}
+            copy.marks = None
 
     def remove(self, server: Server, over_s: float = 0.0) -> None:
         """Take a server out of the cluster; processes hear of it one after the other."""
