@@ -9,6 +9,7 @@ past, and that the version order never contradicts causality. CC and CM are as i
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from causal.lab.checking.clocks import Packing, scan
@@ -92,8 +93,12 @@ class _Judge:
         if findings[CAUSAL].count:
             findings[MEMORY] = findings[CAUSAL]
             return
-        of_session = model.history.session
-        sessions = sorted({of_session[r] for r in (reads if suspects is None else suspects)})
+        of_session: dict[int, list[int]] = {}
+        for r in reads if suspects is None else sorted(suspects):
+            of_session.setdefault(model.history.session[r], []).append(r)
+        place = array("i", [0]) * len(model.writer)
+        for at, i in enumerate(versions.order):
+            place[i] = at
         memory = Memory(
             model,
             self.packing,
@@ -102,11 +107,13 @@ class _Judge:
             frozenset(reads),
             stale,
             agreed=not versions.cycles and not model.split,
+            place=place,
         )
-        for session in sessions:
-            found = memory.violation(session)
-            if found is not None:
-                findings[MEMORY].note(found.kind, *found.ops)
+        for session, those in sorted(of_session.items()):
+            if suspects is None or not memory.cleared(session, those):
+                found = memory.violation(session)
+                if found is not None:
+                    findings[MEMORY].note(found.kind, *found.ops)
 
     def converges(
         self,
