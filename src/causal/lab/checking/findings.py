@@ -17,16 +17,8 @@ CAUSAL: Final = "causal (CC)"
 CONVERGENT: Final = "causal convergence (CCv)"
 MEMORY: Final = "causal memory (CM)"
 LOST: Final = "lost writes told"
-GUARANTEES: Final = (
-    READ_YOUR_WRITES,
-    MONOTONIC_READS,
-    MONOTONIC_WRITES,
-    WRITES_FOLLOW_READS,
-    CAUSAL,
-    CONVERGENT,
-    MEMORY,
-    LOST,
-)
+SESSION_GUARANTEES: Final = (READ_YOUR_WRITES, MONOTONIC_READS, MONOTONIC_WRITES, WRITES_FOLLOW_READS)
+GUARANTEES: Final = (*SESSION_GUARANTEES, CAUSAL, CONVERGENT, MEMORY, LOST)
 
 STALE: Final = "stale"
 """A read returned less than something that it depends on."""

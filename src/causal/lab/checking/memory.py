@@ -252,9 +252,8 @@ class Memory:
         for i, clock in zip(ops, clocks, strict=True):
             w = model.writer[i]
             if w >= 0 and i in self._judged:
-                for other in known_writes(self._packing, self._index, model.history.key[i], clock):
-                    if other != w and not self._same(other, w):
-                        edges.append((other, w))
+                others = known_writes(self._packing, self._index, model.history.key[i], clock)
+                edges.extend((other, w) for other in others if other != w and not self._same(other, w))
         if not self._agreed:
             before: dict[int, set[int]] = {}
             for other, w in edges:
@@ -263,6 +262,8 @@ class Memory:
             return Violation(CYCLE, tuple(cycles[0])) if cycles else None
         # A cycle goes up and down in the order: all of it lies between the ends of edges that go down.
         down = sorted({edge for edge in edges if place[edge[0]] > place[edge[1]]})
+        if not down:
+            return None
         low, high = min(place[w] for _, w in down), max(place[other] for other, _ in down)
         within = sorted({(o, w) for o, w in edges if low <= place[w] <= high and low <= place[o] <= high})
         for other, w in down:
