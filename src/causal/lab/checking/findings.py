@@ -52,5 +52,5 @@ class Finding:
     def note(self, kind: str, *ops: int) -> None:
         """Note a violation. The one whose last operation comes first in the history is the first."""
         self.count += 1
-        if self.first is None or (kind, max(ops)) < (self.first.kind, max(self.first.ops)):
+        if self.first is None or max(ops) < max(self.first.ops):
             self.first = Violation(kind, ops)
