@@ -33,6 +33,12 @@ def _compare() -> click.Command:
     return compare
 
 
+def _check() -> click.Command:
+    from causal.cli.check import check
+
+    return check
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -48,6 +54,7 @@ def _explain() -> click.Command:
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "compare": _compare,
+    "check": _check,
     "token": _token,
     "explain": _explain,
     "keys": _keys,
