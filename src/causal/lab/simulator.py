@@ -35,6 +35,8 @@ from causal.lab.planet.topology import Store, Topology
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from causal.lab.planet.recording import Recording
+
 FIRST_KEY: Final = Key(1, b"\x01" * 32)
 """A key of no secret value: the tokens of a simulation protect nothing, and must be the same in every run."""
 RETIRED_KEY: Final = Key(255, b"\xff" * 32)
@@ -94,7 +96,7 @@ def simulate(
     seed: int = 1,
     trace: Callable[[str], object] | None = None,
     digest: bool = False,
-    recording: Any = None,
+    recording: Recording | None = None,
     progress: Callable[[int], object] | None = None,
     live: bool = True,
 ) -> Outcome:
@@ -129,7 +131,7 @@ class Simulation:
         trace: Callable[[str], object] | None = None,
         *,
         digest: bool = False,
-        recording: Any = None,
+        recording: Recording | None = None,
     ) -> None:
         self.topology = topology
         self.strategy = strategy
@@ -695,6 +697,8 @@ class Simulation:
         self.over = True
         if live and not self.oracle.violations:
             self._liveness()
+        if self.recording is not None:
+            self.recording.finish(self.cluster)
         return Outcome(
             self.strategy.name,
             str(self.policy),

@@ -50,6 +50,15 @@ class Client:
     carrier: tuple[str, ...] = ()
     earlier: tuple[tuple[str, ...], Knowledge] | None = None
     requests: int = 0
+    answered: int = 0
+    """The number of the last request that was answered."""
+    lives: int = 0
+    """How often it has thrown away what it carried."""
+
+    @property
+    def alias(self) -> str:
+        """Who it is in a recorded history."""
+        return f"{self.name}~{self.lives}" if self.lives else self.name
 
 
 class Users:
@@ -158,7 +167,7 @@ class Users:
             yield from self.trouble(me)
         began = timeline.now
         me.requests += 1
-        number = me.requests
+        number, after, alias = me.requests, me.answered, me.alias
         simulation.pending[me.name, number] = began
         process = simulation.process(me.site)
         presented, past = me.carrier, me.know.past
@@ -182,11 +191,11 @@ class Users:
                 found = shown.entry, shown.marks, shown.request
         except (GateError, StoreError) as error:
             metrics.refused_reads += 1
-            self.hear(me, claims, error)
+            self.hear(me, claims, error, alias, number)
             self.carry(me, claims, presented)
             if simulation.trace is not None:
                 simulation.note(f"{me.name} read {key} at {process.name}: refused, {type(error).__name__}: {error}")
-            del simulation.pending[me.name, number]
+            self.done(me, number)
             return False
         entry, marks, request = found
         metrics.reads += 1
@@ -221,8 +230,8 @@ class Users:
             where = "cache" if request is None else request.serve.endpoint
             simulation.note(f"{me.name} read {key} at {process.name}: {entry or 'nothing'} from {where}, {how}")
         if simulation.recording is not None:
-            simulation.recording.read(me, number, key, shard, entry, marks, how, held)
-        del simulation.pending[me.name, number]
+            simulation.recording.read(alias, number, after, key, shard, entry, marks, how, held=promised)
+        self.done(me, number)
         return True
 
     def cached(
@@ -253,7 +262,7 @@ class Users:
             yield from self.trouble(me)
         began = timeline.now
         me.requests += 1
-        number = me.requests
+        number, after, alias = me.requests, me.answered, me.alias
         simulation.pending[me.name, number] = began
         site = self.chance.choice(self.population.write_at) if self.population.write_at else me.site
         process = simulation.process(site)
@@ -282,13 +291,15 @@ class Users:
                     simulation.oracle.doubted(me.know, entry, past)
             else:
                 metrics.refused_writes += 1
-            self.hear(me, claims, error)
+            self.hear(me, claims, error, alias, number)
             self.carry(me, claims, presented)
             if simulation.trace is not None:
                 simulation.note(f"{me.name} wrote {key} at {process.name}: {type(error).__name__}: {error}")
             if simulation.recording is not None:
-                simulation.recording.wrote(me, number, key, shard, committed[0] if committed else None, error)
-            del simulation.pending[me.name, number]
+                simulation.recording.wrote(
+                    alias, number, after, key, shard, identity, committed[0] if committed else None, error
+                )
+            self.done(me, number)
             return
         metrics.writes += 1
         metrics.write_latency.add(timeline.now - began)
@@ -299,10 +310,15 @@ class Users:
         if simulation.trace is not None:
             simulation.note(f"{me.name} wrote {key} at {process.name}: {entry}")
         if simulation.recording is not None:
-            simulation.recording.wrote(me, number, key, shard, entry, None)
+            simulation.recording.wrote(alias, number, after, key, shard, identity, entry, None)
         if self.population.jobs and self.chance.random() < self.population.jobs:
             self.spawn_job(me, own, claims, entry)
-        del simulation.pending[me.name, number]
+        self.done(me, number)
+
+    def done(self, me: Client, number: int) -> None:
+        """Note that a request has ended."""
+        me.answered = max(me.answered, number)
+        del self.simulation.pending[me.name, number]
 
     def fate(self) -> str:
         """Return what becomes of a commit and its answer."""
@@ -360,7 +376,7 @@ class Users:
         if len(text) > metrics.longest_token:
             metrics.longest_token = len(text)
 
-    def hear(self, me: Client, claims: Claims, error: GateError | StoreError) -> None:
+    def hear(self, me: Client, claims: Claims, error: GateError | StoreError, alias: str, number: int) -> None:
         """Take in an error: a loss is accepted, as a user does who is told of it."""
         simulation = self.simulation
         lost = getattr(error, "lost", ())
@@ -368,6 +384,8 @@ class Users:
             return
         simulation.metrics.losses_said += 1
         if isinstance(error, WriteLost):
+            if simulation.recording is not None:
+                simulation.recording.lost(alias, number, error.lost)
             for loss in error.lost:
                 p = loss.position
                 simulation.oracle.told_lost(me.know, p.shard << 32 | p.origin, p.offset)
@@ -393,8 +411,10 @@ class Users:
         if chance.random() < faults.token_dropped:
             me.carrier = ()
             me.know.become(Knowledge(me.name))
+            me.lives += 1
         if me.earlier is not None and chance.random() < faults.token_replayed:
             me.carrier = me.earlier[0]
             me.know.become(me.earlier[1])
+            me.lives += 1
         elif me.earlier is None or chance.random() < 0.2:
             me.earlier = me.carrier, me.know.fork(me.name)
