@@ -78,6 +78,27 @@ class EndpointView:
             self.weakest,
         )
 
+    def rated(self, fresh_at: float, down: str | None, weakest: int | None) -> EndpointView:
+        """Return this view of the endpoint after it was judged. Spelled out, because every answer makes some."""
+        return EndpointView(
+            self.name,
+            self.latency_s,
+            self.applied,
+            self.leads,
+            self.incarnations,
+            self.asked,
+            self.asked_at,
+            fresh_at,
+            down,
+            self.tried,
+            self.tried_at,
+            self.rates,
+            self.stalled_at,
+            self.rank,
+            self.marks,
+            weakest,
+        )
+
     def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
         """Return whether every shard was asked about by a question numbered after `arrived`."""
         get = self.asked.get

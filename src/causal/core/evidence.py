@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
-from causal.core.endpoint import NEVER, EndpointView
+from causal.core.endpoint import NEVER
 from causal.core.position import MAX_OFFSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from causal.core.endpoint import EndpointView
 
     Samples = Mapping[int, tuple[tuple[float, int], ...]]
 
@@ -97,7 +97,7 @@ def judged(
         fresh_at = endpoint.asked_at
     if fresh_at == endpoint.fresh_at and down == endpoint.down and weakest == endpoint.weakest:
         return endpoint
-    return attrs.evolve(endpoint, fresh_at=fresh_at, down=down, weakest=weakest)
+    return endpoint.rated(fresh_at, down, weakest)
 
 
 def shown(here: int, samples: tuple[tuple[float, int], ...]) -> float:

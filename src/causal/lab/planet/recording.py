@@ -47,7 +47,15 @@ class Recording:
         self._put(row)
 
     def wrote(
-        self, session: str, seq: int, after: int, key: int, shard: int, number: int, entry: Entry | None, error: CausalError | None
+        self,
+        session: str,
+        seq: int,
+        after: int,
+        key: int,
+        shard: int,
+        number: int,
+        entry: Entry | None,
+        error: CausalError | None,
     ) -> None:
         """Note a write: acknowledged, in doubt, or without effect."""
         row = self._row(session, seq, after, "write", key, shard, entry)
