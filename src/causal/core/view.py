@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from itertools import compress
 from operator import is_not
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -172,14 +172,65 @@ class View:
 
         None if it is not common. It says exactly what `observe` would say, at a fraction of the cost: only of what moved.
         """
-        place = next((n for n, e in enumerate(self.endpoints) if e.name == name), None)
-        if place is None:
+        place = 0
+        for before in self.endpoints:
+            if before.name == name:
+                break
+            place += 1
+        else:
             return None
-        before = self.endpoints[place]
         if before.down is not None or asked_at < before.asked_at or max(before.asked.values(), default=asked) > asked:
             return None
-        here, ends, leads, marks, lives = before.applied, self.ends, before.leads, before.marks, before.incarnations
+        here, ends, leads, marks = before.applied, self.ends, before.leads, before.marks
         alike = len(before.asked) == len(watermarks) and watermarks.keys() == marks.keys()
+        progress = _NONE if watermarks is marks and alike and not leads else self._progress(before, watermarks, alike)
+        if progress is None:
+            return None
+        moved, led = progress
+        heads = self.heads
+        if led:
+            heads = dict(heads)
+            for key, offset in led.items():
+                heads[key] = sampled(heads.get(key, ()), asked_at, offset)
+        applied = {**here, **moved} if moved else here
+        rates, stalled_at = pace(before, moved, applied, heads, asked_at, now)
+        asked_of = dict.fromkeys(watermarks, asked)
+        after = EndpointView(
+            name,
+            before.latency_s,
+            applied,
+            leads,
+            before.incarnations,
+            asked_of if alike else {**before.asked, **asked_of},
+            asked_at,
+            before.fresh_at,
+            None,
+            asked,
+            asked_at,
+            rates,
+            stalled_at,
+            before.rank,
+            watermarks if alike else {**marks, **watermarks},
+            before.weakest,
+        )
+        live = self.live()
+        endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
+        if led:
+            endpoints = tuple(
+                [
+                    judged(e, ends, self.tails, heads, live) if e.weakest is None or e.weakest in led else e
+                    for e in endpoints
+                ]
+            )
+        if after.weakest is None or after.weakest in moved or not ends.keys().isdisjoint(moved):
+            endpoints = (*endpoints[:place], judged(after, ends, self.tails, heads, live), *endpoints[place + 1 :])
+        return View(endpoints, ends, heads, self.leaders, self.tails, live)
+
+    def _progress(
+        self, before: EndpointView, watermarks: Mapping[int, Watermark], alike: bool
+    ) -> tuple[dict[int, int], dict[int, int]] | None:
+        """Return what has moved at an endpoint, and the heads of what it numbers; None where an origin begins, ends or changes hands."""
+        here, ends, leads, marks, lives = before.applied, self.ends, before.leads, before.marks, before.incarnations
         news: Iterable[int] = watermarks
         if alike:
             news = list(compress(watermarks, map(is_not, watermarks.values(), map(marks.__getitem__, watermarks))))
@@ -205,7 +256,7 @@ class View:
                     if ends.get(key, MAX_OFFSET) > end or key in leads:
                         return None
                 elif origin in mine and key not in ends:
-                    if key not in leads or self.leaders.get(key) != name:
+                    if key not in leads or self.leaders.get(key) != before.name:
                         return None
                     led[key] = offset
                 elif key in leads:
@@ -214,41 +265,8 @@ class View:
                     moved[key] = offset
         if leads and len(led) != sum(key >> 32 in watermarks for key in leads):
             return None
-        heads = self.heads
-        if led:
-            heads = dict(heads)
-            for key, offset in led.items():
-                heads[key] = sampled(heads.get(key, ()), asked_at, offset)
-        applied = {**here, **moved} if moved else here
-        rates, stalled_at = pace(before, moved, applied, heads, asked_at, now)
-        asked_of = dict.fromkeys(watermarks, asked)
-        after = EndpointView(
-            name,
-            before.latency_s,
-            applied,
-            leads,
-            lives,
-            asked_of if alike else {**before.asked, **asked_of},
-            asked_at,
-            before.fresh_at,
-            None,
-            asked,
-            asked_at,
-            rates,
-            stalled_at,
-            before.rank,
-            watermarks if alike else {**marks, **watermarks},
-            before.weakest,
-        )
-        live = self.live()
-        endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
-        if led:
-            endpoints = tuple(
-                [
-                    judged(e, ends, self.tails, heads, live) if e.weakest is None or e.weakest in led else e
-                    for e in endpoints
-                ]
-            )
-        if after.weakest is None or after.weakest in moved or not ends.keys().isdisjoint(moved):
-            endpoints = (*endpoints[:place], judged(after, ends, self.tails, heads, live), *endpoints[place + 1 :])
-        return View(endpoints, ends, heads, self.leaders, self.tails, live)
+        return moved, led
+
+
+_NONE: Final[tuple[dict[int, int], dict[int, int]]] = {}, {}
+"""Nothing has moved."""

@@ -146,6 +146,7 @@ class Server:
         self.lifes = 1
         self.copies: dict[int, Copy] = {}
         self.blocked: dict[int, Log] = {}
+        self._marks: dict[int, Watermark] = {}
         self.alarms = 0
         self.told = START
         self.clock = self._new_clock()
@@ -172,8 +173,17 @@ class Server:
         return marks
 
     def watermarks(self) -> dict[int, Watermark]:
-        """Return the watermarks of all shards."""
-        return {shard: (copy.marks or self.snapshot(shard))[shard] for shard, copy in self.copies.items()}
+        """Return the watermarks of all shards. Unchanged, they are the same object."""
+        last = self._marks
+        for shard, copy in self.copies.items():
+            marks = copy.marks
+            if marks is None or last.get(shard) is not marks[shard]:
+                break
+        else:
+            if len(last) == len(self.copies):
+                return last
+        self._marks = last = {s: (copy.marks or self.snapshot(s))[s] for s, copy in self.copies.items()}
+        return last
 
     # --- applying ------------------------------------------------------------------------------------------------
 
