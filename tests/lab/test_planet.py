@@ -177,7 +177,7 @@ def test_a_log_keeps_what_somebody_lacks_and_says_what_is_lost() -> None:
 
 
 def cluster(*names: str, dependencies: bool = True, shards: int = 2) -> Cluster:
-    found = Cluster(now=lambda: 1.0, shards=range(shards), dependencies=dependencies, clock_offsets=False)
+    found = Cluster(timeline=Timeline(), shards=range(shards), dependencies=dependencies, clock_offsets=False)
     for name in names:
         server = Server(found, name, name)
         found.servers[name] = server

@@ -159,7 +159,7 @@ class Simulation:
         store = topology.store
         self.shards = tuple(range(store.shards))
         self.cluster = Cluster(
-            now=self.timeline.monotonic,
+            timeline=self.timeline,
             shards=self.shards,
             dependencies=store.dependencies and strategy.dependencies,
             clock_offsets=store.offsets == "clock",
@@ -260,6 +260,7 @@ class Simulation:
             wall=partial(self._wall, name),
             seed=f"{self.seed}/{name}",
             suspended=self._suspended if self.faults.suspension else None,
+            calm=not self.faults,
         )
         return process
 

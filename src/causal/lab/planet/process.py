@@ -17,6 +17,7 @@ from causal.core.waiting import WaitQueue
 from causal.engine import Capabilities, Commit, Endpoint
 from causal.errors import CommitUnknown, GateError, StoreError, Unreachable
 from causal.lab.network import TIMEOUT_S
+from causal.lab.planet.timeline import PARKED
 from causal.request import Request
 from causal.session import SessionState
 from causal.state import StoreState
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from causal.core.keyring import Keyring
     from causal.core.policy import Limits
+    from causal.core.view import View
     from causal.core.watermark import Watermark
     from causal.lab.network import Network
     from causal.lab.planet.servers import Cluster, Entry, Server
@@ -60,12 +62,27 @@ class _Line:
 
 
 class _Waiting:
-    """One waiting read; `leads` says that it polls for all."""
+    """One waiting read; `leads` says that it polls for all. `asleep`: how to wake it, while it is parked."""
 
-    __slots__ = ("leads",)
+    __slots__ = ("asleep", "leads", "turn")
 
     def __init__(self) -> None:
         self.leads = False
+        self.asleep: Callable[[], float | None] | None = None
+        self.turn = 0
+
+    def park(self, timeline: Timeline, until: float) -> Generator[float, None, None]:
+        """Sleep until woken, or until a time."""
+        self.turn += 1
+        self.asleep, turn = timeline.current, self.turn
+        timeline.at(until, lambda: self.wake(timeline) if self.turn == turn else None)
+        yield PARKED
+
+    def wake(self, timeline: Timeline) -> None:
+        """Let it go on now, if it is parked."""
+        wake, self.asleep = self.asleep, None
+        if wake is not None:
+            timeline.at(timeline.now, wake)
 
 
 class Shown:
@@ -82,7 +99,8 @@ class Shown:
 class Process:
     """One application process at one site.
 
-    `suspended` returns how long the process sleeps between a decision and its snapshot. Thread-safety: none.
+    `suspended` returns how long the process sleeps between a decision and its snapshot; `calm` says that nothing breaks at all.
+    Thread-safety: none.
     """
 
     def __init__(
@@ -100,6 +118,7 @@ class Process:
         wall: Callable[[], float],
         seed: str,
         suspended: Callable[[], float] | None,
+        calm: bool = False,
     ) -> None:
         self.name = name
         self.site = site
@@ -108,6 +127,7 @@ class Process:
         self.cluster = cluster
         self.keyring = keyring
         self.suspended = suspended
+        self.calm = calm
         self.endpoints: tuple[Endpoint, ...] = ()
         self.life = 1
         self._lines: dict[str, _Line] = {}
@@ -140,7 +160,8 @@ class Process:
         """Begin a new life that knows nothing but its configuration, and ask every endpoint."""
         self.life += 1
         for line in self._lines.values():
-            line.queue.drain()
+            for waiter in line.queue.drain():
+                waiter.handle.wake(self.timeline)
         self._lines = {}
         self.state = self._new_state()
         yield from self.open()
@@ -305,14 +326,13 @@ class Process:
         return state.observe(name, marks, asked, asked_at)
 
     def _wait(self, wait: Wait, request: Request) -> Steps:
-        """Wait in the endpoint's line: one read of the line polls for all, the others look whether they are covered."""
+        """Wait in the endpoint's line: one read of the line polls for all, the others are woken once they are covered."""
         state, timeline = request.store, self.timeline
         began = timeline.now
-        name = wait.endpoint
+        name, subject = wait.endpoint, request.session.subject
         line = self._lines.get(name)
         if line is None:
             line = self._lines[name] = _Line()
-        subject = request.session.subject
         state.enter_wait(name, subject)
         waiting = _Waiting()
         deadline, pause_s = began + wait.for_s, POLL_S
@@ -323,14 +343,21 @@ class Process:
                 return
             if not line.polling:
                 line.polling = waiting.leads = True
+            nothing_new = False
             while waiter.waiting and (left_s := deadline - timeline.now) > 0:
-                if waiting.leads:
+                if not waiting.leads:
+                    yield from waiting.park(timeline, deadline)
+                elif nothing_new and self.calm:
+                    pause_s = yield from self._until_news(name, line, waiting, pause_s, deadline, request)
+                    nothing_new = False
+                else:
                     yield min(pause_s * state.random.uniform(0.8, 1.0), left_s)
                     pause_s = min(pause_s * 1.5, POLL_MAX_S)
                     if waiter.waiting:
-                        yield from self._poll(name, line)
-                else:
-                    yield min(POLL_MAX_S, left_s)
+                        before = state.applied(name)
+                        view = yield from self._probe(name)
+                        nothing_new = state.applied(name) is before
+                        self._heard(name, line, view)
         finally:
             if waiter is not None:
                 line.queue.discard(waiter)
@@ -339,13 +366,40 @@ class Process:
                 line.polling = following is not None
                 if following is not None:
                     following.handle.leads = True
+                    following.handle.wake(timeline)
             state.leave_wait(name, subject)
             request.waited_s += timeline.now - began
 
-    def _poll(self, name: str, line: _Line) -> Steps:
-        view = yield from self._probe(name)
+    def _until_news(
+        self, name: str, line: _Line, waiting: _Waiting, pause_s: float, deadline: float, request: Request
+    ) -> Generator[float, None, float]:
+        """Poll as `_wait` does, but leave out the questions to which the answer would be the last one again.
+
+        Where nothing can break, these change nothing but the number of events. Returns the pause that comes next.
+        """
+        state, timeline, server = request.store, self.timeline, self.cluster.servers[name]
+        way, began = self.network.one_way[self.site, server.site], timeline.now
+        server.watchers.append(waiting)
+        yield from waiting.park(timeline, deadline)
+        if waiting in server.watchers:
+            server.watchers.remove(waiting)
+        while True:
+            sent = began + min(pause_s * state.random.uniform(0.8, 1.0), deadline - began)
+            pause_s = min(pause_s * 1.5, POLL_MAX_S)
+            if sent + way >= timeline.now or sent >= deadline:
+                break
+            began = sent + 2 * way
+        asked = state.number_now()
+        if sent + way > timeline.now:
+            yield sent + way - timeline.now
+        marks = server.watermarks()
+        yield way
+        self._heard(name, line, state.observe(name, marks, asked, sent))
+        return pause_s
+
+    def _heard(self, name: str, line: _Line, view: View) -> None:
+        """Wake who is covered by the newest answer; all, if there was none."""
         known = view.of(name)
-        if known is None or known.down is not None:
-            line.queue.drain()
-        else:
-            line.queue.advance(known.applied)
+        ready = line.queue.drain() if known is None or known.down is not None else line.queue.advance(known.applied)
+        for waiter in ready:
+            waiter.handle.wake(self.timeline)

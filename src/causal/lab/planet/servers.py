@@ -20,6 +20,15 @@ from causal.lab.planet.oracle import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Protocol
+
+    from causal.lab.planet.timeline import Timeline
+
+    class Watcher(Protocol):
+        """Who waits for news of a server."""
+
+        def wake(self, timeline: Timeline) -> None: ...
+
 
 START_MS: Final = 1_700_000_000_000
 """The wall time at which virtual time begins. Units: Unix milliseconds."""
@@ -147,6 +156,8 @@ class Server:
         self.copies: dict[int, Copy] = {}
         self.blocked: dict[int, Log] = {}
         self._marks: dict[int, Watermark] = {}
+        self.watchers: list[Watcher] = []
+        """Who wants to know when the next entry is applied here."""
         self.alarms = 0
         self.told = START
         self.clock = self._new_clock()
@@ -238,7 +249,15 @@ class Server:
             return False
         copy.origins = {**copy.origins, origin: (reached, copy.origins.get(origin, (0, None))[1])}
         copy.marks = None
+        self._moved()
         return True
+
+    def _moved(self) -> None:
+        """Tell who watches that something has moved."""
+        if self.watchers:
+            watchers, self.watchers = self.watchers, []
+            for watcher in watchers:
+                watcher.wake(self.cluster.timeline)
 
     def _continues(self, log: Log, copy: Copy) -> bool:
         """Learn where the log before this one ends; whether all that survives of it is here, and nothing that does not."""
@@ -326,6 +345,7 @@ class Server:
         copy.origins = {**copy.origins, origin: (offset, None)}
         copy.marks = None
         copy.reach[origin] = offset
+        self._moved()
         if self.blocked:
             self.drain(log, copy)
         return entry
@@ -375,13 +395,14 @@ class Cluster:
     def __init__(
         self,
         *,
-        now: Callable[[], float],
+        timeline: Timeline,
         shards: Iterable[int],
         dependencies: bool,
         clock_offsets: bool,
         max_drift_s: float = 0.5,
     ) -> None:
-        self.now = now
+        self.timeline = timeline
+        self.now = timeline.monotonic
         self.shards = tuple(shards)
         self.dependencies = dependencies
         self.clock_offsets = clock_offsets

@@ -1,26 +1,32 @@
 """Virtual time as a queue of events: one thread, one clock, and what happens next.
 
-Owns the order of events. An event is a call; what it returns is when to call it again: seconds from now, None for never. A
-generator's `__next__` is such a call, so a process of many steps is written as a generator that yields how long each step takes. Events of one moment run in the order in which they were made: that is what makes runs repeat.
+Owns the order of events. An event is a call; what it returns is when to call it again: seconds from now, None for never, PARKED for
+when somebody else says. A generator's `__next__` is such a call, so a process of many steps is written as a generator that yields how
+long each step takes. Events of one moment run in the order in which they were made: that is what makes runs repeat.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+PARKED: Final = -1.0
+"""What a process yields that will be woken: it has left `Timeline.current` with somebody."""
 
 
 class Timeline:
     """The queue. Units: seconds, from 0. Thread-safety: none. Complexity: O(log n) an event."""
 
-    __slots__ = ("_heap", "_made", "events", "now")
+    __slots__ = ("_heap", "_made", "current", "events", "now")
 
     def __init__(self) -> None:
         self.now = 0.0
         self.events = 0
+        self.current: Callable[[], float | None] | None = None
+        """The event that happens now."""
         self._heap: list[tuple[float, int, Callable[[], float | None]]] = []
         self._made = 0
 
@@ -50,12 +56,13 @@ class Timeline:
             while heap and heap[0][0] <= until:
                 when, _, event = heappop(heap)
                 self.now = when
+                self.current = event
                 done += 1
                 try:
                     delay = event()
                 except StopIteration:
                     continue
-                if delay is not None:
+                if delay is not None and delay >= 0.0:
                     self._made = made = self._made + 1
                     heappush(heap, (when + delay, made, event))
         finally:
