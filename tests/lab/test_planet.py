@@ -289,6 +289,7 @@ def test_the_version_that_must_be_seen_is_the_highest_that_the_past_holds() -> N
 def test_a_past_is_joined_whole() -> None:
     assert joined({1: 5, 2: 1}, {2: 4, 3: 2}, 3, 1) == {1: 5, 2: 4, 3: 2}
     assert joined({}, {1: 1}, 1, 7) == {1: 7}
+    assert joined({1: 9, 2: 9}, {1: 3, 4: 1}, 2, 8) == {1: 9, 2: 9, 4: 1}
 
 
 @attrs.define
@@ -354,6 +355,7 @@ def test_what_is_lost_obliges_nobody_and_its_writer_must_be_told(page: Page) -> 
     assert [v.kind for v in oracle.violations] == ["loss not said"]
     oracle.violations.clear()
     oracle.told_lost(me, page.new.pk, page.new.offset)
+    assert me.own == me.past == {page.new.pk: page.old.offset}
     oracle.answered(me, 0, page.old, me.past, counts, eu.snapshot(0), promised=True)
     assert oracle.violations == []
 
