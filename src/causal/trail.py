@@ -124,7 +124,7 @@ class Trail:
                     "op": kind,
                     "session": self.name,
                     "seq": self._seq + 1,
-                    "key": "",
+                    "key": "*",
                     "shard": shard,
                     "value": None,
                 }
