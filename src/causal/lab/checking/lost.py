@@ -1,0 +1,78 @@
+"""Writes that were acknowledged and exist no more: whether their sessions were told before they went on.
+
+Owns when a session has gone on: a later operation of its own, answered, shows that the loss had happened. It read the key and found
+less than it wrote, or it met a version of an origin that first appears after the write: who numbers the log since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from causal.lab.checking.findings import UNTOLD, Finding
+from causal.lab.checking.model import INITIAL
+from causal.lab.history import IN_DOUBT, NO_VERSION, WRITE
+
+if TYPE_CHECKING:
+    from causal.lab.checking.model import Model
+
+
+@attrs.frozen(eq=False)
+class Losses:
+    """How many acknowledged writes were lost, of how many the session was told in time, and what it was not told of."""
+
+    lost: int
+    told: int
+    finding: Finding
+
+
+def losses(model: Model) -> Losses:
+    """Judge the writes past the ends of their origins. Complexity: a walk over the rest of its session for each."""
+    history = model.history
+    finding = Finding()
+    writes = [
+        i
+        for i in model.lost
+        if history.flags[i] & WRITE and not history.flags[i] & IN_DOUBT and model.order.lane[i] >= 0
+    ]
+    if not writes:
+        return Losses(0, 0, finding)
+    told: dict[tuple[int, int, int, int], int] = {}
+    for line in history.told:
+        name = (line.session, line.shard, line.origin, line.offset)
+        told[name] = min(line.seq, told.get(name, line.seq))
+    appears: dict[tuple[int, int], int] = {}
+    for i, o in enumerate(history.origin):
+        if o != NO_VERSION:
+            appears.setdefault((history.keys[history.key[i]][0], o), i)
+    in_time = 0
+    for w in writes:
+        shard = history.keys[history.key[w]][0]
+        when = told.get((history.session[w], shard, history.origin[w], history.offset[w]))
+        later = _went_on(model, w, shard, appears, when)
+        if later >= 0:
+            finding.note(UNTOLD, w, later)
+        elif when is not None:
+            in_time += 1
+    return Losses(len(writes), in_time, finding)
+
+
+def _went_on(model: Model, w: int, shard: int, appears: dict[tuple[int, int], int], told: int | None) -> int:
+    """Return the first operation of a session that went on past a loss before it was told, or -1."""
+    history = model.history
+    lanes = model.order.lanes_of_session[history.session[w]]
+    for i in sorted(i for a in lanes for i in model.order.lane_ops[a] if i > w):
+        if (told is not None and history.seq[i] >= told) or not model.precedes(w, i):
+            continue
+        if history.keys[history.key[i]][0] != shard:
+            continue
+        origin = history.origin[i]
+        if origin != NO_VERSION and origin != history.origin[w] and appears[shard, origin] > w:
+            return i
+        if history.flags[i] & WRITE or history.key[i] != history.key[w]:
+            continue
+        older = origin == history.origin[w] and history.offset[i] < history.offset[w]
+        if model.writer[i] == INITIAL or older:
+            return i
+    return -1
