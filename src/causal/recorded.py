@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from causal.blocks import AsyncRead, AsyncWrite, Read, Write
-from causal.errors import CommitUnknown, ConfigError
+from causal.errors import CommitUnknown
 
 if TYPE_CHECKING:
     from causal.engine import KeyVersion
@@ -44,8 +44,8 @@ class _Note:
         self._shown.setdefault((shown.shard, shown.key), shown)  # one snapshot: it cannot show another later
 
     def refused(self, request: Request | None, error: BaseException) -> None:
-        """Account for a block that could not be entered; what was asked wrongly is not the history's."""
-        if request is not None and isinstance(error, Exception) and not isinstance(error, ConfigError):
+        """Account for a block that could not be entered; what was asked wrongly, and never became a request, is not the history's."""
+        if request is not None and isinstance(error, Exception):
             how = {"how": "refused", "held": False, "at": round(request.store.wall(), 6)}
             self._trail.refused(self._started, request.kind, request.shard, how)
 

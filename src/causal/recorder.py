@@ -198,7 +198,13 @@ class Recorder:
             if not batch:
                 break
             if head:
-                begins = {"op": "meta", "format": FORMAT, "source": self.source, "sample": self.sample}
+                begins = {
+                    "op": "meta",
+                    "format": FORMAT,
+                    "source": self.source,
+                    "sample": self.sample,
+                    "values": self.values,
+                }
                 batch[:0] = [begins, *({"op": "meta", "source": self.source, **facts} for facts in self._facts)]
             self._deliver(batch)
         if account:

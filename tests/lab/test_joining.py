@@ -207,7 +207,7 @@ def test_what_is_missing_is_counted_by_source(tmp_path: Path) -> None:
 
 def test_a_torn_line_is_counted_and_passed_over(tmp_path: Path) -> None:
     path, other = tmp_path / "a", tmp_path / "b"
-    path.write_text(json.dumps(op("a", 1, "ä")) + '\n{"op": "re\n' + json.dumps(op("a", 2)) + "\n")
+    path.write_text(json.dumps(op("a", 1, "ä"), ensure_ascii=False) + '\n{"op": "re\n' + json.dumps(op("a", 2)) + "\n")
     other.write_text(json.dumps(op("b", 1)))
     found = join([str(path), str(other)])
     assert (found.counts.damaged, found.counts.lines) == (1, 4)

@@ -1,15 +1,11 @@
 """Joining: what several processes recorded becomes one history of sessions.
 
-Owns how requests become sessions. A recorder names each request (a session object) and says which tokens it was given and which it gave
-out (`causal.trail`). Whoever presents a token was promised everything that had been answered before that token was given out: so the
-request goes on where the other had come to. Two requests of one user without a token between them were promised nothing of each other, and
-stay apart; so do those whose token came from a process whose file is missing.
+Owns the reading of files, twice, and how a session's requests are numbered. Which requests are one session, `lineage.py` knows: a session
+has a trunk, one line of requests, and branches that left it. Branches are numbered behind the trunk, each of their operations after what
+the trunk had come to when they left it, and in no order otherwise. What was promised along a branch itself is judged in a second
+history, in which each line of requests is a session.
 
-Requests that present the same token at the same time fork a session. The longest line of requests is the session's trunk; the others are
-numbered behind it, each of their operations after what the trunk had come to when they left it, and in no order otherwise. What was
-promised along such a branch itself is judged in a second history, in which each line of requests is a session.
-
-Files are read twice, and no operation is kept as an object. Knows no guarantee.
+No operation is kept as an object. Knows no guarantee.
 """
 
 from __future__ import annotations
@@ -21,9 +17,10 @@ import attrs
 
 from causal.lab.history import FORMAT, History, HistoryError
 from causal.lab.history_line import parse_line
+from causal.lab.lineage import Request, bare, tree, trees
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _FILE_BITS: Final = 48
 COUNTERS: Final = ("sessions", "skipped", "unnamed", "dropped", "failed")
@@ -35,30 +32,6 @@ class Source:
 
     sample: float = 1.0
     counts: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(COUNTERS, 0))
-
-
-@attrs.define(eq=False)
-class Request:
-    """One session object: where its lines are, what it was given and gave out, and where it was put."""
-
-    name: str
-    places: array[int] = attrs.field(factory=lambda: array("Q"))
-    seqs: array[int] = attrs.field(factory=lambda: array("q"))
-    lines: array[int] = attrs.field(factory=lambda: array("Q"))
-    last: int = 0
-    first_at: float | None = None
-    given: tuple[str, ...] | None = None
-    issued: list[tuple[int, str, float]] = attrs.field(factory=list)
-    parent: tuple[Request, int] | None = None
-    children: list[tuple[int, Request]] = attrs.field(factory=list)
-    weight: int = 0
-    line: list[Request] = attrs.field(factory=list)
-    base: int = 0
-
-    @property
-    def who(self) -> str:
-        """The digest of the subject, or "-"."""
-        return self.name.partition(".")[0] if "." in self.name else "-"
 
 
 @attrs.define(eq=False)
@@ -121,21 +94,16 @@ def join(paths: Sequence[str]) -> Joined:
             raise HistoryError(path, 0, f"cannot be read: {error.strerror}") from error
     if not any(request.places for request in reading.requests.values()):
         raise HistoryError(paths[0], 0, reading.counts.first_damage or "no operations")
-    requests = list(reading.requests.values())
-    trees = _trees(requests, reading.counts)
-    counts = reading.counts
-    counts.requests, counts.sessions = len(requests), len(trees)
-    counts.bare = _bare(requests)
+    requests, counts = list(reading.requests.values()), reading.counts
+    roots, counts.strangers = trees(requests)
+    counts.requests, counts.sessions, counts.bare = len(requests), len(roots), bare(requests)
+    counts.branches = sum(request.line[0] is request and request.parent is not None for request in requests)
     files = [open(path, "rb") for path in paths]  # noqa: SIM115 - closed below, all together
     try:
-        history, branches = _written(trees, files)
+        history, branches = _written(roots, reading, files)
     finally:
         for file in files:
             file.close()
-    for told in (history, branches):
-        if told is not None:
-            for shard, origin, offset in reading.ends:
-                told.end(shard, origin, offset)
     promised = reading.guarantees
     return Joined(
         history,
@@ -159,6 +127,8 @@ class _Reading:
         self.ends: list[tuple[int, int, int]] = []
         self.guarantees: list[frozenset[str]] = []
         self.dependencies = True
+        self.valued: set[bool] = set()
+        """Whether values stand there themselves: where files differ in that, which write a value is from says the same in both."""
 
     def file(self, nth: int, name: str, file: BinaryIO) -> None:
         offset, first = 0, self.counts.lines
@@ -183,6 +153,7 @@ class _Reading:
             request.places.append(place)
             request.seqs.append(row["seq"])
             request.lines.append(self.counts.lines)
+            request.ats.append(row.get("at", request.ats[-1] if request.ats else 0.0))
             request.last = max(request.last, row["seq"])
             self._count(op, row)
 
@@ -208,6 +179,8 @@ class _Reading:
         source.sample = row.get("sample", source.sample)
         for counter in COUNTERS:
             source.counts[counter] = max(source.counts[counter], row.get(counter, 0))
+        if "values" in row:
+            self.valued.add(bool(row["values"]))
         if "guarantees" in row:
             self.guarantees.append(frozenset(row["guarantees"]))
             self.dependencies &= bool(row.get("dependencies"))
@@ -227,149 +200,122 @@ class _Reading:
             counts.versionless += ok is True and row.get("version") is None
 
 
-# --- who goes on where -----------------------------------------------------------------------------------------------
-
-
-def _trees(requests: list[Request], counts: Counts) -> list[Request]:
-    """Give each request the one that it goes on from, and the line of requests that it belongs to; return the first of each tree."""
-    issuers: dict[str, list[tuple[float, int, Request]]] = {}
-    for request in requests:
-        for seq, token, at in request.issued:
-            issuers.setdefault(token, []).append((at, seq, request))
-    for request in requests:
-        found = [issue for token in request.given or () for issue in issuers.get(token, ()) if issue[2] is not request]
-        if request.given and not found:
-            counts.strangers += 1
-        at = request.first_at if request.first_at is not None else float("inf")
-        before = [issue for issue in found if issue[0] <= at] or found
-        for _, seq, parent in sorted(before, key=lambda issue: issue[:2], reverse=True):
-            if not _descends(parent, request):
-                request.parent = parent, seq
-                parent.children.append((seq, request))
-                break
-    roots = [request for request in requests if request.parent is None]
-    for root in roots:
-        _lines(root)
-    counts.branches = sum(request.line[0] is request and request.parent is not None for request in requests)
-    return roots
-
-
-def _descends(request: Request, ancestor: Request) -> bool:
-    """Return whether a request goes on, at some remove, from another."""
-    while request is not ancestor:
-        if request.parent is None:
-            return False
-        request = request.parent[0]
-    return True
-
-
-def _tree(root: Request) -> list[Request]:
-    """Return a tree's requests, parents before children."""
-    order = [root]
-    for request in order:
-        order.extend(child for _, child in request.children)
-    return order
-
-
-def _lines(root: Request) -> None:
-    """Divide a tree into lines: each request is followed by the heaviest that goes on from its very end."""
-    order = _tree(root)
-    for request in reversed(order):
-        request.weight = len(request.places) + sum(child.weight for _, child in request.children)
-    for request in order:
-        if not request.line:
-            request.line = [request]
-        following = [child for seq, child in request.children if seq >= request.last]
-        if following:
-            heaviest = max(following, key=lambda child: child.weight)
-            heaviest.line = request.line
-            request.line.append(heaviest)
-
-
-def _bare(requests: list[Request]) -> int:
-    """Return how many requests brought no token whose subject had been given one."""
-    given: dict[str, float] = {}
-    for request in requests:
-        for _, _, at in request.issued:
-            given[request.who] = min(at, given.get(request.who, at))
-    return sum(
-        not request.given
-        and request.who != "-"
-        and request.first_at is not None
-        and request.first_at > given.get(request.who, request.first_at)
-        for request in requests
-    )
-
-
 # --- the histories ---------------------------------------------------------------------------------------------------
 
 
-def _written(roots: list[Request], files: Sequence[BinaryIO]) -> tuple[History, History | None]:
+def _written(roots: list[Request], reading: _Reading, files: Sequence[BinaryIO]) -> tuple[History, History | None]:
     """Return the history of trunks, with their branches behind them; and of lines, if a branch has an order of its own."""
-    history, branching = History("the joined history"), False
+    history, branching = _Writing("the joined history"), False
     for root in roots:
-        trunk, seq, name = set(map(id, root.line)), 0, root.name
+        trunk, end = set(map(id, root.line)), 0
+        history.session(root.name)
         for request in root.line:
-            request.base = seq
-            _put(history, request, files, name)
-            seq += request.last
+            request.base = end
+            history.plan(request)
+            end += request.last
         floors: dict[int, int] = {}
-        for request in _tree(root):
+        for request in tree(root):
             if id(request) in trunk:
                 continue
             assert request.parent is not None
             parent, at = request.parent
             floors[id(request)] = parent.base + at if id(parent) in trunk else floors[id(parent)]
-            request.base = seq
-            _put(history, request, files, name, floors[id(request)])
-            seq += request.last
+            request.base = end
+            history.plan(request, floors[id(request)])
+            end += request.last
             branching |= len(request.line) > 1 or len(request.places) > 1
+    joined = history.written(reading, files)
     if not branching:
-        return history, None
-    branches = History("the branches of the joined history")
+        return joined, None
+    branches = _Writing("the branches of the joined history")
     for root in roots:
-        for first in _tree(root):
+        for first in tree(root):
             if first.line[0] is first:
-                seq = 0
+                end = 0
+                branches.session(first.name)
                 for request in first.line:
-                    request.base = seq
-                    _put(branches, request, files, first.name)
-                    seq += request.last
-    return history, branches
+                    request.base = end
+                    branches.plan(request)
+                    end += request.last
+    return joined, branches.written(reading, files)
 
 
-def _put(history: History, request: Request, files: Sequence[BinaryIO], name: str, floor: int | None = None) -> None:
-    """Append a request's operations to a session; above a floor they follow that, and not each other."""
-    for row, line in _rows(request, files):
-        seq = request.base + row["seq"]
-        if row["op"] in {"lost", "forget"}:
-            history.tell(row["op"], name, seq, row["shard"], tuple(row["version"]))
-            continue
-        after = floor if floor is not None else request.base + row["after"] if "after" in row else None
-        version = row.get("version")
-        history.add(
-            name,
-            seq,
-            row["op"],
-            row["key"],
-            shard=row.get("shard", 0),
-            value=row.get("value"),
-            version=None if version is None else (version[0], version[1]),
-            stamp=row.get("stamp"),
-            after=after,
-            ok=row.get("ok", True),
-            held=row.get("held"),
-            delete=row.get("delete", False),
-            endpoint=row.get("endpoint"),
-            line=line,
-        )
+class _Writing:
+    """A history that is planned session by session, and written in the order of time, as far as sessions have no other."""
+
+    def __init__(self, name: str) -> None:
+        self.history = History(name)
+        self._sessions: list[str] = []
+        self._places, self._lines = array("Q"), array("Q")
+        self._session, self._base, self._floor, self._at = array("I"), array("q"), array("q"), array("d")
+        self._now = 0.0
+
+    def session(self, name: str) -> None:
+        """Begin a session."""
+        self._sessions.append(name)
+        self._now = 0.0
+
+    def plan(self, request: Request, floor: int = -1) -> None:
+        """Append a request to the session; above a floor its operations follow that, and not each other."""
+        for _, place, line, at in sorted(zip(request.seqs, request.places, request.lines, request.ats, strict=True)):
+            self._now = max(self._now, at)
+            self._places.append(place)
+            self._lines.append(line)
+            self._session.append(len(self._sessions) - 1)
+            self._base.append(request.base)
+            self._floor.append(floor)
+            self._at.append(self._now)
+
+    def written(self, reading: _Reading, files: Sequence[BinaryIO]) -> History:
+        """Read the lines again, and return the history."""
+        history, canonical = self.history, len(reading.valued) > 1
+        for shard, origin, offset in reading.ends:
+            history.end(shard, origin, offset)
+        owned: dict[tuple[int, int, int], list[int]] = {}
+        for n in sorted(range(len(self._places)), key=self._at.__getitem__):
+            file = files[self._places[n] >> _FILE_BITS]
+            file.seek(self._places[n] & ((1 << _FILE_BITS) - 1))
+            _, row = parse_line(file.readline())
+            if row is None:
+                continue  # somebody has changed the file meanwhile
+            session, seq = self._session[n], self._base[n] + row["seq"]
+            if row["op"] in {"lost", "forget"}:
+                shard, (origin, offset) = row["shard"], row["version"]
+                # Who is told of its last lost write is told of all between that and the end.
+                for one in owned.get((session, shard, origin), ()):
+                    if one < offset:
+                        history.tell(row["op"], self._sessions[session], seq, shard, (origin, one))
+                history.tell(row["op"], self._sessions[session], seq, shard, (origin, offset))
+                continue
+            place = _add(history, row, self._sessions[session], seq, self._after(n, row), self._lines[n])
+            shard, origin, offset = history.keys[history.key[place]][0], history.origin[place], history.offset[place]
+            if row["op"] == "write" and offset > history.ends.get((shard, origin), offset):
+                owned.setdefault((session, shard, origin), []).append(offset)
+            if canonical and "version" in row and row["value"] is not None:
+                history.values[place] = f"{origin}@{offset}"
+        return history
+
+    def _after(self, n: int, row: dict[str, Any]) -> int | None:
+        if self._floor[n] >= 0:
+            return self._floor[n]
+        return self._base[n] + row["after"] if "after" in row else None
 
 
-def _rows(request: Request, files: Sequence[BinaryIO]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Read a request's lines again, in the order of their numbers."""
-    for _, place, line in sorted(zip(request.seqs, request.places, request.lines, strict=True)):
-        file = files[place >> _FILE_BITS]
-        file.seek(place & ((1 << _FILE_BITS) - 1))
-        _, row = parse_line(file.readline())
-        if row is not None:  # nobody changes a file meanwhile
-            yield row, line
+def _add(history: History, row: dict[str, Any], session: str, seq: int, after: int | None, line: int) -> int:
+    version = row.get("version")
+    return history.add(
+        session,
+        seq,
+        row["op"],
+        row["key"],
+        shard=row.get("shard", 0),
+        value=row.get("value"),
+        version=None if version is None else (version[0], version[1]),
+        stamp=row.get("stamp"),
+        after=after,
+        ok=row.get("ok", True),
+        held=row.get("held"),
+        delete=row.get("delete", False),
+        endpoint=row.get("endpoint"),
+        line=line,
+    )
