@@ -33,6 +33,12 @@ def _compare() -> click.Command:
     return compare
 
 
+def _audit() -> click.Command:
+    from causal.cli.audit import audit
+
+    return audit
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -48,6 +54,7 @@ def _explain() -> click.Command:
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "compare": _compare,
+    "audit": _audit,
     "token": _token,
     "explain": _explain,
     "keys": _keys,

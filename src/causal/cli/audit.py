@@ -1,0 +1,120 @@
+"""`causal audit`: whether what was promised to users was kept, from what their stores recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import click
+
+from causal.cli.output import Output, json_option
+from causal.lab.auditing import audit as judge
+from causal.lab.history import HistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from causal.lab.auditing import Answer, Audit
+
+STATES: Final = {"kept": "kept", "broken": "BROKEN", "not promised": "not promised"}
+_WITNESS: Final = {
+    "recorded": "Recorded at",
+    "session": "Session",
+    "seq": "No.",
+    "op": "Did",
+    "key": "Key",
+    "version": "Version",
+    "endpoint": "At",
+}
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--held/--all",
+    "held_only",
+    default=True,
+    show_default=True,
+    help="Judge only reads that were promised the session's guarantees, or all.",
+)
+@json_option
+def audit(files: Sequence[str], held_only: bool, as_json: bool) -> None:
+    """Judge what stores recorded (`CausalStore(..., history=...)`) in FILES, of any number of processes.
+
+    Requests are joined into sessions by the tokens that they carried; what a user did without a token is not held against anybody. It says
+    what was judged, what could not be and why, and shows of each broken promise the smallest story. The exit code is 1 if a promise was
+    broken, 2 if a file cannot be read.
+    """
+    output = Output(as_json=as_json)
+    try:
+        with output.progress("judging", 100) as advance:
+            shown = 0
+
+            def tell(done: int, of: int) -> None:
+                nonlocal shown
+                percent = min(100, 100 * done // of) if of else 100
+                advance(percent - shown)
+                shown = percent
+
+            found = judge(files, held_only=held_only, tell=tell)
+    except HistoryError as error:
+        raise click.UsageError(str(error)) from error
+    _summary(output, found)
+    for answer in found.answers:
+        if as_json:
+            output.record({"kind": "promise", **answer.as_dict()})
+    if not as_json:
+        rows = [
+            {"promise": a.guarantee, "state": STATES[a.state], "count": a.count or None, "note": a.reason}
+            for a in found.answers
+        ]
+        output.table(rows, {"promise": "Promise", "state": "", "count": "Times", "note": ""})
+        for answer in found.answers:
+            _story(output, answer)
+        broken = sum(answer.state == "broken" for answer in found.answers)
+        output.say(
+            f"{broken} of the promises were broken." if broken else "Every promise that could be judged was kept."
+        )
+    if found.broken:
+        click.get_current_context().exit(1)
+
+
+def _summary(output: Output, found: Audit) -> None:
+    counts = found.joined.counts
+    data: dict[str, Any] = {
+        "files": len(found.joined.files),
+        "processes": len(found.joined.sources),
+        **{name: value for name, value in attrs.asdict(counts).items() if name != "first_damage"},
+        "not_judged": list(found.unjudged),
+    }
+    if output.as_json:
+        output.record({"kind": "summary", **data})
+        return
+    output.say(
+        f"{_many(counts.sessions, 'session')} in {_many(counts.requests, 'request')}: {_many(counts.reads, 'read')}, "
+        f"{_many(counts.writes, 'write')}, {counts.refused:,} refused, {_many(counts.lost, 'loss', 'es')} told."
+    )
+    if found.unjudged:
+        output.say("Not judged:")
+        for line in found.unjudged:
+            output.say(f"  {line}")
+
+
+def _many(number: int, what: str, plural: str = "s") -> str:
+    return f"{number:,} {what}{'' if number == 1 else plural}"
+
+
+def _story(output: Output, answer: Answer) -> None:
+    if answer.state != "broken":
+        return
+    rows = [
+        {
+            **row,
+            "version": "@".join(map(str, row["version"])) if "version" in row else "nothing",
+            "session": row["session"],
+        }
+        for row in answer.operations
+    ]
+    output.say()
+    output.say(f"{answer.guarantee}: {answer.sentence}", style="bold")
+    output.table(rows, _WITNESS)
