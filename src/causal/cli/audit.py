@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -110,8 +111,9 @@ def _story(output: Output, answer: Answer) -> None:
     rows = [
         {
             **row,
+            "recorded": Path(row["recorded"]).name,
+            "session": f"{row['session'][:6]}.." if len(row["session"]) > 8 else row["session"],
             "version": "@".join(map(str, row["version"])) if "version" in row else "nothing",
-            "session": row["session"],
         }
         for row in answer.operations
     ]

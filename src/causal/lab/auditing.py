@@ -88,8 +88,8 @@ def audit(
 
     reports = [check(history, mode="white", held_only=held_only, tell=more) for history in histories]
     tell(total, total)
-    answers = tuple(_answer(joined, guarantee, reports) for guarantee in (*JUDGED, CAUSAL, LOST))
-    return Audit(joined, answers, tuple(_unjudged(joined, reports, held_only=held_only)))
+    answers = [_answer(joined, guarantee, reports) for guarantee in (*JUDGED, CAUSAL)]
+    return Audit(joined, (*answers, _losses(joined)), tuple(_unjudged(joined, reports, held_only=held_only)))
 
 
 def _answer(joined: Joined, guarantee: str, reports: Sequence[Report]) -> Answer:
@@ -108,6 +108,23 @@ def _answer(joined: Joined, guarantee: str, reports: Sequence[Report]) -> Answer
     if wrong is None:
         return Answer(guarantee, "kept", reason=found[0].reason)
     return _broken(joined, wrong)
+
+
+def _losses(joined: Joined) -> Answer:
+    history, losses = joined.history, joined.losses
+    if joined.guarantees is not None and not joined.guarantees & {"READ_YOUR_WRITES", "MONOTONIC_READS"}:
+        return Answer(LOST, "not promised", reason="a store was set to less (guarantees=)")
+    said = f"{losses.lost:,} lost" if losses.lost else "none lost"
+    if not losses.untold:
+        return Answer(LOST, "kept", reason=said)
+    rows = [history.fields(place) | {"line": history.line[place]} for place in losses.untold[0]]
+    write, then = ({**row, "recorded": joined.place(row["line"])} for row in rows)
+    version = "@".join(map(str, write["version"]))
+    sentence = (
+        f"the session wrote {write['key']!r} ({version}), which was lost; "
+        f"it was served at {then.get('endpoint', '?')}, which has no such write, before it was told"
+    )
+    return Answer(LOST, "broken", len(losses.untold), said, sentence, (write, then))
 
 
 def _broken(joined: Joined, verdict: Verdict) -> Answer:

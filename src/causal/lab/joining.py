@@ -18,6 +18,7 @@ import attrs
 from causal.lab.history import FORMAT, History, HistoryError
 from causal.lab.history_line import parse_line
 from causal.lab.lineage import Request, bare, tree, trees
+from causal.lab.untold import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ class Joined:
     """What all the stores promise that said so; None if none did."""
     dependencies: bool
     files: tuple[str, ...]
+    losses: Losses
     starts: tuple[int, ...]
     """How many lines there are before each file."""
 
@@ -100,7 +102,7 @@ def join(paths: Sequence[str]) -> Joined:
     counts.branches = sum(request.line[0] is request and request.parent is not None for request in requests)
     files = [open(path, "rb") for path in paths]  # noqa: SIM115 - closed below, all together
     try:
-        history, branches = _written(roots, reading, files)
+        history, branches, losses = _written(roots, reading, files)
     finally:
         for file in files:
             file.close()
@@ -113,6 +115,7 @@ def join(paths: Sequence[str]) -> Joined:
         frozenset.intersection(*promised) if promised else None,
         reading.dependencies,
         tuple(paths),
+        losses,
         tuple(starts),
     )
 
@@ -203,7 +206,9 @@ class _Reading:
 # --- the histories ---------------------------------------------------------------------------------------------------
 
 
-def _written(roots: list[Request], reading: _Reading, files: Sequence[BinaryIO]) -> tuple[History, History | None]:
+def _written(
+    roots: list[Request], reading: _Reading, files: Sequence[BinaryIO]
+) -> tuple[History, History | None, Losses]:
     """Return the history of trunks, with their branches behind them; and of lines, if a branch has an order of its own."""
     history, branching = _Writing("the joined history"), False
     for root in roots:
@@ -226,7 +231,7 @@ def _written(roots: list[Request], reading: _Reading, files: Sequence[BinaryIO])
             branching |= len(request.line) > 1 or len(request.places) > 1
     joined = history.written(reading, files)
     if not branching:
-        return joined, None
+        return joined, None, history.losses
     branches = _Writing("the branches of the joined history")
     for root in roots:
         for first in tree(root):
@@ -237,14 +242,14 @@ def _written(roots: list[Request], reading: _Reading, files: Sequence[BinaryIO])
                     request.base = end
                     branches.plan(request)
                     end += request.last
-    return joined, branches.written(reading, files)
+    return joined, branches.written(reading, files), history.losses
 
 
 class _Writing:
     """A history that is planned session by session, and written in the order of time, as far as sessions have no other."""
 
     def __init__(self, name: str) -> None:
-        self.history = History(name)
+        self.history, self.losses = History(name), Losses()
         self._sessions: list[str] = []
         self._places, self._lines = array("Q"), array("Q")
         self._session, self._base, self._floor, self._at = array("I"), array("q"), array("q"), array("d")
@@ -271,7 +276,6 @@ class _Writing:
         history, canonical = self.history, len(reading.valued) > 1
         for shard, origin, offset in reading.ends:
             history.end(shard, origin, offset)
-        owned: dict[tuple[int, int, int], list[int]] = {}
         for n in sorted(range(len(self._places)), key=self._at.__getitem__):
             file = files[self._places[n] >> _FILE_BITS]
             file.seek(self._places[n] & ((1 << _FILE_BITS) - 1))
@@ -280,19 +284,14 @@ class _Writing:
                 continue  # somebody has changed the file meanwhile
             session, seq = self._session[n], self._base[n] + row["seq"]
             if row["op"] in {"lost", "forget"}:
-                shard, (origin, offset) = row["shard"], row["version"]
-                # Who is told of its last lost write is told of all between that and the end.
-                for one in owned.get((session, shard, origin), ()):
-                    if one < offset:
-                        history.tell(row["op"], self._sessions[session], seq, shard, (origin, one))
-                history.tell(row["op"], self._sessions[session], seq, shard, (origin, offset))
+                origin, offset = row["version"]
+                for one in self.losses.told(session, row["shard"], origin, offset):
+                    history.tell(row["op"], self._sessions[session], seq, row["shard"], (origin, one))
                 continue
             place = _add(history, row, self._sessions[session], seq, self._after(n, row), self._lines[n])
-            shard, origin, offset = history.keys[history.key[place]][0], history.origin[place], history.offset[place]
-            if row["op"] == "write" and offset > history.ends.get((shard, origin), offset):
-                owned.setdefault((session, shard, origin), []).append(offset)
+            self.losses.add(history, place, session, row)
             if canonical and "version" in row and row["value"] is not None:
-                history.values[place] = f"{origin}@{offset}"
+                history.values[place] = f"{history.origin[place]}@{history.offset[place]}"
         return history
 
     def _after(self, n: int, row: dict[str, Any]) -> int | None:
