@@ -13,6 +13,7 @@ import attrs
 from causal.lab.checker import check
 from causal.lab.checking.findings import (
     CAUSAL,
+    CONVERGENT,
     LOST,
     MONOTONIC_READS,
     MONOTONIC_WRITES,
@@ -33,7 +34,7 @@ JUDGED: Final = {
     MONOTONIC_WRITES: "MONOTONIC_WRITES",
     WRITES_FOLLOW_READS: "WRITES_FOLLOW_READS",
 }
-_ACROSS: Final = frozenset({MONOTONIC_WRITES, WRITES_FOLLOW_READS, CAUSAL})
+_ACROSS: Final = frozenset({MONOTONIC_WRITES, WRITES_FOLLOW_READS, CAUSAL, CONVERGENT})
 """What holds only where versions carry their dependencies."""
 
 
@@ -88,7 +89,7 @@ def audit(
 
     reports = [check(history, mode="white", held_only=held_only, tell=more) for history in histories]
     tell(total, total)
-    answers = [_answer(joined, guarantee, reports) for guarantee in (*JUDGED, CAUSAL)]
+    answers = [_answer(joined, guarantee, reports) for guarantee in (*JUDGED, CAUSAL, CONVERGENT)]
     return Audit(joined, (*answers, _losses(joined)), tuple(_unjudged(joined, reports, held_only=held_only)))
 
 
@@ -101,7 +102,7 @@ def _answer(joined: Joined, guarantee: str, reports: Sequence[Report]) -> Answer
         enough = {JUDGED.get(guarantee, "")} | ({"MONOTONIC_READS"} if guarantee == READ_YOUR_WRITES else set())
         if guarantee in JUDGED and not enough & promised:
             return Answer(guarantee, "not promised", reason="a store was set to less (guarantees=)")
-        if guarantee == CAUSAL and not promised.issuperset(JUDGED.values()):
+        if guarantee in {CAUSAL, CONVERGENT} and not promised.issuperset(JUDGED.values()):
             return Answer(guarantee, "not promised", reason="it takes all four guarantees")
     found = [report[guarantee] for report in reports]
     wrong = next((verdict for verdict in found if verdict.state == "violated"), None)
