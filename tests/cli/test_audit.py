@@ -298,7 +298,7 @@ def test_what_is_not_in_the_files_is_said(tmp_path: Path) -> None:
     for part in (
         "0.6 of the subjects",
         "lines dropped",
-        "1 lines that cannot be read",
+        "1 line that cannot be read",
         "without a token",
         "promised less",
     ):

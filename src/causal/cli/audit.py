@@ -10,6 +10,7 @@ import click
 
 from causal.cli.output import Output, json_option
 from causal.lab.auditing import audit as judge
+from causal.lab.auditing import many
 from causal.lab.history import HistoryError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def audit(files: Sequence[str], held_only: bool, as_json: bool) -> None:
             {"promise": a.guarantee, "state": STATES[a.state], "count": a.count or None, "note": a.reason}
             for a in found.answers
         ]
-        output.table(rows, {"promise": "Promise", "state": "", "count": "Times", "note": ""})
+        output.table(rows, {"promise": "Promise", "state": "Found", "count": "Times", "note": ""})
         for answer in found.answers:
             _story(output, answer)
         broken = sum(answer.state == "broken" for answer in found.answers)
@@ -92,17 +93,13 @@ def _summary(output: Output, found: Audit) -> None:
         output.record({"kind": "summary", **data})
         return
     output.say(
-        f"{_many(counts.sessions, 'session')} in {_many(counts.requests, 'request')}: {_many(counts.reads, 'read')}, "
-        f"{_many(counts.writes, 'write')}, {counts.refused:,} refused, {_many(counts.lost, 'loss', 'es')} told."
+        f"{many(counts.sessions, 'session')} in {many(counts.requests, 'request')}: {many(counts.reads, 'read')}, "
+        f"{many(counts.writes, 'write')}, {counts.refused:,} refused, {many(counts.lost, 'loss', 'es')} told."
     )
     if found.unjudged:
         output.say("Not judged:")
         for line in found.unjudged:
             output.say(f"  {line}")
-
-
-def _many(number: int, what: str, plural: str = "s") -> str:
-    return f"{number:,} {what}{'' if number == 1 else plural}"
 
 
 def _story(output: Output, answer: Answer) -> None:

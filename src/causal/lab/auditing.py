@@ -143,23 +143,27 @@ def _unjudged(joined: Joined, reports: Sequence[Report], *, held_only: bool) -> 
         name: sum(source.counts[name] for source in sources) for name in ("skipped", "unnamed", "dropped", "failed")
     }
     least = min((source.sample for source in sources), default=1.0)
+    outside = f"outside the sample ({least:g} of the subjects)" if least < 1 else "not recorded"
     said = (
-        (counts.unheld if held_only else 0, "reads whose policy promised less (judged with --all)"),
-        (
-            sums["skipped"],
-            f"sessions outside the sample ({least:g} of the subjects)" if least < 1 else "sessions not recorded",
-        ),
-        (sums["dropped"], "lines dropped: the file was full, or the queue, or could not be written"),
-        (sums["failed"], "lines that the history function raised on"),
-        (sums["unnamed"], "blocks of an engine that cannot name the versions that it shows"),
-        (counts.damaged, f"lines that cannot be read, the first {counts.first_damage}"),
-        (counts.versionless, "writes that were acknowledged without a version"),
-        (counts.in_doubt, "writes in doubt: whether they happened, nobody was told"),
+        (counts.unheld if held_only else 0, "read", "whose policy promised less (judged with --all)"),
+        (sums["skipped"], "session", outside),
+        (sums["dropped"], "line", "dropped: the file was full, or the queue, or could not be written"),
+        (sums["failed"], "line", "that the history function raised on"),
+        (sums["unnamed"], "block", "of an engine that cannot name the versions that it shows"),
+        (counts.damaged, "line", f"that cannot be read, the first {counts.first_damage}"),
+        (counts.versionless, "write", "acknowledged without a version"),
+        (counts.in_doubt, "write", "in doubt: whether it happened, nobody was told"),
         (
             counts.strangers,
-            "requests whose token was given out elsewhere than in these files: what came before is not seen",
+            "request",
+            "whose token was given out elsewhere than in these files: what came before is not seen",
         ),
-        (counts.bare, "requests without a token, of subjects who had been given one: nothing was promised to them"),
+        (counts.bare, "request", "without a token, of a subject who had been given one: it was promised nothing"),
     )
-    yield from (f"{number:,} {what}" for number, what in said if number)
+    yield from (f"{many(number, noun)} {what}" for number, noun, what in said if number)
     yield from dict.fromkeys(note for report in reports for note in report.notes if "origins without stamps" in note)
+
+
+def many(number: int, noun: str, plural: str = "s") -> str:
+    """Return a number of things in words that agree."""
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
