@@ -71,8 +71,12 @@ def audit(files: Sequence[str], held_only: bool, as_json: bool) -> None:
             for a in found.answers
         ]
         output.table(rows, {"promise": "Promise", "state": "Found", "count": "Times", "note": ""})
+        stories: dict[str, list[Answer]] = {}
         for answer in found.answers:
-            _story(output, answer)
+            if answer.state == "broken":
+                stories.setdefault(answer.sentence, []).append(answer)
+        for sentence, answers in stories.items():
+            _story(output, sentence, answers)
         broken = sum(answer.state == "broken" for answer in found.answers)
         output.say(
             f"{broken} of the promises were broken." if broken else "Every promise that could be judged was kept."
@@ -102,18 +106,24 @@ def _summary(output: Output, found: Audit) -> None:
             output.say(f"  {line}")
 
 
-def _story(output: Output, answer: Answer) -> None:
-    if answer.state != "broken":
-        return
+def _story(output: Output, sentence: str, answers: Sequence[Answer]) -> None:
+    """Tell one story, once for all the promises that it breaks: with the operations of the first of them."""
     rows = [
         {
             **row,
             "recorded": Path(row["recorded"]).name,
-            "session": f"{row['session'][:6]}.." if len(row["session"]) > 8 else row["session"],
+            "session": _short(row["session"]),
             "version": "@".join(map(str, row["version"])) if "version" in row else "nothing",
         }
-        for row in answer.operations
+        for row in answers[0].operations
     ]
+    for row in answers[0].operations:
+        sentence = sentence.replace(row["session"], _short(row["session"]))
     output.say()
-    output.say(f"{answer.guarantee}: {answer.sentence}", style="bold")
-    output.table(rows, _WITNESS)
+    output.table(rows, _WITNESS, title=f"Breaks {', '.join(answer.guarantee for answer in answers)}")
+    output.say(sentence)
+
+
+def _short(session: str) -> str:
+    """Return enough of a session's name to know it again in one story."""
+    return f"{session[:6]}.." if len(session) > 8 else session

@@ -39,6 +39,12 @@ def _audit() -> click.Command:
     return audit
 
 
+def _check() -> click.Command:
+    from causal.cli.check import check
+
+    return check
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -55,6 +61,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "compare": _compare,
     "audit": _audit,
+    "check": _check,
     "token": _token,
     "explain": _explain,
     "keys": _keys,

@@ -95,8 +95,13 @@ def check(
     except NotUniqueError as error:
         why = f"{error}: a black box goes by values that are written once"
         return Report(**counts, verdicts=tuple(Verdict(guarantee, "not judged", 0, why) for guarantee in GUARANTEES))  # type: ignore[arg-type]
-    found = judge(model, held_only=held_only, tell=tell)
-    verdicts = [_verdict(model, guarantee, found[guarantee], held_only) for guarantee in GUARANTEES[:-1]]
+    found, unjudged = judge(model, held_only=held_only, tell=tell)
+    verdicts = [
+        Verdict(guarantee, "not judged", 0, unjudged[guarantee])
+        if guarantee in unjudged
+        else _verdict(model, guarantee, found[guarantee], held_only)
+        for guarantee in GUARANTEES[:-1]
+    ]
     lost = _lost(model, losses(model)) if white else Verdict(LOST, "not judged", 0, NO_VERSIONS)
     return Report(**counts, verdicts=(*verdicts, lost), notes=tuple(_notes(model)))  # type: ignore[arg-type]
 

@@ -249,24 +249,35 @@ def parse_history(lines: Iterable[bytes], name: str) -> History:
 
 
 def _check_order(history: History) -> None:
-    """Raise HistoryError where a session has a number twice, or was answered before what it started after."""
+    """Raise HistoryError where a session's numbers contradict its lines.
+
+    It has a number twice; or was answered after what started when it had been answered; or another one, higher than the `after` of some
+    request, had been answered before that.
+    """
     wanted = set(history.unsorted_sessions())
     if not wanted:
         return
-    seen: dict[int, set[int]] = {number: set() for number in wanted}
+    highest: dict[int, dict[int, int]] = {number: {} for number in wanted}  # seq -> the highest answered by then
     started_after: dict[int, set[int]] = {number: set() for number in wanted}
+    top = dict.fromkeys(wanted, -1)
     for place, number in enumerate(history.session):
         if number not in wanted:
             continue
         seq = history.seq[place]
-        name = history.sessions[number]
-        if seq in seen[number]:
-            raise HistoryError(history.name, history.line[place], f"session {shown(name)} has seq {seq} twice")
-        if seq in started_after[number]:
-            reason = f"seq {seq} of session {shown(name)} stands after one that started when it had been answered"
-            raise HistoryError(history.name, history.line[place], reason)
-        seen[number].add(seq)
-        started_after[number].add(history.after.get(place, seq - 1))
+        after = history.after.get(place, seq - 1)
+        known = highest[number]
+        reason = ""
+        if seq in known:
+            reason = f"has seq {seq} twice"
+        elif seq in started_after[number]:
+            reason = f"was answered seq {seq} after one that started when it had been answered"
+        elif known.get(after, after) > after:
+            reason = f"was answered seq {known[after]} before seq {after}, so that seq {seq} has another `after`"
+        if reason:
+            name = history.sessions[number]
+            raise HistoryError(history.name, history.line[place], f"session {shown(name)} {reason}")
+        top[number] = known[seq] = max(top[number], seq)
+        started_after[number].add(after)
 
 
 def _add(history: History, raw: bytes, number: int) -> str:

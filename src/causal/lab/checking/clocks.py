@@ -143,7 +143,10 @@ def scan(
                     if stale and stale[-1] == i:
                         break
         if evidence[i]:
-            c += unit[a]
+            if not forced:
+                c += unit[a]
+            elif (c >> shift[a]) & field < pos[i]:  # else it is of a cycle, and knows what comes after it
+                c += (pos[i] - ((c >> shift[a]) & field)) << shift[a]
             q = rank[i]
             if q >= 0:
                 versions = seen[c_at]

@@ -6,43 +6,33 @@ Owns two patterns of Bouajjani, Enea, Guerraoui and Hamza (POPL 2017), on clocks
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from causal.lab.checking.evidence import known
-from causal.lab.history import WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from causal.lab.checking.clocks import Packing
-    from causal.lab.checking.evidence import Column, Index
+    from causal.lab.checking.evidence import Index
     from causal.lab.checking.model import Model
     from causal.lab.checking.session_guarantees import Newer
 
 
-def known_writes(model: Model, packing: Packing, index: Index, key: int, clock: int) -> Iterator[int]:
+def known_writes(packing: Packing, index: Index, key: int, clock: int) -> Iterator[int]:
     """Yield, for each lane, the last write of a key that a clock knows and that obliges anyone."""
-    for lane, column in index.evidence.get(key, {}).items():
-        i = _last_write(model, column, packing.at(clock, lane))
-        if i >= 0:
-            yield i
-
-
-def _last_write(model: Model, column: Column, most: int) -> int:
-    i = known(column, most)
-    if i < 0 or (model.obliges[i] and model.history.flags[i] & WRITE):
-        return i
-    ops = column[1]
-    for at in range(ops.index(i), -1, -1):
-        if model.obliges[ops[at]] and model.history.flags[ops[at]] & WRITE:
-            return ops[at]
-    return -1
+    shift, field = packing.shift, packing.field
+    for lane, (counts, ops) in index.binding.get(key, {}).items():
+        at = bisect_right(counts, (clock >> shift[lane]) & field)
+        if at:
+            yield ops[at - 1]
 
 
 def overwritten(model: Model, packing: Packing, index: Index, newer: Newer, read: int, clock: int) -> int:
     """Return a write that a read depends on, and that causally follows the write that the read saw; or -1."""
     key = model.history.key[read]
-    for i in known_writes(model, packing, index, key, clock):
+    for i in known_writes(packing, index, key, clock):
         if newer.written_after(read, i):
             return i
     if model.writer[read] == -1:  # found nothing: that a version was read shows as well that there was one
@@ -62,7 +52,7 @@ def conflicts(
         w, clock = model.writer[r], clocks[r]
         if w < 0 or clock is None:
             continue
-        for i in known_writes(model, packing, index, model.history.key[r], clock):
+        for i in known_writes(packing, index, model.history.key[r], clock):
             if i != w and not (model.white and model.rank[i] == model.rank[w] and model.chain[i] == model.chain[w]):
                 before.setdefault(w, set()).add(i)
     return {w: sorted(others) for w, others in before.items()}

@@ -23,11 +23,12 @@ Column = tuple[list[int], list[int]]
 class Index:
     """Of some keys, by key and lane: the writes, the reads, and the evidence, which is writes and what stands for them.
 
-    Thread-safety: immutable by convention. Complexity: linear in the history.
+    `binding` has the writes that oblige, as columns.     Thread-safety: immutable by convention. Complexity: linear in the history.
     """
 
     def __init__(self, model: Model, keys: Collection[int]) -> None:
         self.evidence: dict[int, dict[int, Column]] = {}
+        self.binding: dict[int, dict[int, Column]] = {}
         self.writes: dict[int, dict[int, list[int]]] = {}
         self.reads: dict[int, dict[int, list[int]]] = {}
         flags, lane, pos, writer = model.history.flags, model.order.lane, model.pos, model.writer
@@ -39,6 +40,10 @@ class Index:
                 continue
             if flags[i] & WRITE:
                 self.writes.setdefault(key, {}).setdefault(lane[i], []).append(i)
+                if model.obliges[i]:
+                    counts, ops = self.binding.setdefault(key, {}).setdefault(lane[i], ([], []))
+                    counts.append(pos[i])
+                    ops.append(i)
             elif writer[i] != NONE:
                 self.reads.setdefault(key, {}).setdefault(lane[i], []).append(i)
             if model.evidence[i]:

@@ -17,16 +17,8 @@ CAUSAL: Final = "causal (CC)"
 CONVERGENT: Final = "causal convergence (CCv)"
 MEMORY: Final = "causal memory (CM)"
 LOST: Final = "lost writes told"
-GUARANTEES: Final = (
-    READ_YOUR_WRITES,
-    MONOTONIC_READS,
-    MONOTONIC_WRITES,
-    WRITES_FOLLOW_READS,
-    CAUSAL,
-    CONVERGENT,
-    MEMORY,
-    LOST,
-)
+SESSION_GUARANTEES: Final = (READ_YOUR_WRITES, MONOTONIC_READS, MONOTONIC_WRITES, WRITES_FOLLOW_READS)
+GUARANTEES: Final = (*SESSION_GUARANTEES, CAUSAL, CONVERGENT, MEMORY, LOST)
 
 STALE: Final = "stale"
 """A read returned less than something that it depends on."""
@@ -60,5 +52,5 @@ class Finding:
     def note(self, kind: str, *ops: int) -> None:
         """Note a violation. The one whose last operation comes first in the history is the first."""
         self.count += 1
-        if self.first is None or (kind, max(ops)) < (self.first.kind, max(self.first.ops)):
+        if self.first is None or max(ops) < max(self.first.ops):
             self.first = Violation(kind, ops)

@@ -9,12 +9,23 @@ past, and that the version order never contradicts causality. CC and CM are as i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, Final
 
 from causal.lab.checking.clocks import Packing, scan
 from causal.lab.checking.convergence import conflicts, overwritten
 from causal.lab.checking.evidence import Index
-from causal.lab.checking.findings import CAUSAL, CONVERGENT, CYCLE, GUARANTEES, MEMORY, STALE, THIN_AIR, Finding
+from causal.lab.checking.findings import (
+    CAUSAL,
+    CONVERGENT,
+    CYCLE,
+    GUARANTEES,
+    MEMORY,
+    SESSION_GUARANTEES,
+    STALE,
+    THIN_AIR,
+    Finding,
+)
 from causal.lab.checking.memory import Memory
 from causal.lab.checking.model import NONE
 from causal.lab.checking.processing import older_versions, processing
@@ -29,12 +40,18 @@ if TYPE_CHECKING:
     from causal.lab.checking.processing import Processing
 
 
-def judge(model: Model, *, held_only: bool, tell: Callable[[int], object]) -> dict[str, Finding]:
-    """Find what is violated. `tell` hears of operations as they are scanned, at most twice each.
+CIRCLE: Final = "causality goes round in a circle: no version is newer than another"
+
+
+def judge(model: Model, *, held_only: bool, tell: Callable[[int], object]) -> tuple[dict[str, Finding], dict[str, str]]:
+    """Find what is violated, and what cannot be judged and why. `tell` hears of operations as they are scanned, at most twice each.
 
     Complexity: linear where nothing is suspect. With k lanes, what is suspect costs up to k bisections a read.
     """
-    return _Judge(model, held_only, tell).run()
+    judge = _Judge(model, held_only, tell)
+    judge.run()
+    unjudged = dict.fromkeys(SESSION_GUARANTEES, CIRCLE) if judge.circular and not model.white else {}
+    return judge.findings, unjudged
 
 
 class _Judge:
@@ -44,14 +61,17 @@ class _Judge:
         self.tell = tell
         self.findings = {guarantee: Finding() for guarantee in GUARANTEES}
         self.packing = Packing(model)
+        self.circular = False
         self.thin_air = frozenset(model.thin_air)
 
-    def run(self) -> dict[str, Finding]:
+    def run(self) -> None:
+        """Ask one question after the other."""
         model, findings = self.model, self.findings
         causality = processing(model)
+        self.circular = bool(causality.cycles)
         older = None
         if model.white:
-            older = older_versions(model)
+            older = older_versions(model, causality.order)
         else:
             model.ranked_by(causality.order)
         versions = causality if older is None else processing(model, older)
@@ -67,11 +87,10 @@ class _Judge:
                 r for r in scan(model, self.packing, versions, self.tell, generous=True).stale if self.judged(r)
             }
             if not suspects and not model.split:
-                return findings
+                return
         if causality.cycles or versions.cycles or model.split:
             suspects = None
         self.exactly(causality, versions, suspects)
-        return findings
 
     def exactly(self, causality: Processing, versions: Processing, suspects: set[int] | None) -> None:
         """Judge read by read. `suspects` are those that a generous scan found, or None where there was none to rely on."""
@@ -92,8 +111,12 @@ class _Judge:
         if findings[CAUSAL].count:
             findings[MEMORY] = findings[CAUSAL]
             return
-        of_session = model.history.session
-        sessions = sorted({of_session[r] for r in (reads if suspects is None else suspects)})
+        of_session: dict[int, list[int]] = {}
+        for r in reads if suspects is None else sorted(suspects):
+            of_session.setdefault(model.history.session[r], []).append(r)
+        place = array("i", [0]) * len(model.writer)
+        for at, i in enumerate(versions.order):
+            place[i] = at
         memory = Memory(
             model,
             self.packing,
@@ -102,11 +125,13 @@ class _Judge:
             frozenset(reads),
             stale,
             agreed=not versions.cycles and not model.split,
+            place=place,
         )
-        for session in sessions:
-            found = memory.violation(session)
-            if found is not None:
-                findings[MEMORY].note(found.kind, *found.ops)
+        for session, those in sorted(of_session.items()):
+            if suspects is None or not memory.cleared(session, those):
+                found = memory.violation(session)
+                if found is not None:
+                    findings[MEMORY].note(found.kind, *found.ops)
 
     def converges(
         self,

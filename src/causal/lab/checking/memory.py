@@ -11,6 +11,7 @@ and their reads are looked at again until nothing grows.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from causal.lab.checking.convergence import known_writes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """Happens-before of one session after the other. `agreed` says that versions of a key are ranked in an order that extends causality.
+    """Happens-before of one session after the other. `place` is an order that extends causality; `agreed` says that it ranks versions, too.
 
     Only for histories whose causality has no cycle and which are CC. Thread-safety: none.
     """
@@ -43,6 +44,7 @@ class Memory:
         stale: Collection[int],
         *,
         agreed: bool,
+        place: Sequence[int],
     ) -> None:
         self._model = model
         self._packing = packing
@@ -51,6 +53,8 @@ class Memory:
         self._judged = judged
         self._stale = stale
         self._agreed = agreed
+        self._place = place
+        self._placed: dict[int, list[int]] = {}
 
     def violation(self, session: int) -> Violation | None:
         """Return how a session's reads contradict each other, or None.
@@ -78,44 +82,100 @@ class Memory:
         assert clock is not None
         return clock
 
+    def cleared(self, session: int, suspects: Collection[int]) -> bool:
+        """Whether none of these reads, the only ones that can contradict others, does.
+
+        A read that returned v contradicts others if a newer version c of its key was pulled to before it: by a version w that the session
+        knew by then and read again later, whose key has an older write that depends on c. All that lies between c and the read. Here
+        whatever may be pulled is pulled.
+        Complexity: a walk over the rest of the session for each suspect.
+        """
+        model, packing, pos, lane, place = (
+            self._model,
+            self._packing,
+            self._model.pos,
+            self._model.order.lane,
+            self._place,
+        )
+        lanes = model.order.lanes_of_session[session]
+        if len(lanes) != 1 or not self._agreed:
+            return False
+        ops = model.order.lane_ops[lanes[0]]
+        final = self._clock(ops[-1])
+        for r in suspects:
+            clock = self._clock(r)
+            key, here = model.history.key[r], place[r]
+            newer = [
+                c
+                for c in self._between(key, place[model.writer[r]] if model.writer[r] >= 0 else -1, here)
+                if packing.at(final, lane[c]) >= pos[c]
+            ]
+            if not newer:
+                continue
+            low = min(place[c] for c in newer)
+            later = ops[bisect_right(ops, r) :]
+            again = sorted({w for i in later if (w := model.writer[i]) >= 0 and low < place[w] < here})
+            pulls = True
+            while pulls:
+                pulls = False
+                for w in again:
+                    if packing.at(clock, lane[w]) < pos[w]:
+                        continue
+                    for other in self._between(model.history.key[w], low, place[w]):
+                        if packing.at(final, lane[other]) >= pos[other] and packing.at(clock, lane[other]) < pos[other]:
+                            clock = packing.join(clock, self._clock(other))
+                            pulls = True
+            if any(packing.at(clock, lane[c]) >= pos[c] for c in newer):
+                return False
+        return True
+
+    def _between(self, key: int, low: int, high: int) -> list[int]:
+        """The evidence of a key that obliges and stands between two places."""
+        place = self._place
+        ops = self._placed.get(key)
+        if ops is None:
+            columns = self._index.evidence.get(key, {}).values()
+            ops = sorted((i for _, ops in columns for i in ops if self._model.obliges[i]), key=place.__getitem__)
+            self._placed[key] = ops
+        start = bisect_right(ops, low, key=place.__getitem__)
+        return ops[start : bisect_left(ops, high, lo=start, key=place.__getitem__)]
+
     def _of_reads(self, ops: list[int]) -> Violation | None:
         """Judge a session of one lane."""
         model, packing, shift, field = self._model, self._packing, self._packing.shift, self._packing.field
-        join, lane, pos, writer = packing.join, model.order.lane, model.pos, model.writer
+        lane, pos, writer, key = model.order.lane, model.pos, model.writer, model.history.key
         base = [self._clock(i) for i in ops]
         known_at = list(base)
-        contradicted = not self._agreed
-        grown = False
-        start = 0
-        while True:
-            lowest = len(ops)
-            for at in range(start, len(ops)):
-                i = ops[at]
-                if grown and at:
-                    known_at[at] = join(known_at[at], known_at[at - 1])
-                w = writer[i]
-                clock = known_at[at]
-                if w < INITIAL or i not in self._judged:
+        last_read = {writer[i]: at for at, i in enumerate(ops) if writer[i] >= 0 and i in self._judged}
+        # From the last to the first: a pull changes only what lies before the read that pulls.
+        again = sorted(((at, w) for w, at in last_read.items()), reverse=True)
+        grows = True
+        while grows:
+            grows = False
+            for at, w in again:
+                if not at or not (known_at[at - 1] >> shift[lane[w]]) & field >= pos[w]:
                     continue
-                if w == INITIAL:
-                    missed = -1 if clock == base[at] else self._any(i, clock)
-                    if missed >= 0:
-                        return Violation(STALE, (i, missed))
-                    continue
-                again = at > 0 and (known_at[at - 1] >> shift[lane[w]]) & field >= pos[w]
-                if not again and clock == base[at] and i not in self._stale:
-                    continue
-                first = self._first(known_at, w, at) if again else at
-                for other in known_writes(model, packing, self._index, model.history.key[i], clock):
-                    if other == w or self._same(other, w):
-                        continue
-                    contradicted = contradicted or not self._older(other, w)
-                    if first < at and (known_at[first] >> shift[lane[other]]) & field < pos[other]:
+                first = self._first(known_at, w, at)
+                then = known_at[first]
+                for other in known_writes(packing, self._index, key[w], known_at[at]):
+                    if (then >> shift[lane[other]]) & field < pos[other] and not self._same(other, w):
                         self._pull(known_at, first, at, self._clock(other))
-                        lowest, grown = min(lowest, first), True
-            if lowest == len(ops):
-                break
-            start = lowest
+                        grows = True
+                        then = known_at[first]
+        contradicted = not self._agreed
+        for at, i in enumerate(ops):
+            w = writer[i]
+            if w < INITIAL or i not in self._judged or (known_at[at] == base[at] and i not in self._stale):
+                continue
+            if w == INITIAL:
+                missed = self._any(i, known_at[at])
+                if missed >= 0:
+                    return Violation(STALE, (i, missed))
+            elif not contradicted:
+                contradicted = any(
+                    other != w and not self._same(other, w) and not self._older(other, w)
+                    for other in known_writes(packing, self._index, key[i], known_at[at])
+                )
         return self._cycle(ops, known_at) if contradicted else None
 
     def _first(self, known_at: list[int], write: int, most: int) -> int:
@@ -158,7 +218,7 @@ class Memory:
                 w = model.writer[i]
                 if w < 0 or i not in self._judged:
                     continue
-                for other in known_writes(model, self._packing, self._index, model.history.key[i], clock):
+                for other in known_writes(self._packing, self._index, model.history.key[i], clock):
                     if other != w and not self._same(other, w):
                         more = join(pulled.get(w, 0), self._clock(other))
                         grew = grew or more != pulled.get(w, 0)
@@ -187,16 +247,56 @@ class Memory:
 
     def _cycle(self, ops: list[int], clocks: list[int]) -> Violation | None:
         """Return a cycle of happens-before, if the writes that these reads order make one."""
-        model = self._model
-        before: dict[int, set[int]] = {}
+        model, place = self._model, self._place
+        edges: list[tuple[int, int]] = []
         for i, clock in zip(ops, clocks, strict=True):
             w = model.writer[i]
             if w >= 0 and i in self._judged:
-                for other in known_writes(model, self._packing, self._index, model.history.key[i], clock):
-                    if other != w and not self._same(other, w):
-                        before.setdefault(w, set()).add(other)
-        cycles = processing(model, None, {w: sorted(others) for w, others in before.items()}).cycles
-        return Violation(CYCLE, tuple(cycles[0])) if cycles else None
+                others = known_writes(self._packing, self._index, model.history.key[i], clock)
+                edges.extend((other, w) for other in others if other != w and not self._same(other, w))
+        if not self._agreed:
+            before: dict[int, set[int]] = {}
+            for other, w in edges:
+                before.setdefault(w, set()).add(other)
+            cycles = processing(model, None, {w: sorted(others) for w, others in before.items()}).cycles
+            return Violation(CYCLE, tuple(cycles[0])) if cycles else None
+        # A cycle goes up and down in the order: all of it lies between the ends of edges that go down.
+        down = sorted({edge for edge in edges if place[edge[0]] > place[edge[1]]})
+        if not down:
+            return None
+        low, high = min(place[w] for _, w in down), max(place[other] for other, _ in down)
+        within = sorted({(o, w) for o, w in edges if low <= place[w] <= high and low <= place[o] <= high})
+        for other, w in down:
+            path = self._path(w, other, within)
+            if path is not None:
+                return Violation(CYCLE, tuple(path))
+        return None
+
+    def _path(self, start: int, goal: int, edges: list[tuple[int, int]]) -> list[int] | None:
+        """Return writes that lead from one to another, each causally or by an edge; or None."""
+        came: dict[int, tuple[int, ...]] = {start: ()}
+        reached = [start]
+        for here in reached:
+            if self._leads(here, goal):
+                path = [goal] if here != goal else []
+                while True:
+                    path.append(here)
+                    if not came[here]:
+                        return path[::-1]
+                    through, earlier = came[here]
+                    if through != earlier:
+                        path.append(through)
+                    here = earlier
+            for other, w in edges:
+                if w not in came and self._leads(here, other):
+                    came[w] = (other, here)
+                    reached.append(w)
+        return None
+
+    def _leads(self, first: int, then: int) -> bool:
+        """Whether a write is another, or causally precedes it."""
+        model = self._model
+        return self._packing.at(self._clock(then), model.order.lane[first]) >= model.pos[first]
 
     def _any(self, read: int, clock: int) -> int:
         for lane, column in self._index.evidence.get(self._model.history.key[read], {}).items():

@@ -58,14 +58,14 @@ class Model:
         """Reads of what nobody wrote, or of what was refused."""
         self.unversioned = 0
         self.lost: list[int] = []
-        doubtful = [i for i, f in enumerate(history.flags) if f & IN_DOUBT]
+        doubtful = _having(history, IN_DOUBT)
         if white:
             self._by_version()
         else:
             self._by_value()
         read = set(self.writer) if doubtful else set()
         unread = {i for i in doubtful if i not in read}
-        refused = [i for i, f in enumerate(history.flags) if f & REFUSED]
+        refused = _having(history, REFUSED)
         self.order: Final = SessionOrder(history, [*refused, *unread], doubtful)
         self._count()
 
@@ -83,57 +83,51 @@ class Model:
         first = array("q", [NO_VERSION]) * keys
         several: set[int] = set()
         refused: dict[int, int] = {}
-        for i, o in enumerate(origin):
-            if o == NO_VERSION:
-                continue
-            k = key[i]
-            if first[k] != o:
+        for i, (o, k, f) in enumerate(zip(origin, key, flags, strict=True)):
+            if first[k] != o != NO_VERSION:
                 if first[k] == NO_VERSION:
                     first[k] = o
                 else:
                     several.add(k)
-            f = flags[i]
-            if f & WRITE:
-                code = (offset[i] * step + origins[o]) * keys + k
-                (refused if f & REFUSED else made)[code] = i
-        for i, f in enumerate(flags):
-            if f & REFUSED:
-                continue
-            o = origin[i]
+            if f & WRITE and o != NO_VERSION:
+                (refused if f & REFUSED else made)[(offset[i] * step + origins[o]) * keys + k] = i
+        nothing: list[int] = []
+        for i, (o, k, f) in enumerate(zip(origin, key, flags, strict=True)):
             if o == NO_VERSION:
-                if not f & WRITE and values[i] is None:
+                if f & WRITE or values[i] is not None:
+                    self.unversioned += not f & REFUSED
+                elif not f & REFUSED:
                     writer[i] = INITIAL
-                else:
-                    self.unversioned += 1
-            elif not f & WRITE:
-                code = (offset[i] * step + origins[o]) * keys + key[i]
-                w = made.get(code, UNKNOWN)
-                writer[i] = w
+                    nothing.append(i)
+            elif not f & (WRITE | REFUSED):
+                code = (offset[i] * step + origins[o]) * keys + k
+                w = writer[i] = made.get(code, UNKNOWN)
                 if w < 0:
                     if code in refused:
                         self.thin_air.append(i)
-                elif values[i] is not values[w] and values[i] != values[w] and None not in (values[i], values[w]):
+                elif values[i] != values[w] and None not in (values[i], values[w]):
                     self.thin_air.append(i)
-        self._rank(several)
+        self._rank(several, nothing)
         if history.ends:
             shards, ends = [shard for shard, _ in history.keys], history.ends
             self.lost = [i for i, o in enumerate(origin) if offset[i] > ends.get((shards[key[i]], o), offset[i])]
 
-    def _rank(self, several: set[int]) -> None:
+    def _rank(self, several: set[int], nothing: list[int]) -> None:
         """Rank versions: by offset where one origin numbers a key; else by stamps, or by origins that have ended."""
-        history, rank, writer = self.history, self.rank, self.writer
-        offset = history.offset
-        if max(offset) > _MAX_RANK:
+        history = self.history
+        if max(history.offset) > _MAX_RANK:
             several.update(range(len(history.keys)))  # ranks are places in an order, then, not offsets themselves
+        else:
+            self.rank = array("q", history.offset)
         odd: dict[int, list[int]] = {k: [] for k in sorted(several)}
-        for i, o in enumerate(history.origin):
-            if o == NO_VERSION:
-                if writer[i] == INITIAL:
-                    rank[i] = INITIAL
-            elif odd and history.key[i] in odd:
-                odd[history.key[i]].append(i)
-            else:
-                rank[i] = offset[i]
+        if odd or self.unversioned:
+            for i, (o, k) in enumerate(zip(history.origin, history.key, strict=True)):
+                if o == NO_VERSION:
+                    self.rank[i] = UNRANKED
+                elif k in odd:
+                    odd[k].append(i)
+        for i in nothing:
+            self.rank[i] = INITIAL
         for k, ops in odd.items():
             self._rank_key(k, ops)
 
@@ -195,13 +189,13 @@ class Model:
 
     def _count(self) -> None:
         """Count the evidence of each lane."""
-        lane, writer, flags = self.order.lane, self.writer, self.history.flags
+        lane = self.order.lane
         counts = [0] * len(self.order.lane_ops)
         pos = self.pos = array("i", [0]) * len(lane)
         evidence = self.evidence = bytearray(len(lane))
-        for i, a in enumerate(lane):
+        for i, (a, w, f) in enumerate(zip(lane, self.writer, self.history.flags, strict=True)):
             if a >= 0:
-                if flags[i] & WRITE or writer[i] == UNKNOWN:
+                if f & WRITE or w == UNKNOWN:
                     counts[a] += 1
                     evidence[i] = 1
                 pos[i] = counts[a]
@@ -243,3 +237,10 @@ class Model:
                 rank[i] = rank[w]
             elif w == INITIAL:
                 rank[i] = INITIAL
+
+
+def _having(history: History, flag: int) -> list[int]:
+    """The operations that have a flag."""
+    if not any(f & flag for f in set(history.flags)):
+        return []
+    return [i for i, f in enumerate(history.flags) if f & flag]

@@ -49,17 +49,18 @@ def processing(
     return _Search(model, older, more or {}).run()
 
 
-def older_versions(model: Model) -> array[int] | None:
-    """Return for each version the write of the next older one of its chain, or a negative number; None where lines are in that order."""
+def older_versions(model: Model, order: Sequence[int] = ()) -> array[int] | None:
+    """Return for each version the write of the next older one of its chain, or a negative number; None where this order is that, too."""
     chain, rank, evidence, flags = model.chain, model.rank, model.evidence, model.history.flags
     top = array("q", [-1]) * model.chains
-    for i, there in enumerate(evidence):
-        if there and rank[i] >= 0:
+    for i in order:
+        if evidence[i] and rank[i] >= 0:
             if rank[i] < top[chain[i]]:
                 break
             top[chain[i]] = rank[i]
     else:
-        return None
+        if order:
+            return None
     chains: list[list[int]] = [[] for _ in range(model.chains)]
     for i, there in enumerate(evidence):
         if there and rank[i] >= 0:
