@@ -316,3 +316,41 @@ def test_what_is_no_history_is_refused(content: str | None, tmp_path: Path) -> N
     assert result.exit_code == 2
     assert str(path) in result.output.replace("\n", "")
     assert audit().exit_code == 2
+
+
+# --- what other files than a planet's own may hold -------------------------------------------------------------------
+
+
+def put(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(session: str, seq: int, op: str, offset: int, **fields: Any) -> dict[str, Any]:
+    version = {"value": f"1@{offset}", "version": [1, offset]} if offset else {"value": None}
+    return {"op": op, "session": session, "seq": seq, "key": "k", "at": 10.0 + seq, **version, **fields}
+
+
+def test_what_is_promised_along_a_branch_is_judged(tmp_path: Path) -> None:
+    trunk = [
+        row("w.a", 1, "write", 1),
+        {"op": "meta", "session": "w.a", "seq": 1, "token_out": "T1", "at": 12.0},
+        row("w.a", 2, "read", 1),
+        row("w.a", 3, "read", 1),
+        row("w.a", 4, "read", 1),
+    ]
+    branch = [row("w.b", 1, "write", 2, token_in="T1"), row("w.b", 2, "read", 1, token_in="T1")]
+    _, promises = records(audit("--json", put(tmp_path / "a", *trunk), put(tmp_path / "b", *branch)))
+    assert promises["read-your-writes"]["state"] == "broken"
+    assert [one["recorded"][-3:] for one in promises["read-your-writes"]["operations"]] == ["b:1", "b:2"]
+
+
+def test_values_are_compared_only_where_all_files_have_them(tmp_path: Path) -> None:
+    def meta(source: str, values: bool) -> dict[str, Any]:
+        return {"op": "meta", "format": 1, "source": source, "values": values}
+
+    loud = put(tmp_path / "a", meta("a", True), row("w.a", 1, "write", 1, value="new.jpg"))
+    quiet = put(tmp_path / "b", meta("b", False), row("w.b", 1, "read", 1))
+    assert audit(loud, quiet).exit_code == 0
+    other = put(tmp_path / "c", meta("b", True), row("w.b", 1, "read", 1, value="other.jpg"))
+    assert audit(loud, other).exit_code == 1

@@ -10,6 +10,7 @@ No operation is kept as an object. Knows no guarantee.
 
 from __future__ import annotations
 
+import json
 from array import array
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -276,12 +277,9 @@ class _Writing:
         history, canonical = self.history, len(reading.valued) > 1
         for shard, origin, offset in reading.ends:
             history.end(shard, origin, offset)
+        at = [-1] * len(files)
         for n in sorted(range(len(self._places)), key=self._at.__getitem__):
-            file = files[self._places[n] >> _FILE_BITS]
-            file.seek(self._places[n] & ((1 << _FILE_BITS) - 1))
-            _, row = parse_line(file.readline())
-            if row is None:
-                continue  # somebody has changed the file meanwhile
+            row = json.loads(_line(files, self._places[n], at))
             session, seq = self._session[n], self._base[n] + row["seq"]
             if row["op"] in {"lost", "forget"}:
                 origin, offset = row["version"]
@@ -298,6 +296,16 @@ class _Writing:
         if self._floor[n] >= 0:
             return self._floor[n]
         return self._base[n] + row["after"] if "after" in row else None
+
+
+def _line(files: Sequence[BinaryIO], place: int, at: list[int]) -> bytes:
+    """Read a line again, which was found right before. `at` says where each file is: a search would throw away what is read ahead."""
+    nth, offset = place >> _FILE_BITS, place & ((1 << _FILE_BITS) - 1)
+    if at[nth] != offset:
+        files[nth].seek(offset)
+    raw = files[nth].readline()
+    at[nth] = offset + len(raw)
+    return raw
 
 
 def _add(history: History, row: dict[str, Any], session: str, seq: int, after: int | None, line: int) -> int:
