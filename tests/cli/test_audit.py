@@ -272,6 +272,15 @@ def test_less_is_held_against_a_store_that_promised_less(tmp_path: Path) -> None
 # --- what it tells a person ------------------------------------------------------------------------------------------
 
 
+def test_how_far_it_is_only_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("causal.lab.joining._OFTEN", 10)
+    heard: list[float] = []
+    judged(Planet(tmp_path, 0, ReadPolicy(0.0)).live(60), tell=heard.append)
+    assert len(heard) > 20
+    assert heard[-1] == 1
+    assert heard == sorted(heard)
+
+
 def test_a_person_is_told_what_was_judged(tmp_path: Path) -> None:
     paths = Planet(tmp_path, 0, ReadPolicy(0.0)).live(60)
     result = audit(*paths)

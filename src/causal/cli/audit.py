@@ -52,9 +52,9 @@ def audit(files: Sequence[str], held_only: bool, as_json: bool) -> None:
         with output.progress("judging", 100) as advance:
             shown = 0
 
-            def tell(done: int, of: int) -> None:
+            def tell(part: float) -> None:
                 nonlocal shown
-                percent = min(100, 100 * done // of) if of else 100
+                percent = int(100 * part)
                 advance(percent - shown)
                 shown = percent
 

@@ -34,6 +34,8 @@ JUDGED: Final = {
     MONOTONIC_WRITES: "MONOTONIC_WRITES",
     WRITES_FOLLOW_READS: "WRITES_FOLLOW_READS",
 }
+_JOINING: Final = 0.8
+"""How much of the time joining takes, about."""
 _ACROSS: Final = frozenset({MONOTONIC_WRITES, WRITES_FOLLOW_READS, CAUSAL, CONVERGENT})
 """What holds only where versions carry their dependencies."""
 
@@ -72,23 +74,30 @@ class Audit:
 
 
 def audit(
-    paths: Sequence[str], *, held_only: bool = True, tell: Callable[[int, int], object] = lambda done, of: None
+    paths: Sequence[str], *, held_only: bool = True, tell: Callable[[float], object] = lambda part: None
 ) -> Audit:
-    """Join what was recorded in these files, and judge it. `tell` hears how far the judging is, in operations of so many.
+    """Join what was recorded in these files, and judge it. `tell` hears now and then which part is done, up to 1.
 
     Raises: HistoryError.
     """
-    joined = join(paths)
+    most = 0.0
+
+    def far(part: float) -> None:
+        nonlocal most
+        most = max(most, part)  # branches are read once more
+        tell(most)
+
+    joined = join(paths, lambda part: far(part * _JOINING))
     histories = [history for history in (joined.history, joined.branches) if history is not None]
     total, done = 2 * sum(map(len, histories)), 0
 
     def more(n: int) -> None:
         nonlocal done
         done += n
-        tell(done, total)
+        far(_JOINING + (1 - _JOINING) * min(1.0, done / total))
 
     reports = [check(history, mode="white", held_only=held_only, tell=more) for history in histories]
-    tell(total, total)
+    far(1.0)
     answers = [_answer(joined, guarantee, reports) for guarantee in (*JUDGED, CAUSAL, CONVERGENT)]
     return Audit(joined, (*answers, _losses(joined)), tuple(_unjudged(joined, reports, held_only=held_only)))
 
