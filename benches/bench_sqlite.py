@@ -15,12 +15,13 @@ from pathlib import Path
 import cbor2
 
 from benches.measure import Case, against_floor
-from causal import CausalStore, Keyring
+from causal import CausalStore, Keyring, Recorder
 from causal.core.frontier import Frontier
 from causal.stores.sqlite import SQLiteEngine
 
 KEYS = 1000
 READING = "BEGIN, watermark, value, COMMIT by hand"
+UNRECORDED = "the same gated block, not recorded"
 WRITING = "the same INSERTs and COMMIT by hand, synchronous = FULL"
 
 GET = "SELECT value FROM data WHERE key = ?"
@@ -81,6 +82,23 @@ def _cases(path: Path) -> Iterator[Case]:
 
         yield against_floor("SQLite: durable put, bare handle", put_by_handle, put_by_hand, WRITING, None)
         yield against_floor("SQLite: durable put, gated block", put_gated, put_by_hand, WRITING, 1.5)
+
+        history = Recorder(path / "history.jsonl", max_bytes=2**30)
+        recording = CausalStore(engines["eu"], keyring=Keyring.generate(), audience="bench", history=history)
+        followed = recording.session(subject="alice")
+
+        def read_recorded() -> None:
+            with followed.read() as db:
+                db.get("key/7")
+
+        def put_recorded() -> None:
+            with followed.write() as tx:
+                tx.put("key/7", {"n": 7, "text": "x" * 20})
+
+        yield against_floor("SQLite: read one key, recorded", read_recorded, gated, UNRECORDED, None)
+        yield against_floor("SQLite: durable put, recorded", put_recorded, put_gated, UNRECORDED, None)
+        recording.close()
+        history.close()
         hand.close()
         twin.close()
         link.close()

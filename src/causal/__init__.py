@@ -30,6 +30,7 @@ from causal.errors import (
     WriteLost,
 )
 from causal.keys import KeyFile, Keyring
+from causal.recorder import Recorder
 from causal.session import Written
 from causal.store import CausalStore, Session
 
@@ -66,6 +67,7 @@ __all__ = [
     "Position",
     "ReadPolicy",
     "Receipt",
+    "Recorder",
     "Session",
     "StoreError",
     "Timestamp",

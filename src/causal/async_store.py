@@ -14,6 +14,7 @@ from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import Waiter, WaitQueue
 from causal.errors import StoreError, Unreachable
+from causal.recorded import AsyncRecordedRead, AsyncRecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
@@ -87,6 +88,8 @@ class AsyncCausalStore(StoreBase[R, W]):
                 _over(waiter.handle)
         if link is not None:
             await link.close()
+        if self._state.history is not None:
+            await asyncio.to_thread(self._state.history.flush)
 
     async def _link(self) -> AsyncLink[R, W]:
         link = self._live
@@ -326,7 +329,8 @@ class AsyncSession(Claims, Generic[R, W]):
         policy: ReadPolicy | None = None,
     ) -> AsyncRead[Any]:
         """Return a block that reads one shard at one endpoint, in one snapshot, when that is right: as `Session.read`."""
-        return AsyncRead(store if store is not None else self._store, self._state, shard, policy)
+        block = AsyncRead if self._state.trail is None else AsyncRecordedRead
+        return block(store if store is not None else self._store, self._state, shard, policy)
 
     @overload
     def write(self, /, *, shard: str | None = None, wait_s: float | None = None) -> AsyncWrite[W]: ...
@@ -343,7 +347,8 @@ class AsyncSession(Claims, Generic[R, W]):
         wait_s: float | None = None,
     ) -> AsyncWrite[Any]:
         """Return a block that is one write transaction on one shard: as `Session.write`."""
-        return AsyncWrite(store if store is not None else self._store, self._state, shard, wait_s)
+        block = AsyncWrite if self._state.trail is None else AsyncRecordedWrite
+        return block(store if store is not None else self._store, self._state, shard, wait_s)
 
     async def run_read(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await `fn(connection, ...)` inside a read block: as `Session.run_read`; elsewhere `session.read(shard=...).run(fn, ...)`."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
 from causal.errors import ConfigError, StoreError
+from causal.grant import Grant
 from causal.repeat import AsyncRepeated, Repeated
-from causal.request import Grant, Request
+from causal.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -8,9 +8,11 @@ from causal.core.frontier import Frontier
 from causal.core.policy import Limits, ReadPolicy
 from causal.session import Written
 from causal.state import StoreState
+from causal.trail import Trail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from os import PathLike
 
     from causal.core.frontier import LeaderMark, Loss
     from causal.core.keyring import Keyring
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from causal.core.receipt import Receipt
     from causal.core.view import View
     from causal.engine import Engine
+    from causal.recorder import Recorder
     from causal.session import Rejected, SessionState
 
 R = TypeVar("R")
@@ -42,6 +45,8 @@ class Settings(TypedDict, total=False):
     max_token_chars: int
     limits: Limits
     on_receipt: Callable[[Receipt], object] | None
+    history: Recorder | str | PathLike[str] | Callable[[dict[str, Any]], object] | None
+    """Where the sessions' operations are recorded, for `causal audit`."""
     monotonic: Callable[[], float]
     wall: Callable[[], float]
 
@@ -84,6 +89,8 @@ class Claims:
     def __init__(self, settings: StoreState, state: SessionState, texts: Iterable[str | None]) -> None:
         self._settings = settings
         self._state = state
+        if settings.history is not None:
+            state.trail = Trail.begin(settings.history, settings.keyring, state.subject)
         self._present(texts, first=True)
 
     def join(self, *claims: str | Frontier | None) -> None:
@@ -99,9 +106,12 @@ class Claims:
 
     def _present(self, texts: Iterable[str | None], *, first: bool = False) -> None:
         """Open tokens and join them; what cannot be opened is the policy's to judge (I12)."""
-        store = self._settings
-        now, ttl_s = store.wall(), store.token_ttl_s
+        store, trail = self._settings, self._state.trail
+        now, ttl_s, texts = store.wall(), store.token_ttl_s, list(texts)
         failed = self._state.present(texts, store.keyring, store.audience, now=now, ttl_s=ttl_s, first=first)
+        if trail is not None:
+            wrong = {one.index for one in failed}
+            trail.presented(text for nth, text in enumerate(texts) if text and nth not in wrong)
         if not failed:
             return
         match store.policy.bad_token:
@@ -140,7 +150,10 @@ class Claims:
 
         Raises: TokenError if other stores' demands alone exceed the hard limit of a token.
         """
-        return self._state.token(self._settings, subject if subject is not None else self._state.subject)
+        text = self._state.token(self._settings, subject if subject is not None else self._state.subject)
+        if self._state.trail is not None:
+            self._state.trail.issued(text, self._settings.wall())
+        return text
 
     def rebind(self, subject: str | None) -> None:
         """Carry the demand over to another subject: at login and logout. Raises: ConfigError for what is not text."""
@@ -148,4 +161,7 @@ class Claims:
 
     def forget(self, lost: Iterable[Loss | LeaderMark]) -> None:
         """Accept a loss (`error.lost`), exactly that: what else the session wrote or saw still counts."""
+        lost = tuple(lost)
         self._state.forget(lost)
+        if self._state.trail is not None:
+            self._state.trail.forgot(lost)

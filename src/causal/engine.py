@@ -22,18 +22,21 @@ the gate need not ask again: a lock was waited for, or somebody has to act first
 damaged, full or read-only, and `CommitUnknown` only from `commit`, only when the outcome is unknown. Anything else is passed to the user.
 
 Threads: a link is used by many threads at once; a handle by one thread (or task) at a time.
+
+Optional: a handle that can name the versions that it shows and writes is `Traced` (a write: `TracedWrite`), too. Only the recording of
+histories asks for it (`causal.recorder`); an engine without it loses nothing else.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
 from causal.core.frontier import Frontier, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from causal.core.watermark import Watermark
 
@@ -122,6 +125,43 @@ class WriteHandle(Protocol[W_co]):
 
     def rollback(self) -> None:
         """Undo everything. Idempotent; never raises for a connection that is already gone."""
+
+
+@attrs.frozen
+class KeyVersion:
+    """What a block was shown of one key, or what it wrote there.
+
+    `version` is (origin, offset) of the write; None for a read that found nothing, not even a tombstone, and for a write without an
+    acknowledgement. `stamp` orders versions of different origins, where the engine has such a thing: the larger (stamp, origin) wins.
+    `data` is the value in the engine's own encoding, None where there is none: nothing, a tombstone, a delete.
+    Thread-safety: immutable.
+    """
+
+    shard: int
+    key: str
+    version: tuple[int, int] | None = None
+    stamp: int | None = None
+    data: bytes | None = None
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """What a handle, synchronous or asynchronous, may offer besides. Thread-safety: one thread or task at a time."""
+
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell from now on of each version that the connection shows, as it is shown; what the block itself has put is left out.
+
+        Called at most once, before the connection is used: `connection` may be another object afterwards. A block that is not traced
+        must not pay for it. A scan tells of the keys that it showed. `tell` never raises.
+        """
+
+
+@runtime_checkable
+class TracedWrite(Traced, Protocol):
+    """What a write handle may offer besides. Thread-safety: one thread or task at a time."""
+
+    def written(self) -> Iterable[KeyVersion]:
+        """Return what the block wrote, once it has ended: without `version` unless the commit was acknowledged."""
 
 
 class Link(Protocol[R_co, W_co]):

@@ -6,7 +6,7 @@ Both loops (`store.py`, `async_store.py`) drive it, so that every rule is writte
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from causal.core.demand import Demand
     from causal.core.gate import Decision
     from causal.core.watermark import Watermark
-    from causal.engine import Commit, Link
+    from causal.engine import Commit
     from causal.state import StoreState
 
 MAX_STEPS: Final = 1000
@@ -338,22 +338,38 @@ class Request:
         log.info("%s refused: %s", self.kind, type(error).__name__)
         self.refused = error
         error.receipt = self.receipt()
+        if isinstance(error, WriteLost) and self.session.trail is not None:
+            self.session.trail.told(error.lost, self.store.view.ends)
         return error
 
-    def receipt(self) -> Receipt:
-        """Return the account so far. Complexity: endpoints x demanded positions; made only when asked for."""
-        serve = self.serve
-        how = "transaction" if self.transaction else "refused" if self.refused or serve is None else serve.how
-        return Receipt(
-            endpoint=self.transaction or (serve.endpoint if serve is not None and self.refused is None else None),
-            how=how,
-            waited_s=self.waited_s,
-            held=how not in UNCHECKED
+    @property
+    def how(self) -> str:
+        """How it was served, as the receipt says it."""
+        return (
+            "transaction" if self.transaction else "refused" if self.refused or self.serve is None else self.serve.how
+        )
+
+    @property
+    def held(self) -> bool:
+        """Whether the session's guarantees held."""
+        how = self.how
+        return (
+            how not in UNCHECKED
             and not self.lacking
             and how != "bounded"
             and self.refused is None
             and (how == "transaction" or self.policy.token or self.policy.strategy is not Strategy.QUORUM)
-            and not (how == "leader" and self.unproven),
+            and not (how == "leader" and self.unproven)
+        )
+
+    def receipt(self) -> Receipt:
+        """Return the account so far. Complexity: endpoints x demanded positions; made only when asked for."""
+        serve = self.serve
+        return Receipt(
+            endpoint=self.transaction or (serve.endpoint if serve is not None and self.refused is None else None),
+            how=self.how,
+            waited_s=self.waited_s,
+            held=self.held,
             demand=len(self.demand.need),
             probes=self.probes,
             attempts=self.attempts,
@@ -379,21 +395,3 @@ class Request:
                 self.store.on_receipt(self.receipt())
             except Exception as error:  # noqa: BLE001 - whoever listens must not make a committed write look failed
                 log.warning("on_receipt raised %s", type(error).__name__)
-
-
-class Grant:
-    """How the last read of a shard was served, when that was the common way: the next one may go straight there.
-
-    It holds while nothing that the decision rested on has changed: the session, the view, the link. What makes a read safe is judged
-    anew every time: the snapshot's own watermarks, and its freshness. Thread-safety: immutable by convention.
-    """
-
-    __slots__ = ("fresh_until", "link", "serve", "shards", "version", "view")
-
-    def __init__(self, request: Request, serve: Serve, link: Link[Any, Any]) -> None:
-        self.version = request.version
-        self.view = request.view
-        self.serve = serve
-        self.shards = (request.shard,)
-        self.link = link
-        self.fresh_until = serve.known.fresh_at + request.store.max_staleness_s

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from causal.core.keyring import Keyring
     from causal.engine import Commit
+    from causal.trail import Trail
 
 log: Final = logging.getLogger("causal")
 
@@ -110,6 +111,7 @@ class SessionState:
         "rejected",
         "seen",
         "subject",
+        "trail",
         "version",
         "wrote_at",
     )
@@ -126,6 +128,8 @@ class SessionState:
         self._sealed: tuple[object, tuple[str, int]] | None = None
         self._presented: tuple[str, int] | None = None
         """The one good token that the client holds, and when it expires."""
+        self.trail: Trail | None = None
+        """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
         self.own = Frontier()
         self.seen = Frontier()

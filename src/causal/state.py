@@ -21,6 +21,7 @@ from causal.core.keyring import Keyring
 from causal.core.policy import Guarantee, Limits, ReadPolicy
 from causal.core.view import View
 from causal.errors import ConfigError, NoEndpoint, Overloaded
+from causal.recorder import Recorder, recorder_of
 from causal.session import log, text_setting
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class StoreState:
     max_clock_skew_s: float = 60.0
     max_token_chars: int = 512
     on_receipt: Callable[[Receipt], object] | None = None
+    history: Recorder | None = attrs.field(default=None, converter=recorder_of)
     monotonic: Callable[[], float] = suspend_aware_monotonic
     wall: Callable[[], float] = time.time
     view: View = attrs.field(factory=View)
@@ -121,6 +123,10 @@ class StoreState:
         self.writing = follows or Guarantee.MONOTONIC_WRITES in wanted, follows
         self.dependencies = self.engine.capabilities.dependencies
         self.clock_offsets = self.engine.capabilities.clock_offsets
+        if self.history is not None:
+            promised = [guarantee.name for guarantee in Guarantee if guarantee in wanted]
+            facts = {"store": self.number, "guarantees": promised, "dependencies": self.dependencies}
+            self.history.attach(facts)
 
     def _check_kinds(self) -> None:
         """Refuse a setting that is of another kind, without showing it: it may be a secret in the wrong place. Raises: ConfigError."""

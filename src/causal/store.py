@@ -18,6 +18,7 @@ from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import WaitQueue
 from causal.errors import StoreError, Unreachable
+from causal.recorded import RecordedRead, RecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
@@ -108,6 +109,8 @@ class CausalStore(StoreBase[R, W]):
                 waiter.handle.event.set()
         if link is not None:
             link.close()
+        if self._state.history is not None:
+            self._state.history.flush()
 
     def _link(self) -> Link[R, W]:
         link = self._live
@@ -342,7 +345,8 @@ class Session(Claims, Generic[R, W]):
         Inside a write block of this session on the same shard (same thread and context), the block reads through that transaction.
         Entering raises: GateTimeout, WriteLost, CommitUnknown, Overloaded, NoEndpoint, ConfigError, StoreError.
         """
-        return Read(store if store is not None else self._store, self._state, shard, policy)
+        block = Read if self._state.trail is None else RecordedRead
+        return block(store if store is not None else self._store, self._state, shard, policy)
 
     @overload
     def write(self, /, *, shard: str | None = None, wait_s: float | None = None) -> Write[W]: ...
@@ -359,7 +363,8 @@ class Session(Claims, Generic[R, W]):
         Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned meanwhile of what the leader
         lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
         """
-        return Write(store if store is not None else self._store, self._state, shard, wait_s)
+        block = Write if self._state.trail is None else RecordedWrite
+        return block(store if store is not None else self._store, self._state, shard, wait_s)
 
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.

@@ -533,3 +533,11 @@ def test_no_error_shows_the_token_or_the_claims() -> None:
 def test_counts_are_written_in_their_shortest_form() -> None:
     assert put_count(1, 30) == 1 << 5 | 30
     assert put_count(1, 31) == (1 << 5 | 31) << 16 | 31
+
+
+def test_pseudonyms_have_a_key_of_their_own() -> None:
+    both = Keyring([ONE, TWO])
+    assert both.pseudonym_key() == SIGNED.pseudonym_key() == ENCRYPTED.pseudonym_key()
+    both.promote(TWO.id)
+    assert both.pseudonym_key() != SIGNED.pseudonym_key()
+    assert len({SIGNED.pseudonym_key(), ONE.secret, derive(ONE.secret, 4), derive(ONE.secret, 5)}) == 4

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from causal.controls import Controls, Lag
 from causal.core.frontier import Frontier, Position, pack
 from causal.core.watermark import Verdict
-from causal.engine import Commit
-from causal.errors import CausalError, ConfigError, StoreError, Unreachable
+from causal.engine import Commit, KeyVersion
+from causal.errors import CausalError, CommitUnknown, ConfigError, StoreError, Unreachable
 from tests.stores.worlds import NAMES, MakeWorld, after, make_world, opened, position
 
 __all__ = ["make_world"]
@@ -789,3 +789,74 @@ def test_a_cancelled_write_leaves_no_lock(make_world: MakeWorld) -> None:
 async def _maybe(result: Any) -> Any:
     """A connection's methods may be coroutines or not: that is the engine's own type."""
     return await result if asyncio.iscoroutine(result) else result
+
+
+def test_a_traced_handle_tells_of_what_it_shows_and_writes(make_world: MakeWorld) -> None:
+    world = make_world(shards=("main", "orders"))
+    told: list[KeyVersion] = []
+    first = position(world.commit("eu", {"a": 1, "b": 2}))
+    handle = world.links["eu"].write("eu", world.shard, Frontier())
+    handle.trace(told.append)
+    tx = handle.connection
+    tx.put("c", 3)
+    assert (tx.get("a"), tx.get("c"), tx.get("nothing")) == (1, 3, None)
+    assert dict(tx.scan("b")) == {"b": 2}
+    tx.delete("a")
+    assert {(one.key, one.version) for one in handle.written()} == {("a", None), ("c", None)}
+    commit = handle.commit(Frontier())
+    place = (position(commit).origin, position(commit).offset)
+    assert {(one.key, one.version, one.data is None) for one in handle.written()} == {
+        ("a", place, True),
+        ("c", place, False),
+    }
+    (stamp,) = {one.stamp for one in handle.written()}
+    assert [(one.key, one.version, one.data is None) for one in told] == [
+        ("a", (first.origin, first.offset), False),
+        ("nothing", None, True),
+        ("b", (first.origin, first.offset), False),
+    ]
+    assert {one.shard for one in told} == {world.shard}
+    assert all(one.stamp < stamp for one in told if one.stamp is not None)
+    several = world.links["eu"].read("eu", list(world.shards.values()))
+    told.clear()
+    several.trace(told.append)
+    several.connection.get("a")
+    several.close()
+    assert [(one.shard, one.version, one.stamp) for one in told if one.version] == [(world.shard, place, stamp)]
+
+
+def test_a_traced_write_without_an_answer_names_no_version() -> None:
+    with opened("memory") as world:
+        world.controls.cluster.lose_answer("eu", committed=True)
+        handle = world.links["eu"].write("eu", world.shard, Frontier())
+        handle.trace(lambda one: None)
+        handle.connection.put("a", 1)
+        with pytest.raises(CommitUnknown):
+            handle.commit(Frontier())
+        assert [(one.key, one.version) for one in handle.written()] == [("a", None)]
+
+
+def test_the_asynchronous_twin_is_traced_alike(make_world: MakeWorld) -> None:
+    world = make_world()
+    first = position(world.commit("eu", {"a": 1}))
+    told: list[KeyVersion] = []
+
+    async def run() -> None:
+        link = await world.engines["eu"].aopen()
+        handle = await link.read("eu", [world.shard])
+        handle.trace(told.append)
+        assert handle.connection.get("a") == 1
+        await handle.close()
+        write = await link.write("eu", world.shard, Frontier())
+        write.trace(told.append)
+        write.connection.put("a", write.connection.get("a") + 1)
+        await write.commit(Frontier())
+        told.extend(write.written())
+        await link.close()
+
+    asyncio.run(run())
+    assert [(one.key, one.version) for one in told] == [
+        ("a", (first.origin, first.offset)),
+        ("a", (first.origin, first.offset)),
+        ("a", (first.origin, first.offset + 1)),
+    ]

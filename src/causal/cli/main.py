@@ -33,6 +33,12 @@ def _compare() -> click.Command:
     return compare
 
 
+def _audit() -> click.Command:
+    from causal.cli.audit import audit
+
+    return audit
+
+
 def _check() -> click.Command:
     from causal.cli.check import check
 
@@ -54,6 +60,7 @@ def _explain() -> click.Command:
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "compare": _compare,
+    "audit": _audit,
     "check": _check,
     "token": _token,
     "explain": _explain,

@@ -83,11 +83,11 @@ class Key:
 class _Derived:
     """What one key is used as: a key for each purpose (RFC 5869), so that no two algorithms share one."""
 
-    __slots__ = ("_ciphers", "_macs", "_secret", "id")
+    __slots__ = ("_ciphers", "_macs", "id", "secret")
 
     def __init__(self, key: Key) -> None:
         self.id = key.id
-        self._secret = key.secret
+        self.secret = key.secret
         self._ciphers: dict[int, AESGCM] = {}
         self._macs = {alg: (*_hmac_states(derive(key.secret, alg)), MAC_STRUCTURES[alg], MACS[alg]) for alg in MACS}
 
@@ -101,7 +101,7 @@ class _Derived:
         return tag
 
     def cipher(self, hour: int) -> AESGCM:
-        return self._ciphers.get(hour) or AESGCM(derive(self._secret, A256GCM, hour))
+        return self._ciphers.get(hour) or AESGCM(derive(self.secret, A256GCM, hour))
 
     def remember(self, hour: int, cipher: AESGCM) -> None:
         """Keep an hour's cipher once something authentic used it: forged hours must not fill the table."""
@@ -122,8 +122,8 @@ class _Derived:
         return payload
 
 
-def derive(secret: bytes, alg: int, hour: int | None = None) -> bytes:
-    """Return the 32-byte key for one COSE algorithm: HKDF-SHA256 without salt, info "causal/1/ALG" (and "/HOUR").
+def derive(secret: bytes, alg: int | str, hour: int | None = None) -> bytes:
+    """Return the 32-byte key for one COSE algorithm, or another purpose: HKDF-SHA256 without salt, info "causal/1/ALG" (and "/HOUR").
 
     Units: `hour` is `expires_at` // 3600 of the tokens that it encrypts.
     """
@@ -213,6 +213,10 @@ class Keyring:
     def primary_id(self) -> int:
         """The id of the key that seals."""
         return self._ring.primary.id
+
+    def pseudonym_key(self) -> bytes:
+        """Return 32 bytes that are derived from the primary key, for keyed digests of names and tokens; they open and seal nothing."""
+        return derive(self._ring.primary.secret, "pseudonyms")
 
     def add(self, key: Key) -> None:
         """Open with one more key; what seals stays. Raises: ConfigError if its id is taken."""

@@ -9,14 +9,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from causal.core.frontier import Frontier, pack
-from causal.engine import Capabilities, Commit, Endpoint
+from causal.engine import Capabilities, Commit, Endpoint, KeyVersion
 from causal.errors import CommitUnknown, ConfigError, StoreError, Unreachable
 from causal.kv import check_key, check_prefix, decode_value, encode_value
 from causal.stores.memory.cluster import MemoryCluster
+from causal.stores.memory.site import Version, key_version
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from causal.core.frontier import Position
     from causal.core.watermark import Watermark
@@ -38,6 +39,7 @@ class MemoryReader:
         self.open = True
         self._snapshots = snapshots
         self._shown: dict[Position, Entry] = {}
+        self.tell: Callable[[KeyVersion], object] | None = None
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default` where there is none. Raises: ConfigError; StoreError after the block."""
@@ -65,6 +67,8 @@ class MemoryReader:
         for key in keys:
             for snapshot in self._snapshots:
                 version = snapshot.versions.get(key)
+                if self.tell is not None:
+                    self.tell(key_version(snapshot.watermark.shard, key, version))
                 if version is not None:
                     self._shown[version.entry.position] = version.entry
                     if version.value is not None:
@@ -122,6 +126,10 @@ class MemoryRead:
         """Return what was shown so far."""
         return self.connection.seen()
 
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        self.connection.tell = tell
+
     def close(self) -> None:
         """End the block."""
         self.connection.open = False
@@ -136,6 +144,17 @@ class MemoryWrite:
         self.connection = MemoryWriter(site, [_of(snapshot, shard)])
         self._link, self._site, self._shard = link, site, shard
         self._incarnation = site.incarnation
+        self._entry: Entry | None = None
+
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        self.connection.tell = tell
+
+    def written(self) -> Iterable[KeyVersion]:
+        """Return what the block wrote: without a version unless the commit was acknowledged."""
+        if (entry := self._entry) is None:
+            return [KeyVersion(self._shard, key, data=data) for key, data in self.connection.changes.items()]
+        return [key_version(self._shard, key, Version(entry, data)) for key, data in entry.changes.items()]
 
     def seen(self) -> Frontier:
         """Return what reads inside the transaction showed."""
@@ -159,6 +178,7 @@ class MemoryWrite:
                 commit = self._link.cluster.append(self._site, self._shard, self.connection.changes, deps | self.seen())
                 if lose:
                     raise unknown
+                self._entry = self._site.history[-1]
                 return commit
         finally:
             self.rollback()
@@ -252,7 +272,7 @@ class AsyncMemoryRead:
     def __init__(self, handle: MemoryRead) -> None:
         self.connection = handle.connection
         self.watermarks = handle.watermarks
-        self.seen = handle.seen
+        self.seen, self.trace = handle.seen, handle.trace
         self._handle = handle
 
     async def close(self) -> None:
@@ -266,7 +286,7 @@ class AsyncMemoryWrite:
     def __init__(self, handle: MemoryWrite) -> None:
         self.connection = handle.connection
         self.watermarks = handle.watermarks
-        self.seen = handle.seen
+        self.seen, self.trace, self.written = handle.seen, handle.trace, handle.written
         self._handle = handle
 
     async def commit(self, deps: Frontier) -> Commit:

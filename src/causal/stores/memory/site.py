@@ -15,6 +15,7 @@ import attrs
 
 from causal.core.frontier import Frontier, Position, pack, store_of, unpack
 from causal.core.watermark import Watermark
+from causal.engine import KeyVersion
 from causal.kv import MAX_STAMP, wins
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class Version:
 
     entry: Entry
     value: bytes | None
+
+
+def key_version(shard: int, key: str, version: Version | None) -> KeyVersion:
+    """Return a version as the contract of engines names it; None is what a read finds where there is nothing."""
+    if version is None:
+        return KeyVersion(shard, key)
+    position = version.entry.position
+    return KeyVersion(shard, key, (position.origin, position.offset), version.entry.stamp, version.value)
 
 
 @attrs.frozen

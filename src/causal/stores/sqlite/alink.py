@@ -16,12 +16,13 @@ from causal.stores.sqlite.files import schema
 from causal.stores.sqlite.files.schema import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from causal.core.frontier import Frontier
     from causal.core.watermark import Watermark
-    from causal.engine import Commit, Endpoint, ReadHandle
-    from causal.stores.sqlite.blocks.reading import Reader
+    from causal.engine import Commit, Endpoint, KeyVersion
+    from causal.stores.sqlite.blocks.cut import CutTransaction
+    from causal.stores.sqlite.blocks.reading import Reader, ReadTransaction
     from causal.stores.sqlite.blocks.writing import Writer, WriteTransaction
     from causal.stores.sqlite.link import SQLiteLink
 
@@ -71,7 +72,7 @@ class AsyncReadTransaction:
     connection: Reader
     watermarks: Mapping[int, Watermark]
 
-    def __init__(self, handle: ReadHandle[Reader]) -> None:
+    def __init__(self, handle: ReadTransaction | CutTransaction) -> None:
         self._handle = handle
         self.connection = handle.connection
         self.watermarks = handle.watermarks
@@ -79,6 +80,11 @@ class AsyncReadTransaction:
     def seen(self) -> Frontier:
         """Return the positions and stored dependencies of every version shown so far, tombstones included."""
         return self._handle.seen()
+
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        self._handle.trace(tell)
+        self.connection = self._handle.connection
 
     async def close(self) -> None:
         """End the snapshot. Idempotent; never raises."""
@@ -102,6 +108,15 @@ class AsyncWriteTransaction:
     def seen(self) -> Frontier:
         """Return the positions and stored dependencies of every version that was read inside the block."""
         return self._handle.seen()
+
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        self._handle.trace(tell)
+        self.connection = self._handle.connection
+
+    def written(self) -> Iterable[KeyVersion]:
+        """Return what the block wrote: without a version unless the commit was acknowledged."""
+        return self._handle.written()
 
     async def commit(self, deps: Frontier) -> Commit:
         """Number, stamp and store the block's writes, durably. Cancelled, it goes on, and nobody hears whether it succeeded."""

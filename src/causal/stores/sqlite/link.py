@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from causal.clock import HybridLogicalClock
     from causal.controls import Lag
     from causal.core.watermark import Watermark
-    from causal.engine import ReadHandle
     from causal.stores.sqlite.files.directory import Directory
     from causal.stores.sqlite.files.schema import Durability
     from causal.stores.sqlite.files.shard import ShardFile
@@ -155,7 +154,7 @@ class SQLiteLink:
                 found.update(file.now())
         return found
 
-    def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[Reader]:
+    def read(self, endpoint: str, shards: Sequence[int]) -> ReadTransaction | CutTransaction:
         """Open one snapshot of a site's shards; of several, all at one moment."""
         if len(shards) == 1 and endpoint == self._site and time.monotonic() < self._near_until:
             file = self._near.get(shards[0])

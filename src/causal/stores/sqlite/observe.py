@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from causal.core.watermark import Watermark
-    from causal.engine import ReadHandle
     from causal.stores.sqlite.files.schema import Durability
 
 _TRIES: Final = 10
@@ -210,7 +209,7 @@ class ObservingLink:
             found.update(file.now())
         return found
 
-    def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[Reader]:
+    def read(self, endpoint: str, shards: Sequence[int]) -> ReadTransaction | CutTransaction:
         """Open one snapshot of a site's shards. Raises: Unreachable, StoreError."""
         files = {file.shard: file for file in self._files(endpoint, shards)}
         for shard in shards:

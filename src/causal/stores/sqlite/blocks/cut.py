@@ -16,9 +16,10 @@ from causal.core.frontier import Frontier
 from causal.stores.sqlite.blocks.reading import Reader, ReadTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from causal.core.watermark import Watermark
+    from causal.engine import KeyVersion
     from causal.stores.sqlite.files.shard import ShardFile
 
 _TRIES: Final = 3
@@ -77,6 +78,12 @@ class CutTransaction:
         for part in self._parts:
             seen |= part.seen()
         return seen
+
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        for part in self._parts:
+            part.trace(tell)
+        self.connection = CutReader([part.connection for part in self._parts])
 
     def close(self) -> None:
         """End the snapshots. Idempotent; never raises."""

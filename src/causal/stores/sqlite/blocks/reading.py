@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from cbor2 import loads
 
 from causal.core.frontier import Frontier
+from causal.engine import KeyVersion
 from causal.errors import StoreError
 from causal.kv import MAX_KEY_BYTES, check_key, check_prefix, decode_value
 from causal.stores.sqlite.files.schema import translated
-from causal.stores.sqlite.files.version import joined_seen, seen_frontier
+from causal.stores.sqlite.files.version import joined_seen, place_of, seen_frontier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from causal.core.watermark import Watermark
     from causal.stores.sqlite.files.shard import ShardFile
 
 _GET: Final = "SELECT value, seen FROM data WHERE key = ?"
+_TRACED: Final = _GET.replace("seen FROM", "seen, stamp FROM")
 _SCAN: Final = "SELECT key, value, seen FROM data WHERE key >= ? ORDER BY key"
 _CHUNK: Final = 256
 _MANY: Final = 4096
@@ -42,10 +44,12 @@ class Reader:
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_before", "_cursor", "_execute", "_file", "_scans", "_shown")
+    __slots__ = ("_before", "_cursor", "_execute", "_file", "_scans", "_shown", "_tell")
 
     _scans: list[sqlite3.Cursor] | None
     _before: Frontier | None
+    _tell: Callable[[KeyVersion], object]
+    """Of a traced one alone."""
 
     def __init__(self, cursor: sqlite3.Cursor, file: ShardFile) -> None:
         self._cursor = cursor
@@ -130,6 +134,35 @@ class Reader:
                 cursor.close()  # an open statement would keep the snapshot open, and the next block would read the old one
 
 
+class TracedReader(Reader):
+    """A reader that tells of each version that it shows. Thread-safety: one thread at a time."""
+
+    __slots__ = ()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or `default` where there is none. Raises: ConfigError, StoreError."""
+        value = super().get(key, default)
+        self._told(key)
+        return value
+
+    def _rows(self, cursor: sqlite3.Cursor, prefix: str) -> Iterator[tuple[str, bytes]]:
+        for key, value in super()._rows(cursor, prefix):
+            self._told(key)
+            yield key, value
+
+    def _told(self, key: str) -> None:
+        """Tell what a key's row says in this snapshot: looked up again, so that who is not traced pays for no column more."""
+        try:
+            row = self._execute(_TRACED, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise translated(error, self._file.path) from error
+        if row is None:
+            self._tell(KeyVersion(self._file.shard, key))
+        else:
+            data, seen, stamp = row
+            self._tell(KeyVersion(self._file.shard, key, place_of(seen), stamp, data))
+
+
 class ReadTransaction:
     """One snapshot of one shard: the read handle of the contract.
 
@@ -158,6 +191,12 @@ class ReadTransaction:
     def seen(self) -> Frontier:
         """Return the positions and stored dependencies of every version shown so far, tombstones included."""
         return self.connection._seen()
+
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        assert self._cursor is not None
+        self.connection = TracedReader(self._cursor, self._file)
+        self.connection._tell = tell
 
     def close(self) -> None:
         """End the snapshot. Idempotent; never raises."""

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Final
 from causal.core.frontier import Frontier
 from causal.core.position import Position, pack
 from causal.core.wire import encode_frontier
-from causal.engine import Commit
+from causal.engine import Commit, KeyVersion
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.kv import check_key, check_prefix, decode_value, encode_changes, encode_value, next_stamp, stored_deps
-from causal.stores.sqlite.blocks.reading import Reader
+from causal.stores.sqlite.blocks.reading import Reader, TracedReader
 from causal.stores.sqlite.files.schema import primary_code, translated
 from causal.stores.sqlite.files.shard import WATERMARK
 from causal.stores.sqlite.files.version import decoded_deps, packed_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from causal.clock import HybridLogicalClock
@@ -96,6 +96,12 @@ class Writer(Reader):
         return ((key, decode_value(value)) for key, value in merge(stored, written))
 
 
+class TracedWriter(Writer, TracedReader):
+    """A writer that tells of each version that it shows, but not of its own. Thread-safety: one thread at a time."""
+
+    __slots__ = ()
+
+
 class WriteTransaction:
     """One write transaction: the write handle of the contract.
 
@@ -111,6 +117,7 @@ class WriteTransaction:
         "_durability",
         "_file",
         "_rows",
+        "_stamp",
         "_wall",
         "connection",
         "watermarks",
@@ -155,6 +162,20 @@ class WriteTransaction:
         """Return the positions and stored dependencies of every version that was read inside the block."""
         return self.connection._seen()
 
+    def trace(self, tell: Callable[[KeyVersion], object]) -> None:
+        """Tell of each version that is shown from now on."""
+        self.connection = TracedWriter(self.connection._cursor, self._file)
+        self.connection._tell = tell
+
+    def written(self) -> Iterable[KeyVersion]:
+        """Return what the block wrote: without a version unless the commit was acknowledged."""
+        shard, writer = self._file.shard, self.connection
+        commit, changes = writer._commit, writer._changes
+        if commit is None or (position := commit.position) is None:
+            return [KeyVersion(shard, key, data=data) for key, data in changes.items()]
+        version = (position.origin, position.offset)
+        return [KeyVersion(shard, key, version, self._stamp, data) for key, data in changes.items()]
+
     def commit(self, deps: Frontier) -> Commit:
         """Number, stamp and store the block's writes with their dependencies, durably.
 
@@ -198,7 +219,7 @@ class WriteTransaction:
                 applied, before = row[1], row[5]
         offset = applied + 1
         now, wall_ns = int(self._clock.now()), self._wall()
-        stamp = next_stamp(now, stamps)
+        self._stamp = stamp = next_stamp(now, stamps)
         _alarm.check(stamp, now)
         own = pack(shard, origin)
         seen = self.seen()
