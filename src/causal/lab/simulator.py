@@ -172,7 +172,7 @@ class Simulation:
         self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._rebuilding: set[str] = set()
-        self._retired: list[Log] = []
+        self._recorded: list[Log] = []
         self.leaders: dict[int, str] = {}
         self.skews: dict[str, float] = {}
         self._process_chance = self.chance("process")
@@ -204,6 +204,7 @@ class Simulation:
         if topology.index is not None:
             for name in topology.index.sites or tuple(s.name for s in topology.sites):
                 server = Server(cluster, f"index-{name}", name)
+                server.member = False
                 cluster.servers[server.name] = server
                 server.copies = {shard: Copy(shard, {}) for shard in self.shards}
                 self._indexes.append(server)
@@ -377,6 +378,8 @@ class Simulation:
                 if best is None or held > best[0]:
                     best = held, other
         self._pulling.discard(key)
+        if log in self._recorded and log.end is not None:
+            best = log.end, server  # it is kept for those who return behind it: nobody else may hold it any more
         if (
             best is not None
             and best[0] > copy.reach.get(origin, -1)
@@ -388,7 +391,7 @@ class Simulation:
     def catch_up(self, server: Server) -> None:
         """Let a server ask for all that it lacks, after a lag."""
         if server.up:
-            for log in self._retired:
+            for log in self._recorded:
                 self._record(log, server)
             lag_s = self._lag_s(server)
             for log in self.cluster.logs.values():
@@ -548,6 +551,7 @@ class Simulation:
             if made.end is not None:
                 return
             self.oracle.lost(self.cluster.end(made, 0))
+            self._recorded.append(made)
             self.leaders[log.shard] = before
             copy = rival.copies[log.shard]
             copy.origins = {**copy.origins, number: (copy.applied(number), 0)}
@@ -606,16 +610,18 @@ class Simulation:
     def _retire(self, log: Log, heir: Server) -> None:
         """End a log at its head: its writer leaves, and everything is kept by another."""
         self.cluster.end(log, log.head)
-        self._retired.append(log)
+        self._recorded.append(log)
         self._record(log, heir)
 
     def _record(self, log: Log, server: Server) -> None:
-        """Let a server read where a retired log ends: a decision that is on record, whoever has heard of it restarts or leaves."""
+        """Let a server read where a log ends: a decision that is on record, whoever has heard of it restarts or leaves."""
         copy, origin = server.copies[log.shard], log.pk & 0xFFFFFFFF
         applied, known = copy.origins.get(origin, (-1, log.end))
         if known is None:
             copy.origins = {**copy.origins, origin: (applied, log.end)}
             copy.marks = None
+        if log.end is not None and applied > log.end:
+            self._diverged(server)
 
     def remove(self, server: Server, over_s: float = 0.0) -> None:
         """Take a server out of the cluster; processes hear of it one after the other."""

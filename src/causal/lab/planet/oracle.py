@@ -207,7 +207,7 @@ class Oracle:
         counts.acausal += 1
         counts.stale += stale
         counts.backward += backward
-        if promised:
+        if promised and not self._unheard(need.pk):
             kind = "stale own read" if stale else "backward read" if backward else "acausal read"
             shown = "nothing" if entry is None else str(entry)
             whose = "which it wrote" if need.session == me.name else f"which {need.session} wrote and it knows of"
@@ -236,9 +236,17 @@ class Oracle:
                         )
                         continue
                     offset = end
-                if applied < offset:
+                if applied < offset and not self._unheard(pk):
                     said = f"{me.name} knows of {_said(pk, offset)} and was served a snapshot of {_said(pk, applied)}"
                     self.broke("uncovered snapshot", me.name, said)
+
+    def _unheard(self, pk: int) -> bool:
+        """Whether no server that could be asked has heard of an origin: then a read of what leaders hold knows nothing of it, either.
+
+        That is a documented limit of reads at a leader, and of nothing else: who demands a position of it is never served.
+        """
+        shard, origin = pk >> 32, pk & 0xFFFFFFFF
+        return not any(s.up and s.member and origin in s.copies[shard].origins for s in self._cluster.servers.values())
 
     def _sound(self, me: Knowledge, entry: Entry | None, marks: Mapping[int, Watermark], *, proven: bool) -> None:
         """Judge a snapshot by itself: no history that was lost, no effect without its cause, nothing missing that is too old for that."""

@@ -151,6 +151,8 @@ class Server:
         self.up = True
         self.paused = False
         self.ready = True
+        self.member = True
+        """Not an index."""
         self.skew_ms = skew_ms
         self.lifes = 1
         self.copies: dict[int, Copy] = {}
