@@ -33,6 +33,12 @@ def _compare() -> click.Command:
     return compare
 
 
+def _simulate() -> click.Command:
+    from causal.cli.simulate import simulate
+
+    return simulate
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -47,6 +53,7 @@ def _explain() -> click.Command:
 
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
+    "simulate": _simulate,
     "compare": _compare,
     "token": _token,
     "explain": _explain,

@@ -7,6 +7,7 @@ the same as one after the other. No process is left behind, and no file of one: 
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from causal.lab.replay import replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from multiprocessing.process import BaseProcess
 
     from causal.lab.replay import Result, Setting
@@ -59,11 +60,11 @@ def side_by_side(
     progress: Callable[[int], None] = lambda _: None,
     *,
     jobs: int = 1,
-) -> Iterator[tuple[str, Any]]:
+) -> Generator[tuple[str, Any], None, None]:
     """Call `work(*arguments, progress)` for each of the named arguments, `jobs` at once, and yield (name, result) as they end.
 
-    `work` is a function of a module; arguments and results are values that can be sent, and a result is no number. Whoever closes the iterator early, or leaves
-    it by an error, ends what is under way. Raises: as `work`; what one raises ends all.
+    `work` is a function of a module; arguments and results are values that can be sent, and a result is no number. Whoever closes the
+    iterator early ends what is under way. Raises: as `work`; what one raises ends all.
     """
     if jobs <= 1:
         for name, arguments in calls.items():
@@ -134,6 +135,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 def _child(end: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and tells us by SIGTERM
+    # What matters is in the result; without a handler, warnings would stand among the output of whoever asked.
+    logging.getLogger("causal").addHandler(logging.NullHandler())
     steps, stopped = 0, False
 
     def stop(*_: object) -> NoReturn:
