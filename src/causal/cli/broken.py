@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 import causal
-from causal.cli import EXIT_ERROR
 from causal.cli.files import put
 from causal.lab.faults import Faults
 from causal.lab.planet.writing import to_toml
@@ -36,7 +35,7 @@ def show_failure(output: Output, failure: Failure) -> None:
         output.say("Faults: " + (", ".join(f"{name}={value!r}" for name, value in faults.items()) or "none") + ".")
         output.say("Topology:\n\n" + to_toml(failure.topology))
         output.say(f"Step by step: causal simulate --replay {path}")
-    raise click.exceptions.Exit(EXIT_ERROR)
+    raise click.exceptions.Exit(1)
 
 
 def sentence(strategy: str, violation: Violation) -> str:
@@ -73,4 +72,4 @@ def replay_file(output: Output, path: str) -> None:
         output.record({"violation": fields})
     else:
         output.say(sentence(failure.strategy, violation), style="bold red")
-    raise click.exceptions.Exit(EXIT_ERROR)
+    raise click.exceptions.Exit(1)

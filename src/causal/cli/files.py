@@ -7,17 +7,19 @@ that it is to hold.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from causal.lab.report.rows import to_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from causal.cli.output import Output
 
@@ -84,18 +86,35 @@ def _paths(name: str) -> list[Path]:
 
 def put(path: Path, data: bytes) -> None:
     """Write a file: all of it, or none. Raises: ClickException, in a line."""
+    with _written(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def growing(name: str) -> Iterator[IO[str]]:
+    """Open a text file, `-` for standard output, that is there when the block has ended well. Raises: ClickException, in a line."""
+    if name == "-":
+        yield sys.stdout
+        return
+    with _written(Path(name)) as file, io.TextIOWrapper(file, encoding="utf-8") as text:
+        yield text
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file under another name, and give it its own when the block has ended well."""
     try:
-        number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        number, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with open(number, "wb") as file:
-                file.write(data)
+                yield file
             mask = os.umask(0)
             os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # as any new file
-            os.replace(name, path)
+            os.chmod(draft, 0o666 & ~mask)  # as any new file
+            os.replace(draft, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                os.unlink(draft)
             raise
     except OSError as error:
         raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from error

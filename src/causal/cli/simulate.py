@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +11,7 @@ import attrs
 import click
 
 from causal.cli.broken import replay_file, show_failure
-from causal.cli.files import Files, file_options
+from causal.cli.files import Files, file_options, growing
 from causal.cli.output import Output, json_option
 from causal.errors import ConfigError
 from causal.lab.faults import MIXES, Faults
@@ -180,9 +180,12 @@ def told(faults: Faults) -> dict[str, float]:
 
 def run_all(output: Output, plan: Plan, pieces: Mapping[str, tuple[Topology, str]]) -> dict[str, Outcome]:
     """Run pieces (topology, strategy) side by side, with a bar. The first broken promise ends it: only that outcome is returned."""
-    names = sorted(pieces, key=lambda name: (pieces[name][1] not in SLOWEST_FIRST, list(pieces).index(name)))
     total = sum(report.expected_operations(topology) for topology, _ in pieces.values())
     jobs = plan.jobs or room_for(len(pieces), total)
+    names = list(pieces)
+    if jobs > 1:
+        slow = {name: n - len(SLOWEST_FIRST) for n, name in enumerate(SLOWEST_FIRST)}
+        names.sort(key=lambda name: slow.get(pieces[name][1], 0))
     calls = {name: (*pieces[name], plan.faults, plan.seed) for name in names}
     outcomes: dict[str, Outcome] = {}
     label = plan.strategies[0] if len(pieces) == 1 else f"{len(pieces)} runs"
@@ -235,10 +238,7 @@ def trace_one(output: Output, files: Files, plan: Plan, trace: str) -> None:
     """Run one strategy and write its events. Raises: Exit, after a failure."""
     strategy = plan.strategies[0]
     with contextlib.ExitStack() as stack:
-        try:
-            file = sys.stdout if trace == "-" else stack.enter_context(open(trace, "w", encoding="utf-8"))
-        except OSError as error:
-            raise click.UsageError(f"{trace}: cannot be written: {error.strerror}") from error
+        file = stack.enter_context(growing(trace))
         advance = stack.enter_context(output.progress(strategy, report.expected_operations(plan.topology)))
         outcome = run_one(
             plan.topology,
@@ -305,8 +305,15 @@ def _name(plan: Plan) -> str:
     return plan.topology.title or plan.topology.name
 
 
-def _title(plan: Plan) -> str:
-    return f"{_name(plan)}: {_subtitle(plan)}"
+def _title(plan: Plan, said: str = "", varied: str = "") -> str:
+    """Return what was simulated, in lines that fit a terminal and break at no fact."""
+    text = f"{_name(plan)}{said}: {_subtitle(plan, varied)}"
+    held = (
+        text.replace(" ", "\N{NO-BREAK SPACE}")
+        .replace(",\N{NO-BREAK SPACE}", ", ")
+        .replace(":\N{NO-BREAK SPACE}", ": ")
+    )
+    return textwrap.fill(held, 80, break_long_words=False, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _subtitle(plan: Plan, varied: str = "") -> str:
@@ -315,8 +322,8 @@ def _subtitle(plan: Plan, varied: str = "") -> str:
     sessions = sum(users.sessions for users in topology.population)
     spread = f" (log-normal, sigma {store.lag.sigma:g})" if store.lag.sigma else ""
     facts = {
-        "sites": f"at {', '.join(site.name for site in topology.sites)}",
         "sessions": f"{sessions:,} sessions",
+        "sites": f"at {', '.join(site.name for site in topology.sites)}",
         "shards": f"{store.shards:,} shard" + "s" * (store.shards > 1),
         "lag": f"lag {store.lag.median_s * 1000:g} ms{spread}",
         "duration": f"{topology.duration_s:g} s",
