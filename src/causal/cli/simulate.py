@@ -227,9 +227,8 @@ def show_sweep(output: Output, files: Files, plan: Plan, points: Sequence[Point]
         for point in points
         for _ in plan.strategies
     ]
-    _put_out(
-        output, rows, report.columns(rows, {"shown": axis.heading.replace(", ", "\n")}), f"{_title(plan)}\n{axis.said}"
-    )
+    heading = _title(plan, f", {axis.said}", axis.name)
+    _put_out(output, rows, report.columns(rows, {"shown": axis.heading.replace(", ", "\n")}), heading)
     title, subtitle = f"{_name(plan)}: {axis.said}", _subtitle(plan, axis.name)
     files.write(output, rows, lambda figure: figure.sweep(rows, axis, title, subtitle))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -83,7 +84,7 @@ class Failure:
     @property
     def file_name(self) -> str:
         """What its file is called."""
-        return f"{self.topology.name}-{self.strategy}-seed-{self.seed}.json"
+        return re.sub(r"[^\w.+-]", "-", f"{self.topology.name}-{self.strategy}-seed-{self.seed}.json").lstrip(".-")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as the file holds it."""

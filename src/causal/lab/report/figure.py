@@ -188,7 +188,9 @@ def _latency(axes: Axes, rows: Sequence[Row]) -> None:
             axes.scatter(value, n, marker=marker, color=BLUE, zorder=3, **style)
             for (_, _, marker, style), value in zip(marks, values, strict=True)
         ]
-        axes.annotate(_ms(values[0]), (values[0], n), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(
+            _ms(row["read_p50_s"] * 1000), (values[0], n), (0, 7), textcoords="offset points", ha="center", fontsize=9
+        )
         if values[-1] > values[0] * 1.02:
             axes.annotate(_ms(values[-1]), (values[-1], n), (9, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_xscale("log")

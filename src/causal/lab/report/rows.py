@@ -136,6 +136,18 @@ def row(outcome: Outcome) -> Row:
     }
 
 
+def of_replay(replayed: Row) -> Row:
+    """Return a row of `causal compare` under the names that a figure knows: the embedded store, replaying a trace."""
+    refused, reads, writes = replayed["refused"], replayed["reads"], replayed["writes"]
+    return replayed | {
+        "promises": STRATEGIES[replayed["strategy"]].promises,
+        "judged": reads,
+        "backward": replayed["non_monotonic"],
+        "acausal": replayed["out_of_causal_order"],
+        "refused_share": refused / max(1, refused + reads + writes),
+    }
+
+
 def columns(rows: Sequence[Row], first: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the columns that a table of these rows needs; `first` are those of a sweep's axis."""
     shown = dict(COLUMNS) if first is None else {**first, **{name: COLUMNS[name] for name in AXIS_COLUMNS}}
@@ -148,10 +160,10 @@ def notes(rows: Sequence[Row], shown: Iterable[str]) -> str:
     """Return what the columns are, a line each."""
     apart = {"recommendations", "time"}
     lines = [said for name, said in NOTES.items() if name in apart or name in set(shown)]
-    unpromised = [r["strategy"] for r in rows if not r["promises"] and not r["acausal"]]
-    if unpromised:
-        names = ", ".join(dict.fromkeys(unpromised))
-        lines.append(f"Without any here, by chance: {names}. Only {_promising()} promise it.")
+    wrong = {row["strategy"] for row in rows if row["acausal"]}
+    lucky = dict.fromkeys(row["strategy"] for row in rows if not row["promises"] and row["strategy"] not in wrong)
+    if lucky:
+        lines.append(f"Without any here, by chance: {', '.join(lucky)}. Only {_promising()} promise it.")
     return "\n".join(lines)
 
 
