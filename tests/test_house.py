@@ -80,7 +80,7 @@ IMPURE_BUILTINS = frozenset({"breakpoint", "eval", "exec", "input", "open", "pri
 
 RUNTIME = frozenset({"attr", "attrs", "cbor2", "cryptography"})
 # Where, a file or a folder, a distribution may be imported that the package does not require.
-OPTIONAL = {"cli": {"click", "rich"}, "testing": {"hypothesis"}}
+OPTIONAL = {"cli": {"click", "rich"}, "lab.report.figure": {"matplotlib"}, "testing": {"hypothesis"}}
 
 MAX_LINES = 400
 
@@ -254,6 +254,7 @@ def test_a_sound_plan_passes() -> None:
         ("testing", "from causal.lab import replay", "upward"),
         ("lab.replay", "from causal.cli import demo", "upward"),
         ("lab.replay", "import rich", "may count on"),
+        ("lab.replay", "import matplotlib", "may count on"),
         ("stores.memory", "import click", "may count on"),
         ("store", "import psycopg", "may count on"),
         ("store", "from causal.nowhere import x", "no floor"),

@@ -109,9 +109,8 @@ def test_a_stop_that_a_finalizer_swallowed_ends_the_replay_at_its_next_step(
         progress(1)
         steps += 1
 
-    monkeypatch.setattr(parallel, "replay", replay)
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    parallel._child(theirs, TRACE, "token", SETTING)
+    parallel._child(theirs, replay, (TRACE, "token", SETTING))
     assert steps == 1
     assert not ours.poll()
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
 
+from causal.cli.files import Files, file_options
 from causal.cli.output import Output, json_option
 from causal.controls import Lag
 from causal.errors import ConfigError
 from causal.lab.parallel import replay_each, room_for
 from causal.lab.replay import MAX_SITES, STRATEGIES, Setting
+from causal.lab.report.rows import of_replay
 from causal.lab.trace import TraceError, parse_trace, read_trace
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ Times are virtual: lag, round trips and waits; the processor's work is not in th
     help="Strategies to replay at once. Default: one for each processor, on a long trace.",
 )
 @json_option
+@file_options
 def compare(
     trace: str,
     policies: Sequence[str],
@@ -77,6 +81,8 @@ def compare(
     seed: int,
     jobs: int | None,
     as_json: bool,
+    figures: Sequence[str],
+    csv_file: str | None,
 ) -> None:
     """Replay TRACE over lagging sites, once for each strategy, and count what users saw. `-` reads it from standard input.
 
@@ -87,7 +93,11 @@ def compare(
     try:
         operations = read_trace(trace) if trace != "-" else parse_trace(sys.stdin.buffer.read(), "standard input")
         setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
-        show(Output(as_json=as_json), operations, policies or list(STRATEGIES), setting, jobs)
+        output, files = Output(as_json=as_json), Files(figures, csv_file)
+        results = show(output, operations, policies or list(STRATEGIES), setting, jobs)
+        rows = [row(result) | {"setting": _plain(setting)} for result in results]
+        subtitle = " ".join(_title(operations, setting).split())
+        files.write(output, rows, lambda figure: figure.comparison(list(map(of_replay, rows)), _name(trace), subtitle))
     except (TraceError, ConfigError) as error:
         raise click.UsageError(str(error)) from error
 
@@ -105,6 +115,10 @@ def show(
     )
     output.say(NOTES, style="dim")
     return results
+
+
+def _name(trace: str) -> str:
+    return "Standard input" if trace == "-" else Path(trace).name
 
 
 def _names(sites: str) -> tuple[str, ...]:

@@ -45,6 +45,12 @@ def _check() -> click.Command:
     return check
 
 
+def _simulate() -> click.Command:
+    from causal.cli.simulate import simulate
+
+    return simulate
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -59,6 +65,7 @@ def _explain() -> click.Command:
 
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
+    "simulate": _simulate,
     "compare": _compare,
     "audit": _audit,
     "check": _check,

@@ -1,12 +1,13 @@
-"""Strategies side by side: each replay in a process of its own, as many at once as there is room for.
+"""Work side by side: each piece in a process of its own, as many at once as there is room for.
 
-Owns the processes. A replay shares nothing with another and its result depends on nothing but its arguments, so the results are
+Owns the processes. A piece shares nothing with another and its result depends on nothing but its arguments, so the results are
 the same as one after the other. No process is left behind, and no file of one: whoever is told to stop cleans up after itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from causal.lab.replay import replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from multiprocessing.process import BaseProcess
 
     from causal.lab.replay import Result, Setting
@@ -30,9 +31,9 @@ WORTH_A_PROCESS: Final = 2000
 _BATCH: Final = 50
 
 
-def room_for(strategies: int, operations: int) -> int:
-    """Return how many replays to run at once on this machine."""
-    return min(strategies, os.cpu_count() or 1) if operations >= WORTH_A_PROCESS else 1
+def room_for(pieces: int, operations: int) -> int:
+    """Return how many pieces to run at once on this machine."""
+    return min(pieces, os.cpu_count() or 1) if operations >= WORTH_A_PROCESS else 1
 
 
 def replay_each(
@@ -47,18 +48,37 @@ def replay_each(
 
     Raises: as `replay`; what one raises ends all.
     """
+    calls = {f"the replay of {name}": (operations, name, setting) for name in strategies}
+    with contextlib.closing(side_by_side(replay, calls, progress, jobs=jobs)) as finished:
+        results = dict(finished)
+    return [results[what] for what in calls]
+
+
+def side_by_side(
+    work: Callable[..., Any],
+    calls: Mapping[str, tuple[Any, ...]],
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    jobs: int = 1,
+) -> Generator[tuple[str, Any], None, None]:
+    """Call `work(*arguments, progress)` for each of the named arguments, `jobs` at once, and yield (name, result) as they end.
+
+    `work` is a function of a module; arguments and results are values that can be sent, and a result is no number. Whoever closes the
+    iterator early ends what is under way. Raises: as `work`; what one raises ends all.
+    """
     if jobs <= 1:
-        return [replay(operations, name, setting, progress) for name in strategies]
+        for name, arguments in calls.items():
+            yield name, work(*arguments, progress)
+        return
     context = multiprocessing.get_context("spawn")  # a fork would take the caller's threads' locks along
-    results: dict[str, Result] = {}
-    waiting = list(strategies)
+    waiting = list(calls)
     running: dict[Connection, tuple[str, BaseProcess]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 ours, theirs = context.Pipe(duplex=False)
                 name = waiting.pop(0)
-                child = context.Process(target=_child, args=(theirs, operations, name, setting), daemon=True)
+                child = context.Process(target=_child, args=(theirs, work, calls[name]), daemon=True)
                 with _deaf_to_ctrl_c():
                     child.start()
                     running[ours] = name, child
@@ -70,15 +90,14 @@ def replay_each(
                     progress(news)
                     continue
                 name, process = running.pop(end)
-                results[name] = news
                 end.close()
                 process.join()
+                yield name, news
     finally:
         for _, process in running.values():
             process.terminate()
         for _, process in running.values():
             process.join()
-    return [results[name] for name in strategies]
 
 
 def _heard(end: Connection, name: str, process: BaseProcess) -> Any:
@@ -87,7 +106,7 @@ def _heard(end: Connection, name: str, process: BaseProcess) -> Any:
         news = end.recv()
     except EOFError:
         process.join()
-        raise RuntimeError(f"the replay of {name} ended without a result, with exit code {process.exitcode}") from None
+        raise RuntimeError(f"{name} ended without a result, with exit code {process.exitcode}") from None
     if isinstance(news, BaseException):
         raise news
     return news
@@ -114,8 +133,10 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _child(end: Connection, operations: Sequence[Operation], strategy: str, setting: Setting) -> None:
+def _child(end: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and tells us by SIGTERM
+    # What matters is in the result; without a handler, warnings would stand among the output of whoever asked.
+    logging.getLogger("causal").addHandler(logging.NullHandler())
     steps, stopped = 0, False
 
     def stop(*_: object) -> NoReturn:
@@ -136,7 +157,7 @@ def _child(end: Connection, operations: Sequence[Operation], strategy: str, sett
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever asked is gone, or has stopped us
         try:
             signal.signal(signal.SIGTERM, stop)
-            news: object = replay(operations, strategy, setting, progress)
+            news: object = work(*arguments, progress)
         except Exception as error:  # noqa: BLE001 - raised again by who asked
             news = error
         finally:
