@@ -272,6 +272,22 @@ def test_less_is_held_against_a_store_that_promised_less(tmp_path: Path) -> None
 # --- what it tells a person ------------------------------------------------------------------------------------------
 
 
+def test_the_joined_history_can_be_checked_by_itself(tmp_path: Path) -> None:
+    paths = Planet(tmp_path, 4, ReadPolicy.eventual()).live(80, fail)
+    joined = tmp_path / "joined.jsonl"
+    assert audit("--write", joined, *paths).exit_code == 0
+    for options in ([], ["--held"]):
+        result = CliRunner().invoke(main, ["check", "--json", str(joined), *options])
+        again = {row["guarantee"]: row for row in map(json.loads, result.stdout.splitlines())}
+        _, promises = records(audit("--json", *([] if options else ["--all"]), *paths))
+        for name in ("read-your-writes", "monotonic reads", "causal convergence (CCv)"):
+            assert (again[name]["state"], again[name]["count"]) == (
+                "violated" if promises[name]["state"] == "broken" else "ok",
+                promises[name]["count"],
+            )
+    assert audit("--write", tmp_path / "nowhere" / "at all", *paths).exit_code == 2
+
+
 def test_how_far_it_is_only_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("causal.lab.joining._OFTEN", 10)
     heard: list[float] = []
