@@ -19,7 +19,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from benches import bench_clock, bench_frontier, bench_gate, bench_sizes, bench_sqlite, bench_token, bench_waiting
+from benches import (
+    bench_checker,
+    bench_clock,
+    bench_frontier,
+    bench_gate,
+    bench_sizes,
+    bench_sqlite,
+    bench_token,
+    bench_waiting,
+)
 from benches.measure import Effort, Row
 
 MODULES: tuple[ModuleType, ...] = (
@@ -30,6 +39,7 @@ MODULES: tuple[ModuleType, ...] = (
     bench_waiting,
     bench_sqlite,
     bench_sizes,
+    bench_checker,
 )
 
 

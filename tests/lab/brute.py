@@ -297,3 +297,22 @@ def sourced(shape: Sequence[tuple[str, str]]) -> Iterator[list[str | None]]:
             options = [None, *(f"v{w}" for w, (other, k) in enumerate(shape) if other == "write" and k == key)]
         chosen = [[*values, value] for values in chosen for value in options]
     yield from chosen
+
+
+def told(text: str) -> list[Row]:
+    """Rows from lines like `alice writes photo = new @ 2`, `bob reads photo = nothing`; `@` gives the version's offset, of origin 1."""
+    seqs: dict[str, int] = {}
+    rows = []
+    for line in filter(None, map(str.strip, text.replace(";", "\n").splitlines())):
+        session, op, key, _, value, *offset = line.split()
+        seqs[session] = seqs.get(session, 0) + 1
+        version = (1, int(offset[1])) if offset else None
+        rows.append(Row(session, seqs[session], op.rstrip("s"), key, None if value == "nothing" else value, version))
+    return rows
+
+
+def versioned(rows: Sequence[Row], offsets: Sequence[int]) -> list[Row]:
+    """Rows with a version for each value: the writes, in the order of lines, take these offsets."""
+    values = [row.value for row in rows if row.op == "write"]
+    of = dict(zip(values, offsets, strict=True))
+    return [attrs.evolve(row, version=(1, of[row.value])) if row.value in of else row for row in rows]

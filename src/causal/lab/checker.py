@@ -77,12 +77,14 @@ def check(
     *,
     mode: Mode = "auto",
     held_only: bool = False,
+    witnesses: bool = True,
     tell: Callable[[int], object] = lambda _: None,
 ) -> Report:
     """Judge a history. `held_only` judges only reads whose receipts promised the session's guarantees.
 
     A white box goes by the versions, a black box by values, each of which is to be written at most once to its key; "auto" is white
-    if every acknowledged write has a version. `tell` hears, now and then, of so many more operations done, at most twice each.
+    if every acknowledged write has a version. Without `witnesses` there are only counts, which is faster where much is violated.
+    `tell` hears, now and then, of so many more operations done, at most twice each.
 
     Raises: ConfigError, if the mode is none of these. Complexity: linear where nothing is suspect, and never quadratic on ordinary input.
     """
@@ -99,10 +101,10 @@ def check(
     verdicts = [
         Verdict(guarantee, "not judged", 0, unjudged[guarantee])
         if guarantee in unjudged
-        else _verdict(model, guarantee, found[guarantee], held_only)
+        else _verdict(model, guarantee, found[guarantee], held_only, witnesses)
         for guarantee in GUARANTEES[:-1]
     ]
-    lost = _lost(model, losses(model)) if white else Verdict(LOST, "not judged", 0, NO_VERSIONS)
+    lost = _lost(model, losses(model), witnesses) if white else Verdict(LOST, "not judged", 0, NO_VERSIONS)
     return Report(**counts, verdicts=(*verdicts, lost), notes=tuple(_notes(model)))  # type: ignore[arg-type]
 
 
@@ -114,20 +116,18 @@ def _versioned(history: History) -> bool:
     return any(o != NO_VERSION for o in history.origin)
 
 
-def _verdict(model: Model, guarantee: str, finding: Finding, held_only: bool) -> Verdict:
+def _verdict(
+    model: Model, guarantee: str, finding: Finding, held_only: bool, witnesses: bool, said: str = ""
+) -> Verdict:
     if finding.first is None:
-        return Verdict(guarantee, "ok")
-    return Verdict(
-        guarantee, "violated", finding.count, "", witness(model, guarantee, finding.first, held_only=held_only)
-    )
+        return Verdict(guarantee, "ok", 0, said)
+    shown = witness(model, guarantee, finding.first, held_only=held_only) if witnesses else None
+    return Verdict(guarantee, "violated", finding.count, said, shown)
 
 
-def _lost(model: Model, found: Losses) -> Verdict:
-    finding = found.finding
+def _lost(model: Model, found: Losses, witnesses: bool) -> Verdict:
     said = f"{found.lost} lost, {found.told} told in time" if found.lost else "none lost"
-    if finding.first is None:
-        return Verdict(LOST, "ok", 0, said)
-    return Verdict(LOST, "violated", finding.count, said, witness(model, LOST, finding.first, held_only=False))
+    return _verdict(model, LOST, found.finding, False, witnesses, said)
 
 
 def _notes(model: Model) -> list[str]:
