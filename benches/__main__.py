@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benches import (
+    bench_checker,
     bench_clock,
     bench_frontier,
     bench_gate,
@@ -40,6 +41,7 @@ MODULES: tuple[ModuleType, ...] = (
     bench_sqlite,
     bench_sizes,
     bench_simulator,
+    bench_checker,
 )
 
 

@@ -31,6 +31,11 @@ ASKED = {
     "token text, 6 shards, 42-bit offsets, exact": "<= 1x",  # of 100 characters
     "token text, 4 shards, 16-bit origins, exact": "<= 1x",
     "token text, 12 shards, clock offsets, exact": "<= 1x",
+    "check, white box, 1,000,000 operations, 100 sessions, 16 shards": "<= 1x",  # of 5 s
+    "check, black box, 200,000 operations, 50 sessions, 16 shards": "<= 1x",  # of 3 s
+    "memory of a history and its check, white box, 1,000,000 operations": "<= 1x",  # of 400 MB
+    "growth of a check, white box, with operations": "<= 1.2x",
+    "growth of a check, black box, with operations": "<= 1.2x",
 }
 """What is asked for, whatever the code says of itself."""
 

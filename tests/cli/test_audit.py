@@ -1,7 +1,9 @@
 """`causal audit`, as a user calls it, on what stores have really recorded: what was kept is said to be kept, and what was not, not."""
 
+import asyncio
 import json
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from causal import CausalStore, CommitUnknown, Guarantee, Keyring, ReadPolicy, Recorder, WriteLost
+from causal import AsyncCausalStore, CausalStore, CommitUnknown, Guarantee, Keyring, ReadPolicy, Recorder, WriteLost
 from causal.cli.main import main
 from causal.errors import GateError, StoreError
 from causal.lab.auditing import audit as judged
 from causal.stores.memory import MemoryEngine
+from causal.stores.sqlite import SQLiteEngine
 
 SITES = ("eu", "us", "ap")
 KEYS = Keyring.generate()
@@ -269,7 +272,92 @@ def test_less_is_held_against_a_store_that_promised_less(tmp_path: Path) -> None
     }
 
 
+# --- threads and tasks -----------------------------------------------------------------------------------------------
+
+
+def test_threads_on_the_embedded_store(tmp_path: Path) -> None:
+    """Four users, each in a thread that goes from site to site; two threads replicate. One file for both stores."""
+    path, done = tmp_path / "history.jsonl", threading.Event()
+    engines = [SQLiteEngine(tmp_path / "data", site=site, replicate="manual") for site in ("eu", "us")]
+    stores = [CausalStore(engine, keyring=KEYS, audience="shop", history=Recorder(path)) for engine in engines]
+    with stores[0], stores[1]:
+
+        def replicate(site: str) -> None:
+            while not done.is_set():
+                engines[0].catch_up(site)
+
+        def live(nth: int) -> None:
+            r, token = random.Random(nth), None
+            for n in range(30):
+                session = r.choice(stores).session(token, subject=f"user {nth}")
+                key = f"k{r.randrange(3)}"
+                with session.read() as db:
+                    db.get(key)
+                if n % 3 == 0:
+                    with session.write(wait_s=30.0) as tx:
+                        tx.get("k0")
+                        tx.put(key, n)
+                token = session.token()
+
+        replicating = [threading.Thread(target=replicate, args=[site]) for site in ("eu", "us")]
+        users = [threading.Thread(target=live, args=[nth]) for nth in range(4)]
+        for thread in (*replicating, *users):
+            thread.start()
+        for thread in users:
+            thread.join()
+        done.set()
+        for thread in replicating:
+            thread.join()
+    found = judged([str(path)])
+    assert not found.broken, [answer for answer in found.answers if answer.state == "broken"]
+    assert (found.joined.counts.reads, found.joined.counts.writes) == (160, 40)
+    assert (found.joined.counts.damaged, found.joined.counts.strangers) == (0, 0)
+
+
+def test_tasks_of_one_session(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+
+    async def live() -> None:
+        engine = SQLiteEngine(tmp_path / "data", site="eu", replicate="manual")
+        async with AsyncCausalStore(engine, keyring=KEYS, audience="shop", history=path) as store:
+            session = store.session(subject="alice")
+
+            async def some(n: int) -> None:
+                for key in ("a", "b"):
+                    async with session.write(wait_s=30.0) as tx:
+                        tx.get(key)
+                        tx.put(key, n)
+                    async with session.read() as db:
+                        await asyncio.sleep(0)
+                        db.get("a")
+                        db.get("b")
+
+            await asyncio.gather(*(some(n) for n in range(8)))
+
+    asyncio.run(live())
+    found = judged([str(path)])
+    assert not found.broken, [answer for answer in found.answers if answer.state == "broken"]
+    assert (found.joined.counts.reads, found.joined.counts.writes) == (48, 16)
+    assert any('"after"' in line for line in path.read_text().splitlines())
+
+
 # --- what it tells a person ------------------------------------------------------------------------------------------
+
+
+def test_the_joined_history_can_be_checked_by_itself(tmp_path: Path) -> None:
+    paths = Planet(tmp_path, 4, ReadPolicy.eventual()).live(80, fail)
+    joined = tmp_path / "joined.jsonl"
+    assert audit("--write", joined, *paths).exit_code == 0
+    for options in ([], ["--held"]):
+        result = CliRunner().invoke(main, ["check", "--json", str(joined), *options])
+        again = {row["guarantee"]: row for row in map(json.loads, result.stdout.splitlines())}
+        _, promises = records(audit("--json", *([] if options else ["--all"]), *paths))
+        for name in ("read-your-writes", "monotonic reads", "causal convergence (CCv)"):
+            assert (again[name]["state"], again[name]["count"]) == (
+                "violated" if promises[name]["state"] == "broken" else "ok",
+                promises[name]["count"],
+            )
+    assert audit("--write", tmp_path / "nowhere" / "at all", *paths).exit_code == 2
 
 
 def test_how_far_it_is_only_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,8 @@ PLANTED = [
         {WFR, CAUSAL, CONVERGENT, MEMORY},
         ["bob read photo new", "bob write reply nice", "carol read reply nice", "carol read photo None"],
         (
-            "bob read photo = 'new' (1@2), which alice wrote, and then wrote reply = 'nice' (1@3); carol read it; so carol had to see photo = "
+            "bob read photo = 'new' (1@2), which alice wrote, and then wrote reply = 'nice' (1@3); carol read "
+            "it; so carol had to see photo = "
             "'new' (1@2) or something newer, but read photo and found nothing."
         ),
     ),
@@ -94,7 +95,8 @@ PLANTED = [
             "carol read photo None",
         ],
         (
-            "alice wrote photo = 'new' (1@2) and then wrote album = 'a' (1@3); bob read it and then wrote reply = 'nice' (1@4); carol read it; "
+            "alice wrote photo = 'new' (1@2) and then wrote album = 'a' (1@3); bob read it and then wrote reply "
+            "= 'nice' (1@4); carol read it; "
             "so carol had to see photo = 'new' (1@2) or something newer, but read photo and found nothing."
         ),
     ),
@@ -111,7 +113,8 @@ PLANTED = [
         {CONVERGENT},
         ["alice write x 1", "alice write x 2"],
         (
-            "No one order of the writes fits what was read: alice wrote x = '1' (1@2) and then wrote x = '2' (1@1); x = '2' (1@1) is older than "
+            "No one order of the writes fits what was read: alice wrote x = '1' (1@2) and then wrote x = '2' "
+            "(1@1); x = '2' (1@1) is older than "
             "x = '1' (1@2)."
         ),
     ),

@@ -810,6 +810,7 @@ def test_a_traced_handle_tells_of_what_it_shows_and_writes(make_world: MakeWorld
         ("c", place, False),
     }
     (stamp,) = {one.stamp for one in handle.written()}
+    assert stamp is not None
     assert [(one.key, one.version, one.data is None) for one in told] == [
         ("a", (first.origin, first.offset), False),
         ("nothing", None, True),

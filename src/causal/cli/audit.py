@@ -39,8 +39,14 @@ _WITNESS: Final = {
     show_default=True,
     help="Judge only reads that were promised the session's guarantees, or all.",
 )
+@click.option(
+    "--write",
+    "path",
+    type=click.Path(dir_okay=False),
+    help="Write the joined history there, as `causal check` reads it.",
+)
 @json_option
-def audit(files: Sequence[str], held_only: bool, as_json: bool) -> None:
+def audit(files: Sequence[str], held_only: bool, path: str | None, as_json: bool) -> None:
     """Judge what stores recorded (`CausalStore(..., history=...)`) in FILES, of any number of processes.
 
     Requests are joined into sessions by the tokens that they carried; what a user did without a token is not held against anybody. It says
@@ -61,6 +67,8 @@ def audit(files: Sequence[str], held_only: bool, as_json: bool) -> None:
             found = judge(files, held_only=held_only, tell=tell)
     except HistoryError as error:
         raise click.UsageError(str(error)) from error
+    if path is not None:
+        _write(path, found)
     _summary(output, found)
     for answer in found.answers:
         if as_json:
@@ -122,6 +130,14 @@ def _story(output: Output, sentence: str, answers: Sequence[Answer]) -> None:
     output.say()
     output.table(rows, _WITNESS, title=f"Breaks {', '.join(answer.guarantee for answer in answers)}")
     output.say(sentence)
+
+
+def _write(path: str, found: Audit) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(found.joined.history.lines())
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _short(session: str) -> str:

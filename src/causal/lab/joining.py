@@ -114,6 +114,10 @@ def join(paths: Sequence[str], tell: Tell = lambda part: None) -> Joined:
     finally:
         for file in files:
             file.close()
+    sources = reading.sources.values()
+    missing = sum(source.counts["dropped"] + source.counts["failed"] for source in sources) + counts.damaged
+    sample = min((source.sample for source in sources), default=1.0)
+    history.meta = {"format": FORMAT, "sample": sample, "dropped": missing}
     promised = reading.guarantees
     return Joined(
         history,
