@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from causal.lab.checker import check
+from causal.lab.checking import memory
 from tests.lab.brute import Brute, Row, histories, history, versioned
 
 SESSION_GUARANTEES = ("read-your-writes", "monotonic reads", "monotonic writes", "writes-follow-reads")
@@ -167,6 +168,26 @@ def test_random_histories_of_up_to_nine_operations(box: str, kind: str) -> None:
         assert not wrong, f"seed {seed}: {wrong}"
         seen.add(verdicts)
     assert len(seen) >= DIFFERENT[box]
+
+
+def test_short_cuts_to_causal_memory_lead_where_the_long_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On histories too long for the definitions: sessions cleared without a closer look, and cycles looked for among few orderings."""
+    ways = ((memory.Memory.cleared, memory.FEW), (lambda *_: False, memory.FEW), (lambda *_: False, -1))
+    seen = set()
+    for seed in range(200):
+        chance = random.Random(seed)
+        rows = store(chance, chance.randint(20, 60))
+        if seed % 2:
+            rows = versioned(rows, swapped(sum(row.op == "write" for row in rows), chance))
+        counts = set()
+        for cleared, few in ways:
+            monkeypatch.setattr(memory.Memory, "cleared", cleared)
+            monkeypatch.setattr(memory, "FEW", few)
+            report = check(history(rows), witnesses=False)
+            counts.add((report["causal (CC)"].state, report["causal memory (CM)"].count))
+        assert len(counts) == 1, f"seed {seed}: {counts}"
+        seen |= {(state, count > 0) for state, count in counts}
+    assert seen == {("ok", False), ("ok", True), ("violated", True)}
 
 
 def test_lines_of_sessions_may_stand_in_any_order() -> None:

@@ -28,7 +28,7 @@ from causal.lab.checking.findings import (
 )
 from causal.lab.checking.memory import Memory
 from causal.lab.checking.model import NONE
-from causal.lab.checking.processing import older_versions, processing
+from causal.lab.checking.processing import fair, older_versions, processing
 from causal.lab.checking.session_guarantees import Newer, classify
 from causal.lab.history import NOT_HELD, WRITE
 
@@ -73,6 +73,7 @@ class _Judge:
         if model.white:
             older = older_versions(model, causality.order)
         else:
+            causality = fair(model, causality)
             model.ranked_by(causality.order)
         versions = causality if older is None else processing(model, older)
         for guarantee in (CAUSAL, CONVERGENT, MEMORY):

@@ -12,7 +12,7 @@ and their reads are looked at again until nothing grows.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from causal.lab.checking.convergence import known_writes
 from causal.lab.checking.evidence import known
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from causal.lab.checking.clocks import Packing
     from causal.lab.checking.evidence import Index
     from causal.lab.checking.model import Model
+
+CLEARING: Final = 50
+"""How many steps an operation of a session may cost before it is judged exactly instead."""
+FEW: Final = 20_000
+"""Up to how many pairs of orderings are searched one by one for a way back."""
 
 
 class Memory:
@@ -102,6 +107,7 @@ class Memory:
             return False
         ops = model.order.lane_ops[lanes[0]]
         final = self._clock(ops[-1])
+        left = CLEARING * len(ops)
         for r in suspects:
             clock = self._clock(r)
             key, here = model.history.key[r], place[r]
@@ -114,18 +120,22 @@ class Memory:
                 continue
             low = min(place[c] for c in newer)
             later = ops[bisect_right(ops, r) :]
+            left -= len(later)
             again = sorted({w for i in later if (w := model.writer[i]) >= 0 and low < place[w] < here})
             pulls = True
-            while pulls:
+            while pulls and left > 0:
                 pulls = False
                 for w in again:
+                    left -= 1
                     if packing.at(clock, lane[w]) < pos[w]:
                         continue
-                    for other in self._between(model.history.key[w], low, place[w]):
+                    others = self._between(model.history.key[w], low, place[w])
+                    left -= len(others)
+                    for other in others:
                         if packing.at(final, lane[other]) >= pos[other] and packing.at(clock, lane[other]) < pos[other]:
                             clock = packing.join(clock, self._clock(other))
                             pulls = True
-            if any(packing.at(clock, lane[c]) >= pos[c] for c in newer):
+            if left <= 0 or any(packing.at(clock, lane[c]) >= pos[c] for c in newer):
                 return False
         return True
 
@@ -254,18 +264,18 @@ class Memory:
             if w >= 0 and i in self._judged:
                 others = known_writes(self._packing, self._index, model.history.key[i], clock)
                 edges.extend((other, w) for other in others if other != w and not self._same(other, w))
-        if not self._agreed:
+        down = sorted({edge for edge in edges if place[edge[0]] > place[edge[1]]})
+        if self._agreed and not down:
+            return None
+        # A cycle goes up and down in the order: all of it lies between the ends of edges that go down.
+        low, high = (min(place[w] for _, w in down), max(place[other] for other, _ in down)) if down else (0, 0)
+        within = sorted({(o, w) for o, w in edges if low <= place[w] <= high and low <= place[o] <= high})
+        if not self._agreed or len(within) * len(down) > FEW:
             before: dict[int, set[int]] = {}
             for other, w in edges:
                 before.setdefault(w, set()).add(other)
             cycles = processing(model, None, {w: sorted(others) for w, others in before.items()}).cycles
             return Violation(CYCLE, tuple(cycles[0])) if cycles else None
-        # A cycle goes up and down in the order: all of it lies between the ends of edges that go down.
-        down = sorted({edge for edge in edges if place[edge[0]] > place[edge[1]]})
-        if not down:
-            return None
-        low, high = min(place[w] for _, w in down), max(place[other] for other, _ in down)
-        within = sorted({(o, w) for o, w in edges if low <= place[w] <= high and low <= place[o] <= high})
         for other, w in down:
             path = self._path(w, other, within)
             if path is not None:

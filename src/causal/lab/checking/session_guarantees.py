@@ -10,7 +10,7 @@ Owns which of them a read breaks that misses something. With r the read, s its s
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from causal.lab.checking.evidence import Newest
@@ -43,6 +43,7 @@ class Newer:
         self._packing = packing
         self._clocks = clocks
         self._newest: dict[int, Newest] = {}
+        self._knows: dict[int, tuple[list[int], int]] = {}
         self._phantoms: dict[tuple[int, int], list[int]] | None = None
 
     def than(self, read: int, i: int) -> bool:
@@ -92,13 +93,34 @@ class Newer:
                 if i >= 0 and self.than(read, i):
                     return i
             return -1
-        for at in range(bisect_right(ops, bound) - 1, -1, -1):
-            i = ops[at]
-            if model.writer[i] != INITIAL and self.than(read, i):
-                return i
-            if model.writer[i] == NONE:
-                return -1  # of a lane's writes the last one knows most
-        return -1
+        at = bisect_right(ops, bound)
+        w = model.writer[read]
+        knows, first = self._learned(ops)
+        if w == INITIAL:
+            return ops[first] if first < at else -1
+        lane, pos = model.order.lane[w], model.pos[w]
+        if w < 0 or not at or self._packing.at(knows[at - 1], lane) < pos:
+            return -1
+        return ops[bisect_left(knows, pos, hi=at, key=lambda clock: self._packing.at(clock, lane))]
+
+    def _learned(self, ops: list[int]) -> tuple[list[int], int]:
+        """Return, for each beginning of a list of operations, a clock of what the versions that they show causally follow.
+
+        And the place of the first that shows any. Made at first use.
+        """
+        found = self._knows.get(id(ops))
+        if found is None:
+            model, packing = self.model, self._packing
+            clock, knows, first = 0, [], len(ops)
+            for at, i in enumerate(ops):
+                w = model.writer[i] if model.writer[i] != NONE else i
+                known = self._clocks[w] if w >= 0 else None
+                if known is not None:
+                    first = min(first, at)
+                    clock = packing.join(clock, known - (1 << packing.shift[model.order.lane[w]]))
+                knows.append(clock)
+            found = self._knows[id(ops)] = knows, first
+        return found
 
 
 def classify(model: Model, newer: Newer, index: Index, reads: Iterable[int], findings: dict[str, Finding]) -> None:
