@@ -138,7 +138,7 @@ _TOKENS: Final = {
     "early_drop": 0.3,
 }
 _CLIENTS: Final = {"parallel": 0.3, "impatience": 0.2, "herd": 0.2, "suspension": 0.05}
-_ACKS: Final = {"ack_lost": 0.2, "ack_doubled": 0.2, "crash": 0.2}
+_ACKS: Final = {"ack_lost": 0.2, "ack_doubled": 0.2, "crash": 0.2, "pause": 0.4}
 _CACHES: Final = {"eviction": 0.1, "stale_refill": 0.3, "pause": 0.4}
 
 MIXES: Final[dict[str, Faults]] = {
@@ -153,7 +153,10 @@ MIXES: Final[dict[str, Faults]] = {
     "clients": Faults(**_CLIENTS),
     "acks": Faults(**_ACKS),
     "caches": Faults(**_CACHES),
-    "suspended": Faults(suspension=0.3, pause=0.5, restart_behind=0.5, reclone=0.3),
+    "suspended": Faults(suspension=0.3, pause=0.5, restart_behind=0.5, reclone=0.3, outage_s=3.0),
+    "stale": Faults(pause=0.6, partition=0.2, token_dropped=0.1, outage_s=4.0),
+    "expiry": Faults(**_FAILOVER | {"token_expired": 0.2, "lost_tail": 0.8, "outage_s": 2.0}),
+    "folding": Faults(**_FAILOVER | {"lost_tail": 0.8}),
     "everything": Faults(**_CLOCKS | _NETWORK | _SERVERS | _FAILOVER | _MEMBERS | _TOKENS | _CLIENTS | _ACKS | _CACHES),
 }
 """Faults that belong together, by name. "everything" is all of them at once."""

@@ -11,6 +11,7 @@ and every wait must end.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,8 @@ FIRST_KEY: Final = Key(1, b"\x01" * 32)
 """A key of no secret value: the tokens of a simulation protect nothing, and must be the same in every run."""
 RETIRED_KEY: Final = Key(255, b"\xff" * 32)
 FORGET_EVERY_S: Final = 1.0
+AMPLE_CHARS: Final = 512
+"""Room in a token for all that a simulated session knows: nothing folds."""
 ENDS_WITHIN_S: Final = 30.0
 """How long the liveness phase is: every request that was under way when it began has ended by then, and a new one is answered."""
 
@@ -168,7 +171,12 @@ class Simulation:
         self.cluster.on_ask = self._asked
         self.network = Network(topology, faults, self.chance("network"))
         self._lag_chance = self.chance("lag")
-        self.oracle = Oracle(self.cluster, self.timeline.monotonic, store.max_staleness_s)
+        self.oracle = Oracle(
+            self.cluster,
+            self.timeline.monotonic,
+            max_staleness_s=store.max_staleness_s,
+            remembers_s=store.max_staleness_s if store.max_token_chars < AMPLE_CHARS else math.inf,
+        )
         self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._rebuilding: set[str] = set()

@@ -25,12 +25,11 @@ class DoesNotEndError(Exception):
 def one(strategy: str, mix: str, seed: int) -> tuple[str, str] | None:
     """Run one seed; return the kind and the words of what was broken first."""
     from causal.lab.faults import MIXES
-    from causal.lab.planet.small import small_world
+    from causal.lab.planet.small import world_for
     from causal.lab.simulator import simulate
 
-    world = small_world(seed, caches=mix in {"caches", "everything"})
     try:
-        outcome = simulate(world, strategy, faults=MIXES[mix], seed=seed)
+        outcome = simulate(world_for(mix, seed), strategy, faults=MIXES[mix], seed=seed)
     except DoesNotEndError:
         return "does not end", f"seed {seed} of {mix} does not end"
     except Exception as error:  # noqa: BLE001 - whatever a planted bug makes the simulator raise is a finding

@@ -334,6 +334,7 @@ class Users:
         name = f"job-{self.simulation.number()}"
         know = Knowledge(name)
         know.past, know.own, know.forgiven, know.mine = entry.past, own, me.know.forgiven, me.know.mine
+        know.told_s = me.know.told_s
         self.simulation.oracle.acknowledged(know, entry)
         job = Client(name, self.chance.choice(self.sites), know, entry.key)
         text = claims.token(subject=name)

@@ -56,7 +56,7 @@ class Anomalies:
 class Knowledge:
     """What one session truly knows. `past` is closed under causes; `own` are its acknowledged writes by (shard, origin)."""
 
-    __slots__ = ("forgiven", "mine", "name", "own", "past", "read", "wrote")
+    __slots__ = ("forgiven", "mine", "name", "own", "past", "read", "told_s", "wrote")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -64,6 +64,8 @@ class Knowledge:
         self.own: Past = NOTHING
         self.mine: Past = NOTHING
         """As `own`, whatever became of it since."""
+        self.told_s: Mapping[int, float] = {}
+        """When it was last told that it had written, by (shard, origin)."""
         self.wrote: dict[int, Entry] = {}
         self.read: dict[int, Entry] = {}
         self.forgiven: Past = NOTHING
@@ -72,6 +74,7 @@ class Knowledge:
         """Return what somebody knows who is handed this session's token."""
         twin = Knowledge(name)
         twin.past, twin.own, twin.forgiven, twin.mine = self.past, self.own, self.forgiven, self.mine
+        twin.told_s = self.told_s
         twin.wrote, twin.read = dict(self.wrote), dict(self.read)
         return twin
 
@@ -100,10 +103,19 @@ class _Versions:
 class Oracle:
     """The bookkeeping of one run. Thread-safety: none."""
 
-    def __init__(self, cluster: Cluster, now: Callable[[], float], max_staleness_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        now: Callable[[], float],
+        *,
+        max_staleness_s: float = math.inf,
+        remembers_s: float = math.inf,
+    ) -> None:
+        """`remembers_s`: for how long tokens remember a write for certain. Then it may fold away, and a loss of it is not said."""
         self._cluster = cluster
         self._now = now
         self._max_staleness_s = max_staleness_s
+        self._remembers_s = remembers_s
         self._keys: dict[int, _Versions] = {}
         self.violations: list[Violation] = []
         self.broken = 0
@@ -183,6 +195,8 @@ class Oracle:
         a bound on its age is.
         """
         counts.reads += 1
+        # What has lapsed from a token need not be where it is not shown to be fresh: a documented limit.
+        promised = promised and (proven or self._now() < self._max_staleness_s)
         if past:
             versions = self._keys.get(key)
             if versions is not None and versions.newest is not entry:
@@ -221,19 +235,17 @@ class Oracle:
                 if pk >> 32 != shard:
                     continue
                 place = origins.get(pk & 0xFFFFFFFF)
-                applied = -1 if place is None else place[0]
+                applied = 0 if place is None else place[0]
                 if applied >= offset:
                     continue
                 log = self._cluster.logs[pk]
                 end = log.end
                 own = me.own.get(pk, -1)
                 if end is not None and end < offset:
-                    if own > end and me.forgiven.get(pk, -1) < own:
-                        self.broke(
-                            "loss not said",
-                            me.name,
-                            f"{me.name} was served shard {shard}, and not told that its write {_said(pk, own)} is lost",
-                        )
+                    remembered = self._now() - me.told_s.get(pk, -math.inf) < self._remembers_s
+                    if own > end and me.forgiven.get(pk, -1) < own and remembered:
+                        said = f"{me.name} was served shard {shard}, and not told that its write {_said(pk, own)} is lost"
+                        self.broke("loss not said", me.name, said)
                         continue
                     offset = end
                 if applied < offset and not self._unheard(pk):
@@ -271,7 +283,7 @@ class Oracle:
     def _lacks(self, place: tuple[int, int | None] | None, pk: int, offset: int) -> bool:
         """Whether a copy that is so far lacks some of what survives of a position."""
         end = self._cluster.logs[pk].end
-        return (-1 if place is None else place[0]) < (offset if end is None else min(offset, end))
+        return (0 if place is None else place[0]) < (offset if end is None else min(offset, end))
 
     def learn(self, me: Knowledge, entry: Entry) -> None:
         """Let a session know an entry, and all that its writer knew."""
@@ -289,6 +301,7 @@ class Oracle:
         self.learn(me, entry)
         if entry.offset > me.own.get(entry.pk, -1):
             me.own = {**me.own, entry.pk: entry.offset}
+        me.told_s = {**me.told_s, entry.pk: self._now()}
         if entry.offset > me.mine.get(entry.pk, -1):
             me.mine = {**me.mine, entry.pk: entry.offset}
         before = me.wrote.get(entry.key)

@@ -7,8 +7,37 @@ from __future__ import annotations
 
 import random
 
+import attrs
+
 from causal.controls import Lag
 from causal.lab.planet.topology import Cache, Index, Population, Site, Store, Topology
+
+
+def world_for(mix: str, seed: int) -> Topology:
+    """Return the topology of a seed in which the faults of a mix (see `causal.lab.faults.MIXES`) can do the most."""
+    world = small_world(seed, caches=mix in {"caches", "everything"})
+    return folding(world, seed) if mix == "folding" else world
+
+
+def folding(world: Topology, seed: int) -> Topology:
+    """Return a world like another, in which tokens must fold into floors: clock offsets, little room, and much that is old.
+
+    Half of the reads go to an index that is far behind: it need not be fresh, but must hold what is demanded.
+    """
+    chance = random.Random(f"{seed}/folding")
+    staleness_s = chance.uniform(0.8, 1.5)
+    store = attrs.evolve(
+        world.store,
+        shards=chance.choice((2, 3)),
+        offsets="clock",
+        max_staleness_s=staleness_s,
+        max_clock_skew_s=0.2,
+        token_ttl_s=4 * staleness_s,
+        max_token_chars=chance.choice((56, 64, 72)),
+    )
+    users = attrs.evolve(world.population[0], sessions=6, length=30, think_s=0.15, mix=(("source", 1.0), ("index", 1.0)))
+    index = Index(lag=Lag(chance.choice((1.0, 2.0, 3.0))))
+    return attrs.evolve(world, store=store, population=(users,), index=index, duration_s=6.0)
 
 
 def small_world(seed: int, *, caches: bool = False) -> Topology:
