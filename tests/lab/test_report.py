@@ -56,7 +56,10 @@ def test_a_row_is_what_came_out() -> None:
 
 
 def test_anomalies_are_those_that_count() -> None:
-    outcome = simulate(tiny(), "eventual")
+    mix = (("source", 3.0), ("recommendation", 1.0))
+    topology = attrs.evolve(tiny(), population=tuple(attrs.evolve(users, mix=mix) for users in tiny().population))
+    outcome = simulate(topology, "eventual")
+    assert outcome.accepted.acausal > 0
     row, seen = report.row(outcome), outcome.anomalies
     assert (row["judged"], row["stale"], row["backward"], row["acausal"]) == attrs.astuple(seen)
     assert len({seen.reads, seen.stale, seen.backward, seen.acausal}) == 4
