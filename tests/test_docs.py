@@ -2,7 +2,8 @@
 
 The convention is in CONTRIBUTING.md: a fence marked `output` holds all that was printed since the page's last such
 fence; `...` stands for what differs from run to run. Examples of one page share their names, from top to bottom.
-In a fence marked `console` the commands `$ causal ...` run, each above what it prints.
+In a fence marked `console` the commands `$ causal ...` run, each above what it prints. A fence marked `toml` whose first line is the
+comment `# NAME.toml` is that file.
 """
 
 import contextlib
@@ -51,6 +52,13 @@ def run_commands(example: Example) -> str | None:
     return "\n".join(wrong) or None
 
 
+def write_file(example: Example) -> None:
+    """Write a fence to the file that its first line names, so that the commands after it can read it."""
+    name = re.fullmatch(r"# ([\w-]+\.toml)", example.parsed.split("\n", 1)[0])
+    if name:
+        Path(name[1]).write_text(example.parsed)
+
+
 def run_page(path: Path) -> int:
     """Run a page's examples in the current directory, and count them."""
     document: Document = Sybil(
@@ -58,6 +66,7 @@ def run_page(path: Path) -> int:
             PythonCodeBlockParser(),
             CodeBlockParser("output", check_output),
             CodeBlockParser("console", run_commands),
+            CodeBlockParser("toml", write_file),
             SkipParser(),
         ],
     ).parse(path)

@@ -138,14 +138,15 @@ def test_reads_that_say_that_they_are_stale_have_a_column(here: Path) -> None:
 
 def test_two_processes_print_the_same_bytes(here: Path) -> None:
     code = """
-import sys
+import logging, sys
 from causal.lab.faults import MIXES
 from causal.lab.planet.reading import read_topology
 from causal.lab.simulator import STRATEGIES, simulate
+logging.getLogger("causal").addHandler(logging.NullHandler())  # here; the processes of the command are to see to themselves
 for name in STRATEGIES:
     print(simulate(read_topology("tiny.toml"), name, faults=MIXES["everything"], seed=7, digest=True).digest)
 from causal.cli import run
-sys.argv[1:] = ["simulate", "tiny.toml", "--faults", "everything", "--seed", "7", "--json"]
+sys.argv[1:] = ["simulate", "tiny.toml", "--faults", "everything", "--seed", "7", "--json", "--jobs", "2"]
 sys.exit(run())
 """
     first, second = (process(code, where=here, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2"))
@@ -153,6 +154,7 @@ sys.exit(run())
     digests = first.stdout.split()[: len(STRATEGIES)]
     assert len(set(digests)) == len(STRATEGIES)
     assert first.stdout == second.stdout
+    assert first.stderr == b""
 
 
 def test_side_by_side_is_one_after_the_other() -> None:

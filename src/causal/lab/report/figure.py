@@ -102,8 +102,7 @@ def comparison(rows: Sequence[Row], title: str, subtitle: str = "") -> Figure:
         }
         grid = figure.add_gridspec(1, 3, width_ratios=(4.1, 4.5, 2.8), wspace=0.09, **edges)
         wrong, latency, shares = (figure.add_subplot(grid[0, n]) for n in range(3))
-        figure.text(0.012, 1 - 0.16 / height, title, fontsize=15, weight="bold", va="top")
-        figure.text(0.012, 1 - 0.5 / height, lines, fontsize=10, color=GREY, va="top", linespacing=1.4)
+        _title(figure, title, lines)
         _wrong_pages(wrong, rows)
         _latency(latency, rows)
         _shares(shares, rows)
@@ -114,6 +113,15 @@ def comparison(rows: Sequence[Row], title: str, subtitle: str = "") -> Figure:
         for axes in (latency, shares):
             axes.set_yticks([])
     return figure
+
+
+def _title(figure: Figure, title: str, lines: str) -> None:
+    """Say at the top what is compared, and under which circumstances."""
+    height = figure.get_figheight()
+    figure.text(
+        0.012, 1 - 0.16 / height, textwrap.shorten(title, 95, placeholder=" ..."), fontsize=15, weight="bold", va="top"
+    )
+    figure.text(0.012, 1 - 0.5 / height, lines, fontsize=10, color=GREY, va="top", linespacing=1.4)
 
 
 def _rate(row: Row, field: str) -> float:
@@ -225,11 +233,13 @@ def sweep(rows: Sequence[Row], axis: Axis, title: str, subtitle: str = "") -> Fi
         ("Token", "characters, mean", lambda row: row["token_mean"], False),
     )
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(12, 7.2), dpi=DPI)
+        lines = wrapped(subtitle)
+        height = 7.2 + 0.2 * lines.count("\n")
+        figure = Figure(figsize=(12, height), dpi=DPI)
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(2, 2, hspace=0.42, wspace=0.17, left=0.065, right=0.82, top=0.83, bottom=0.085)
-        figure.text(0.012, 0.975, title, fontsize=15, weight="bold", va="top")
-        figure.text(0.012, 0.928, subtitle, fontsize=10, color=GREY, va="top")
+        top = 1 - (1.2 + 0.2 * lines.count("\n")) / height
+        grid = figure.add_gridspec(2, 2, hspace=0.42, wspace=0.17, left=0.065, right=0.82, top=top, bottom=0.085)
+        _title(figure, title, lines)
         for n, (heading, unit, value, logarithmic) in enumerate(panels):
             axes = figure.add_subplot(grid[n // 2, n % 2])
             _panel(axes, rows, names, axis, value)
@@ -277,7 +287,7 @@ def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], axis: Axis, va
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1g}" if value < 1 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _ms(value: float) -> str:

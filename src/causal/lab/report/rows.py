@@ -46,7 +46,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "leader_percent": "Lead\n%",
     "away_percent": "Away\n%",
     "waits": "Waits",
-    "token_mean": "Tok-\nen",
+    "token_mean": "Token\nmean",
     "token_max": "\nmax",
     "refused_percent": "Err\n%",
 }
@@ -59,7 +59,8 @@ NOTES: Final[Mapping[str, str]] = {
     "recommendations": "Reads of recommendations are in none of these three: under every strategy any answer will do.",
     "said_stale": "Said: reads whose receipt says that the guarantee was not held (say, the index was behind); in none of the three.",
     "p50_ms": "p50, p99, p99.9: what an answered read took, refused ones not among them. A strategy that refuses looks faster.",
-    "leader_percent": "Lead: reads served by the leader of their shard, for whatever reason. Away: at another site than the reader's.",
+    "leader_percent": "Lead: reads served by the leader of their shard, for whatever reason.",
+    "away_percent": "Away: reads served at another site than the reader's.",
     "waits": "Waits: reads held back until a replica had caught up.",
     "token_mean": "Token: characters of a token that a client is handed, on average and at most; every strategy hands them out.",
     "refused_percent": "Err: reads and writes that were refused, of all.",
