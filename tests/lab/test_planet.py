@@ -12,9 +12,10 @@ from causal.core.position import pack
 from causal.errors import ConfigError
 from causal.lab.faults import MIXES, Faults
 from causal.lab.network import Network
+from causal.lab.planet.logs import Entry, Log, joined
 from causal.lab.planet.metrics import Histogram
-from causal.lab.planet.oracle import Anomalies, Knowledge, Oracle, joined
-from causal.lab.planet.servers import Cluster, Copy, Entry, Log, Server
+from causal.lab.planet.oracle import Anomalies, Knowledge, Oracle
+from causal.lab.planet.servers import Cluster, Copy, Server
 from causal.lab.planet.timeline import Timeline
 from causal.lab.planet.topology import Site, Topology
 

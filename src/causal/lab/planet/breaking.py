@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from causal.lab.planet.servers import Server
-    from causal.lab.simulator import Simulation
+    from causal.lab.planet.world import World
 
     Steps = Generator[float, None, None]
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Breaker:
     """Everything that breaks by itself. `over`: nothing breaks any more. Thread-safety: none."""
 
-    def __init__(self, simulation: Simulation, chance: random.Random) -> None:
+    def __init__(self, simulation: World, chance: random.Random) -> None:
         self.simulation = simulation
         self.chance = chance
         self.faults = simulation.faults

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from causal.claims import Claims
     from causal.core.watermark import Watermark
+    from causal.lab.planet.logs import Entry
     from causal.lab.planet.process import Shown
-    from causal.lab.planet.servers import Entry
     from causal.lab.planet.timeline import Timeline
     from causal.lab.planet.topology import Cache
     from causal.state import StoreState

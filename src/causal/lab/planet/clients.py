@@ -1,8 +1,6 @@
-"""Simulated users: sessions that read and write, carry their tokens, and sometimes lose them.
+"""Simulated users: sessions that come, read and write, and go.
 
-Owns what a client does. What it carries is a *set* of tokens: a request presents all of them, and its answer replaces exactly those.
-Whatever a client does to its own claims on purpose (an older token, none at all) is told to the bookkeeping, which then expects no more
-than the token says; what happens to a token against its will is not.
+Owns what a client asks for, and when. What it carries meanwhile is in `carrying.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from causal.core.frontier import LeaderMark
-from causal.errors import CommitUnknown, GateError, StoreError, WriteLost
+from causal.errors import CommitUnknown, GateError, StoreError
+from causal.lab.planet.carrying import Carrying, Client
 from causal.lab.planet.oracle import Knowledge
 
 if TYPE_CHECKING:
@@ -25,10 +23,11 @@ if TYPE_CHECKING:
     from causal.claims import Claims
     from causal.core.policy import ReadPolicy
     from causal.lab.planet.cache import SiteCache
+    from causal.lab.planet.logs import Entry, Past
     from causal.lab.planet.process import Process
-    from causal.lab.planet.servers import Entry, Past, Server
+    from causal.lab.planet.servers import Server
     from causal.lab.planet.topology import Population
-    from causal.lab.simulator import Simulation
+    from causal.lab.planet.world import World
 
     Steps = Generator[float, None, None]
 
@@ -39,57 +38,21 @@ PATIENCE_S: Final = 5.0
 _CHECKED: Final = frozenset({"covered", "leader", "fallback", "quorum"})
 
 
-@attrs.define(eq=False)
-class Client:
-    """One session: who it is, where, what it carries, and what it truly knows. `earlier`: a moment that it may go back to."""
-
-    name: str
-    site: str
-    know: Knowledge
-    key: int
-    carrier: tuple[str, ...] = ()
-    earlier: tuple[tuple[str, ...], Knowledge] | None = None
-    requests: int = 0
-    answered: int = 0
-    """The number of the last request that was answered."""
-    lives: int = 0
-    """How often it has thrown away what it carried."""
-
-    @property
-    def alias(self) -> str:
-        """Who it is in a recorded history."""
-        return f"{self.name}~{self.lives}" if self.lives else self.name
-
-
-class Users:
+class Users(Carrying):
     """One population, living. Thread-safety: none."""
 
-    def __init__(self, simulation: Simulation, population: Population, chance: random.Random) -> None:
+    def __init__(self, simulation: World, population: Population, chance: random.Random) -> None:
         topology = simulation.topology
         names = tuple(site.name for site in topology.sites)
-        self.simulation = simulation
+        super().__init__(simulation, chance)
         self.population = population
-        self.chance = chance
         self.sites = population.at or names
-        self.faults = simulation.faults
         self.made = 0
         weights = [1 / (n + 1) ** population.skew for n in range(population.keys)]
         self._keys = list(accumulate(weights))
         self._kinds = [kind for kind, _ in population.mix]
         self._mix = list(accumulate(weight for _, weight in population.mix))
         self._lately: deque[Client] = deque(maxlen=LINGERING)
-        self._trusted = not self.faults.early_drop
-        self._troubled = any(
-            (
-                self.faults.token_swapped,
-                self.faults.token_dropped,
-                self.faults.token_replayed,
-                self.faults.token_tampered,
-                self.faults.token_expired,
-                self.faults.token_retired,
-            )
-        )
-        self._spare: tuple[str, tuple[str, ...]] = "", ()
 
     def arrive(self, over_s: float) -> Steps:
         """Let sessions begin, evenly over a time."""
@@ -125,7 +88,6 @@ class Users:
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
         population, chance, simulation = self.population, self.chance, self.simulation
-        simulation.active += 1
         leave = 1 / population.length
         while True:
             yield chance.expovariate(1 / population.think_s)
@@ -135,7 +97,7 @@ class Users:
                 me.site = chance.choice([site for site in self.sites if site != me.site])
             key = self.pick(me)
             if chance.random() < population.write_share:
-                request = self.write(me, key)
+                request: Generator[float, None, object] = self.write(me, key)
             else:
                 kind = (
                     "source"
@@ -149,7 +111,6 @@ class Users:
                 yield from request
             if chance.random() < leave:
                 break
-        simulation.active -= 1
 
     def pick(self, me: Client) -> int:
         """Choose a key."""
@@ -345,77 +306,3 @@ class Users:
             yield from self.read(job, entry.key)
 
         self.simulation.timeline.start(work())
-
-    def present(self, me: Client, process: Process, tokens: tuple[str, ...]) -> Claims:
-        """Begin a request. Of a token that cannot be opened nobody knows which writes it held: a loss of these cannot be said."""
-        claims = process.session(me.name, tokens)
-        if claims.rejected:
-            me.know.own = {}
-            if self._trusted and not self._troubled and not self.simulation.over:
-                why = claims.rejected[0].error
-                self.simulation.oracle.broke(
-                    "good token refused", me.name, f"{process.name} did not open a token of {me.name}: {why}"
-                )
-        return claims
-
-    # --- tokens --------------------------------------------------------------------------------------------------
-
-    def carry(self, me: Client, claims: Claims, presented: tuple[str, ...]) -> None:
-        """Take the answer's token in exchange for those that were presented; what came in between stays."""
-        text = claims.token()
-        if text is None:
-            return
-        if me.carrier == presented:
-            me.carrier = (text,)
-        else:
-            me.carrier = (*(other for other in me.carrier if other not in presented and other != text), text)
-        if self.faults.token_swapped:
-            self._spare = me.name, me.carrier
-        metrics = self.simulation.metrics
-        metrics.tokens += 1
-        metrics.token_chars += len(text)
-        if len(text) > metrics.longest_token:
-            metrics.longest_token = len(text)
-
-    def hear(self, me: Client, claims: Claims, error: GateError | StoreError, alias: str, number: int) -> None:
-        """Take in an error: a loss is accepted, as a user does who is told of it."""
-        simulation = self.simulation
-        lost = getattr(error, "lost", ())
-        if not lost:
-            return
-        simulation.metrics.losses_said += 1
-        if isinstance(error, WriteLost):
-            if simulation.recording is not None:
-                simulation.recording.lost(alias, number, error.lost)
-            for loss in error.lost:
-                p = loss.position
-                simulation.oracle.told_lost(me.know, p.shard << 32 | p.origin, p.offset)
-        for loss in lost:
-            if isinstance(loss, LeaderMark):
-                simulation.oracle.told_doubt(me.know, loss.origins)
-        claims.forget(lost)
-
-    def trouble(self, me: Client) -> Steps:
-        """Let something happen to the tokens before they are presented."""
-        faults, chance, simulation = self.faults, self.chance, self.simulation
-        if chance.random() < faults.token_expired:
-            yield simulation.topology.store.token_ttl_s * chance.uniform(1.0, 1.2)
-        if me.carrier and chance.random() < faults.token_retired:
-            me.carrier = simulation.retired(me.name, me.carrier)
-        if me.carrier and chance.random() < faults.token_tampered:
-            text = me.carrier[-1]
-            place = chance.randrange(len(text))
-            other = "A" if text[place] != "A" else "B"
-            me.carrier = (*me.carrier[:-1], text[:place] + other + text[place + 1 :])
-        if faults.token_swapped and chance.random() < faults.token_swapped and self._spare[0] not in ("", me.name):
-            me.carrier = self._spare[1]
-        if chance.random() < faults.token_dropped:
-            me.carrier = ()
-            me.know.become(Knowledge(me.name))
-            me.lives += 1
-        if me.earlier is not None and chance.random() < faults.token_replayed:
-            me.carrier = me.earlier[0]
-            me.know.become(me.earlier[1])
-            me.lives += 1
-        elif me.earlier is None or chance.random() < 0.2:
-            me.earlier = me.carrier, me.know.fork(me.name)

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from causal.core.position import ANY_ORIGIN
+from causal.lab.planet.logs import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.watermark import Watermark
-    from causal.lab.planet.servers import Cluster, Entry, Past, Server
+    from causal.lab.planet.logs import Entry, Past
+    from causal.lab.planet.servers import Cluster, Server
 
 NOTHING: Final[dict[int, int]] = {}
 MAX_VIOLATIONS: Final = 20
@@ -244,7 +246,9 @@ class Oracle:
                 if end is not None and end < offset:
                     remembered = self._now() - me.told_s.get(pk, -math.inf) < self._remembers_s
                     if own > end and me.forgiven.get(pk, -1) < own and remembered:
-                        said = f"{me.name} was served shard {shard}, and not told that its write {_said(pk, own)} is lost"
+                        said = (
+                            f"{me.name} was served shard {shard}, and not told that its write {_said(pk, own)} is lost"
+                        )
                         self.broke("loss not said", me.name, said)
                         continue
                     offset = end
@@ -356,20 +360,6 @@ class Oracle:
         self.broken += 1
         if len(self.violations) < MAX_VIOLATIONS:
             self.violations.append(Violation(kind, self._now(), session, said))
-
-
-def joined(a: Past, b: Past, pk: int, offset: int) -> Past:
-    """Return the join of two pasts and one position. Complexity: linear in the smaller."""
-    if len(a) < len(b):
-        a, b = b, a
-    past = dict(a)
-    get = past.get
-    for key, place in b.items():
-        if place > get(key, -1):
-            past[key] = place
-    if offset > get(pk, -1):
-        past[pk] = offset
-    return past
 
 
 def _said(pk: int, offset: int) -> str:

@@ -13,11 +13,10 @@ from causal.claims import Claims
 from causal.core.decision import Probe, Serve, Wait
 from causal.core.frontier import Frontier, Position
 from causal.core.policy import ReadPolicy
-from causal.core.waiting import WaitQueue
 from causal.engine import Capabilities, Commit, Endpoint
 from causal.errors import CommitUnknown, GateError, StoreError, Unreachable
 from causal.lab.network import TIMEOUT_S
-from causal.lab.planet.timeline import PARKED
+from causal.lab.planet.lines import Line, Waiting
 from causal.request import Request
 from causal.session import SessionState
 from causal.state import StoreState
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from causal.core.view import View
     from causal.core.watermark import Watermark
     from causal.lab.network import Network
-    from causal.lab.planet.servers import Cluster, Entry, Server
+    from causal.lab.planet.logs import Entry
+    from causal.lab.planet.servers import Cluster, Server
     from causal.lab.planet.timeline import Timeline
     from causal.lab.planet.topology import Store
 
@@ -49,40 +49,6 @@ class _Engine:
     def __init__(self, store: Store) -> None:
         self.shards = {str(n): n for n in range(store.shards)}
         self.capabilities = Capabilities(dependencies=store.dependencies, clock_offsets=store.offsets == "clock")
-
-
-class _Line:
-    """The reads that wait at one endpoint, and whether one of them polls it."""
-
-    __slots__ = ("polling", "queue")
-
-    def __init__(self) -> None:
-        self.queue: WaitQueue[_Waiting] = WaitQueue()
-        self.polling = False
-
-
-class _Waiting:
-    """One waiting read; `leads` says that it polls for all. `asleep`: how to wake it, while it is parked."""
-
-    __slots__ = ("asleep", "leads", "turn")
-
-    def __init__(self) -> None:
-        self.leads = False
-        self.asleep: Callable[[], float | None] | None = None
-        self.turn = 0
-
-    def park(self, timeline: Timeline, until: float) -> Generator[float, None, None]:
-        """Sleep until woken, or until a time."""
-        self.turn += 1
-        self.asleep, turn = timeline.current, self.turn
-        timeline.at(until, lambda: self.wake(timeline) if self.turn == turn else None)
-        yield PARKED
-
-    def wake(self, timeline: Timeline) -> None:
-        """Let it go on now, if it is parked."""
-        wake, self.asleep = self.asleep, None
-        if wake is not None:
-            timeline.at(timeline.now, wake)
 
 
 class Shown:
@@ -130,7 +96,7 @@ class Process:
         self.calm = calm
         self.endpoints: tuple[Endpoint, ...] = ()
         self.life = 1
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._settings = {
             "engine": _Engine(settings),
             "audience": AUDIENCE,
@@ -332,9 +298,9 @@ class Process:
         name, subject = wait.endpoint, request.session.subject
         line = self._lines.get(name)
         if line is None:
-            line = self._lines[name] = _Line()
+            line = self._lines[name] = Line()
         state.enter_wait(name, subject)
-        waiting = _Waiting()
+        waiting = Waiting()
         deadline, pause_s = began + wait.for_s, POLL_S
         waiter = None
         try:
@@ -371,7 +337,7 @@ class Process:
             request.waited_s += timeline.now - began
 
     def _until_news(
-        self, name: str, line: _Line, waiting: _Waiting, pause_s: float, deadline: float, request: Request
+        self, name: str, line: Line, waiting: Waiting, pause_s: float, deadline: float, request: Request
     ) -> Generator[float, None, float]:
         """Poll as `_wait` does, but leave out the questions to which the answer would be the last one again.
 
@@ -397,7 +363,7 @@ class Process:
         self._heard(name, line, state.observe(name, marks, asked, sent))
         return pause_s
 
-    def _heard(self, name: str, line: _Line, view: View) -> None:
+    def _heard(self, name: str, line: Line, view: View) -> None:
         """Wake who is covered by the newest answer; all, if there was none."""
         known = view.of(name)
         ready = line.queue.drain() if known is None or known.down is not None else line.queue.advance(known.applied)

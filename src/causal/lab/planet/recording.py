@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from causal.core.position import Loss
     from causal.core.watermark import Watermark
     from causal.errors import CausalError
-    from causal.lab.planet.servers import Cluster, Entry
+    from causal.lab.planet.logs import Entry
+    from causal.lab.planet.servers import Cluster
 
 
 class Recording:

@@ -1,4 +1,4 @@
-"""The simulated store: logs, servers that follow them, and who leads what.
+"""The simulated store: servers that follow logs, and who leads what.
 
 Owns what an engine promises (see `causal.engine`): watermarks of a snapshot, incarnations, origins that end, dependencies before
 effects. The rules are those of the memory store, as events in virtual time and over logs of bounded length. Stamps come from the real
@@ -7,8 +7,7 @@ hybrid clock. Knows nothing of sessions, tokens or the gate.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from causal.clock import HybridLogicalClock
 from causal.core.frontier import Frontier
@@ -16,7 +15,7 @@ from causal.core.hlc import COUNTER_BITS, MAX_LOGICAL, START
 from causal.core.watermark import Watermark
 from causal.errors import ClockDrift
 from causal.kv import next_stamp
-from causal.lab.planet.oracle import joined
+from causal.lab.planet.logs import EMPTY, START_MS, Entry, Log, Past, joined, win
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,97 +27,6 @@ if TYPE_CHECKING:
         """Who waits for news of a server."""
 
         def wake(self, timeline: Timeline) -> None: ...
-
-
-START_MS: Final = 1_700_000_000_000
-"""The wall time at which virtual time begins. Units: Unix milliseconds."""
-EMPTY: Final = Frontier()
-Past = dict[int, int]
-
-
-class Entry:
-    """One write: its place, its stamp, what it depends on, and (for the bookkeeping alone) what its writer truly knew.
-
-    `pk` is the packed (shard, origin); `number` is its identity, which is also its value.
-    """
-
-    __slots__ = ("at_s", "deps", "key", "lost", "number", "offset", "past", "pk", "session", "shown", "stamp")
-
-    def __init__(
-        self, pk: int, offset: int, stamp: int, key: int, number: int, session: str, deps: Frontier, past: Past
-    ) -> None:
-        self.pk = pk
-        self.offset = offset
-        self.stamp = stamp
-        self.key = key
-        self.number = number
-        self.session = session
-        self.deps = deps
-        self.past = past
-        self.at_s = 0.0
-        self.lost = False
-        self.shown: Frontier | None = None
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """How conflicts are decided: the highest wins."""
-        return self.stamp, self.pk & 0xFFFFFFFF
-
-    def reveal(self) -> Frontier:
-        """Return what whoever reads this is shown: its position, and its dependencies."""
-        shown = self.shown
-        if shown is None:
-            self.shown = shown = self.deps | Frontier.of({self.pk: self.offset})
-        return shown
-
-    def __str__(self) -> str:
-        return f"#{self.number} ({self.pk >> 32}/{self.pk & 0xFFFFFFFF}@{self.offset})"
-
-
-class Log:
-    """What one origin of one shard numbered, from the oldest entry that somebody may still lack. `end`: where it stopped for good."""
-
-    __slots__ = ("after", "end", "entries", "head", "leader", "lost", "offsets", "pk", "shard")
-
-    def __init__(self, shard: int, origin: int, leader: str, after: tuple[int, int] | None = None) -> None:
-        self.shard = shard
-        self.pk = shard << 32 | origin
-        self.leader = leader
-        self.after = after
-        """The log that this one goes on from, and where: a follower must have that first."""
-        self.head = 0
-        self.end: int | None = None
-        self.offsets: list[int] = []
-        self.entries: list[Entry] = []
-        self.lost: list[Entry] = []
-        """What was past the end: who has not heard of it yet still shows it."""
-
-    def append(self, entry: Entry) -> None:
-        self.offsets.append(entry.offset)
-        self.entries.append(entry)
-        self.head = entry.offset
-
-    def between(self, applied: int, upto: int) -> list[Entry]:
-        """Return the entries after `applied`, up to and including `upto`."""
-        offsets = self.offsets
-        return self.entries[bisect_right(offsets, applied) : bisect_right(offsets, upto)]
-
-    def forget(self, upto: int) -> list[Entry]:
-        """Remove and return the entries up to an offset."""
-        n = bisect_right(self.offsets, upto)
-        gone = self.entries[:n]
-        del self.entries[:n], self.offsets[:n]
-        return gone
-
-    def cut(self, end: int) -> list[Entry]:
-        """End here: remove and return what is past the end."""
-        n = bisect_right(self.offsets, end)
-        self.lost = self.entries[n:]
-        del self.entries[n:], self.offsets[n:]
-        self.end = self.head = end
-        for entry in self.lost:
-            entry.lost = True
-        return self.lost
 
 
 class Copy:
@@ -277,7 +185,7 @@ class Server:
         return copy.applied(before) >= end
 
     def _take(self, copy: Copy, entry: Entry) -> None:
-        _win(copy.versions, entry)
+        win(copy.versions, entry)
         if entry.stamp > copy.high:
             copy.high = entry.stamp
         try:
@@ -450,11 +358,11 @@ class Cluster:
         for origin, (applied, end) in origins.items():
             log = self.logs[shard << 32 | origin]
             for entry in log.between(-1, applied):
-                _win(versions, entry)
+                win(versions, entry)
             if end is None:
                 for entry in log.lost:
                     if entry.offset <= applied:
-                        _win(versions, entry)
+                        win(versions, entry)
         return versions
 
     def forget(self) -> list[Entry]:
@@ -468,7 +376,7 @@ class Cluster:
             base = self.base[log.shard]
             for entry in log.forget(upto):
                 gone.append(entry)
-                _win(base, entry)
+                win(base, entry)
         return gone
 
     def diverged(self, server: Server) -> None:
@@ -478,11 +386,3 @@ class Cluster:
     def ask(self, server: Server, log: Log) -> None:
         """Let a server ask for what it lacks of a log."""
         self.on_ask(server, log)
-
-
-def _win(versions: dict[int, Entry], entry: Entry) -> None:
-    """Let an entry's version of its key replace the one that is there, if it wins over it."""
-    key = entry.key
-    old = versions.get(key)
-    if old is None or (entry.stamp, entry.pk) > (old.stamp, old.pk):
-        versions[key] = entry

@@ -35,7 +35,9 @@ def folding(world: Topology, seed: int) -> Topology:
         token_ttl_s=4 * staleness_s,
         max_token_chars=chance.choice((56, 64, 72)),
     )
-    users = attrs.evolve(world.population[0], sessions=6, length=30, think_s=0.15, mix=(("source", 1.0), ("index", 1.0)))
+    users = attrs.evolve(
+        world.population[0], sessions=6, length=30, think_s=0.15, mix=(("source", 1.0), ("index", 1.0))
+    )
     index = Index(lag=Lag(chance.choice((1.0, 2.0, 3.0))))
     return attrs.evolve(world, store=store, population=(users,), index=index, duration_s=6.0)
 

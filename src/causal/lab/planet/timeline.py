@@ -37,7 +37,7 @@ class Timeline:
     def at(self, when: float, event: Callable[[], float | None]) -> None:
         """Let something happen at a time, now at the earliest."""
         self._made += 1
-        heappush(self._heap, (when if when > self.now else self.now, self._made, event))
+        heappush(self._heap, (max(self.now, when), self._made, event))
 
     def after(self, delay: float, event: Callable[[], float | None]) -> None:
         """Let something happen after a while."""
