@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from causal.trail import Trail
 
 log: Final = logging.getLogger("causal")
+_NOTHING: Final = Frontier()
 
 
 class Written(Frontier):
@@ -131,8 +132,7 @@ class SessionState:
         self.trail: Trail | None = None
         """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
-        self.own = Frontier()
-        self.seen = Frontier()
+        self.own = self.seen = _NOTHING
         self.version = 0
         self.changed = False
         """Whether more is demanded than by what the client holds."""
@@ -176,7 +176,8 @@ class SessionState:
                 (self._presented,) = opened.items()
             elif grown or failed or expired or (first and opened):
                 self.changed = True
-            self.rejected = (*self.rejected, *failed)
+            if failed:
+                self.rejected = (*self.rejected, *failed)
         for one in failed:
             log.warning("a presented token could not be opened: %s", type(one.error).__name__)
         return failed
@@ -303,11 +304,14 @@ class SessionState:
         ):
             return cached[2]
         with self._lock:
-            version, mine, theirs = self.version, self.own, self.seen.lapse(now)
+            version, mine, theirs = self.version, self.own, self.seen
+        if theirs.marks:
+            theirs = theirs.lapse(now)
         counts = store.writing if write else store.reading
         every = store.every if store.dependencies else None
         demand = Demand.narrowed(mine, theirs, counts, shard, number=store.number, every=every)
-        self._cache[name] = version, min((m.until for m in theirs.marks.values()), default=0), demand, store
+        until = min(m.until for m in theirs.marks.values()) if theirs.marks else 0
+        self._cache[name] = version, until, demand, store
         return demand
 
     @property
@@ -328,12 +332,14 @@ class SessionState:
         """
         now, keyring = store.wall(), store.keyring
         with self._lock:
-            version, own, seen = self.version, self.own, self.seen.lapse(now)
+            version, own, seen = self.version, self.own, self.seen
             sealed, presented = self._sealed, self._presented
             unchanged = not self.changed and subject == self.subject
-        if not own and not seen:
+        if seen.marks:
+            seen = seen.lapse(now)
+        if not own.entries and not seen and not own:
             return None
-        if presented is not None and unchanged and _lasts(presented, store, now):
+        if unchanged and presented is not None and _lasts(presented, store, now):
             return presented[0]
         key = (version, subject, store.audience, keyring.primary_id)
         if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):

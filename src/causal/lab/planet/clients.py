@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
+from math import log
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -88,28 +89,30 @@ class Users(Carrying):
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
         population, chance, simulation = self.population, self.chance, self.simulation
-        leave = 1 / population.length
+        leave, think_s, hop = 1 / population.length, population.think_s, population.hop
+        own_share, write_share, keys = population.own_share, population.write_share, self._keys
+        parallel, draw, every = self.faults.parallel, chance.random, self._keys[-1]
         while True:
-            yield chance.expovariate(1 / population.think_s)
+            yield -log(1.0 - draw()) * think_s
             if simulation.over:
                 break
-            if population.hop and chance.random() < population.hop and len(self.sites) > 1:
+            if hop and draw() < hop and len(self.sites) > 1:
                 me.site = chance.choice([site for site in self.sites if site != me.site])
-            key = self.pick(me)
-            if chance.random() < population.write_share:
+            key = me.key if own_share and draw() < own_share else bisect_left(keys, draw() * every)
+            if draw() < write_share:
                 request: Generator[float, None, object] = self.write(me, key)
             else:
                 kind = (
                     "source"
                     if len(self._kinds) == 1
-                    else self._kinds[bisect_left(self._mix, chance.random() * self._mix[-1])]
+                    else self._kinds[bisect_left(self._mix, draw() * self._mix[-1])]
                 )
                 request = self.read(me, key, kind)
-            if self.faults.parallel and chance.random() < self.faults.parallel:
+            if parallel and draw() < parallel:
                 simulation.timeline.start(request)
             else:
                 yield from request
-            if chance.random() < leave:
+            if draw() < leave:
                 break
 
     def pick(self, me: Client) -> int:
@@ -172,11 +175,11 @@ class Users(Carrying):
             if request.waited_s:
                 metrics.waits += 1
                 metrics.waited_s += request.waited_s
-            endpoint = request.serve.endpoint
-            server = simulation.cluster.servers.get(endpoint)
+            server = simulation.cluster.servers.get(request.serve.endpoint)
             if server is not None:
                 metrics.away += server.site != process.site
-                metrics.at_leader += bool(server.copies[shard].leads)
+                if server.copies[shard].leads:
+                    metrics.at_leader += 1
         promised = simulation.promises and held and kind != "recommendation"
         metrics.said_stale += simulation.promises and not promised and kind != "recommendation"
         counts = (

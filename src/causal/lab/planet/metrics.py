@@ -13,6 +13,7 @@ import attrs
 _STEPS: Final = 100
 """Buckets for a factor of e: a quantile is within 1 %."""
 _LEAST_S: Final = 1e-6
+_log: Final = math.log
 
 
 class Histogram:
@@ -29,8 +30,9 @@ class Histogram:
         """Count one duration."""
         self.count += 1
         self.total += seconds
-        bucket = -1 if seconds < _LEAST_S else int(math.log(seconds / _LEAST_S) * _STEPS)
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        bucket = -1 if seconds < _LEAST_S else int(_log(seconds / _LEAST_S) * _STEPS)
+        buckets = self.buckets
+        buckets[bucket] = buckets.get(bucket, 0) + 1
 
     def quantile(self, q: float) -> float:
         """Return the duration that a share q of all does not exceed, within 1 %; 0 if there are none."""

@@ -148,7 +148,8 @@ class World(Failover):
     def process(self, site: str) -> Process:
         """Return a process of a site, as a load balancer would."""
         some = self.processes[site]
-        return some[0] if len(some) == 1 else self._process_chance.choice(some)
+        n = len(some)
+        return some[0] if n == 1 else some[int(self._process_chance.random() * n)]
 
     def leader(self, shard: int, process: Process) -> str:
         """Return the server that takes a process's writes of a shard."""
