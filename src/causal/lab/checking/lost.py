@@ -1,7 +1,7 @@
 """Writes that were acknowledged and exist no more: whether their sessions were told before they went on.
 
-Owns when a session has gone on: a later operation of its own, answered, shows that the loss had happened. It read the key and found
-less than it wrote, or it met a version of an origin that first appears after the write: who numbers the log since.
+Owns when a session has gone on: it read the key, later, and found less than it wrote. Meeting another origin shows nothing: several may
+number a shard at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import attrs
 
 from causal.lab.checking.findings import UNTOLD, Finding
 from causal.lab.checking.model import INITIAL
-from causal.lab.history import IN_DOUBT, NO_VERSION, WRITE
+from causal.lab.history import IN_DOUBT, WRITE
 
 if TYPE_CHECKING:
     from causal.lab.checking.model import Model
@@ -42,15 +42,11 @@ def losses(model: Model) -> Losses:
     for line in history.told:
         name = (line.session, line.shard, line.origin, line.offset)
         told[name] = min(line.seq, told.get(name, line.seq))
-    appears: dict[tuple[int, int], int] = {}
-    for i, o in enumerate(history.origin):
-        if o != NO_VERSION:
-            appears.setdefault((history.keys[history.key[i]][0], o), i)
     in_time = 0
     for w in writes:
         shard = history.keys[history.key[w]][0]
         when = told.get((history.session[w], shard, history.origin[w], history.offset[w]))
-        later = _went_on(model, w, shard, appears, when)
+        later = _went_on(model, w, when)
         if later >= 0:
             finding.note(UNTOLD, w, later)
         elif when is not None:
@@ -58,21 +54,16 @@ def losses(model: Model) -> Losses:
     return Losses(len(writes), in_time, finding)
 
 
-def _went_on(model: Model, w: int, shard: int, appears: dict[tuple[int, int], int], told: int | None) -> int:
+def _went_on(model: Model, w: int, told: int | None) -> int:
     """Return the first operation of a session that went on past a loss before it was told, or -1."""
     history = model.history
     lanes = model.order.lanes_of_session[history.session[w]]
     for i in sorted(i for a in lanes for i in model.order.lane_ops[a] if i > w):
         if (told is not None and history.seq[i] >= told) or not model.precedes(w, i):
             continue
-        if history.keys[history.key[i]][0] != shard:
-            continue
-        origin = history.origin[i]
-        if origin != NO_VERSION and origin != history.origin[w] and appears[shard, origin] > w:
-            return i
         if history.flags[i] & WRITE or history.key[i] != history.key[w]:
             continue
-        older = origin == history.origin[w] and history.offset[i] < history.offset[w]
+        older = history.origin[i] == history.origin[w] and history.offset[i] < history.offset[w]
         if model.writer[i] == INITIAL or older:
             return i
     return -1
