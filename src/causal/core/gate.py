@@ -273,7 +273,9 @@ class _Case:
                 return Probe((endpoint.name,), _older(endpoint.name))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
-                anybody = any(self.view.leader(k) is None for k in self.view.live())  # may number by now what nobody did
+                anybody = any(
+                    self.view.leader(k) is None for k in self.view.live()
+                )  # may number by now what nobody did
                 leaders = [
                     e.name
                     for e in self.usable()

@@ -11,7 +11,6 @@ and every wait must end.
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -40,8 +39,6 @@ FIRST_KEY: Final = Key(1, b"\x01" * 32)
 """A key of no secret value: the tokens of a simulation protect nothing, and must be the same in every run."""
 RETIRED_KEY: Final = Key(255, b"\xff" * 32)
 FORGET_EVERY_S: Final = 1.0
-AMPLE_CHARS: Final = 512
-"""Room in a token for all that a simulated session knows: nothing folds."""
 ENDS_WITHIN_S: Final = 30.0
 """How long the liveness phase is: every request that was under way when it began has ended by then, and a new one is answered."""
 
@@ -163,12 +160,7 @@ class Simulation:
         self.cluster.on_ask = self._asked
         self.network = Network(topology, faults, self.chance("network"))
         self._lag_chance = self.chance("lag")
-        self.oracle = Oracle(
-            self.cluster,
-            self.timeline.monotonic,
-            max_staleness_s=store.max_staleness_s,
-            remembers_s=store.max_staleness_s if store.max_token_chars < AMPLE_CHARS else math.inf,
-        )
+        self.oracle = Oracle(self.cluster, self.timeline.monotonic, max_staleness_s=store.max_staleness_s)
         self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._rebuilding: set[str] = set()
@@ -734,6 +726,13 @@ class Simulation:
         for (name, number), since in self.pending.items():
             if since <= began:
                 self.oracle.broke("a wait that does not end", name, f"request {number} of {name} began at {since:g} s")
+        for server in self.members():
+            for log in self.cluster.logs.values() if server.up and not server.paused else ():
+                lacking = log.between(server.copies[log.shard].applied(log.pk & 0xFFFFFFFF), log.head)
+                if lacking and lacking[0].at_s < began:
+                    self.oracle.broke(
+                        "a replica that does not catch up", server.name, f"{server.name} still lacks {lacking[0]}"
+                    )
 
 
 def _quiet(_: str) -> None:

@@ -90,7 +90,8 @@ class Table:
         return cls(
             tuple(_mutant(dict(one)) for one in said["mutant"]),
             tuple(
-                Counterexample(**{**one, "mutants": tuple(one.get("mutants", ()))}) for one in said.get("counterexample", ())
+                Counterexample(**{**one, "mutants": tuple(one.get("mutants", ()))})
+                for one in said.get("counterexample", ())
             ),
         )
 

@@ -193,6 +193,7 @@ class Users:
         metrics.reads += 1
         metrics.read_latency.add(timeline.now - began)
         how = "cached"
+        server = None
         if request is None:
             metrics.cached += 1
             held = simulation.aware
@@ -216,7 +217,9 @@ class Users:
             else simulation.anomalies
         )
         proven = request is None or not request.unproven
-        simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised, proven=proven)
+        simulation.oracle.answered(
+            me.know, key, entry, past, counts, marks, promised=promised, proven=proven, server=server
+        )
         self.carry(me, claims, presented)
         if simulation.trace is not None:
             where = "cache" if request is None else request.serve.endpoint
@@ -319,7 +322,7 @@ class Users:
         name = f"job-{self.simulation.number()}"
         know = Knowledge(name)
         know.past, know.own, know.forgiven, know.mine = entry.past, own, me.know.forgiven, me.know.mine
-        know.told_s = me.know.told_s
+        know.told_s, know.folded = me.know.told_s, me.know.folded
         self.simulation.oracle.acknowledged(know, entry)
         job = Client(name, self.chance.choice(self.sites), know, OWN_KEYS + self.simulation.number())
         text = claims.token(subject=name)
@@ -334,6 +337,9 @@ class Users:
     def present(self, me: Client, process: Process, tokens: tuple[str, ...]) -> Claims:
         """Begin a request. Of a token that cannot be opened nobody knows which writes it held: a loss of these cannot be said."""
         claims = process.session(me.name, tokens)
+        for token, _ in claims._state._joined_tokens:
+            if token.seen.marks:
+                me.know.folded = True
         if claims.rejected:
             me.know.own = {}
             if self._trusted and not self._troubled and not self.simulation.over:
@@ -382,7 +388,7 @@ class Users:
         """Let something happen to the tokens before they are presented."""
         faults, chance, simulation = self.faults, self.chance, self.simulation
         if chance.random() < faults.token_expired:
-            yield simulation.topology.store.token_ttl_s * chance.uniform(1.0, 1.2)
+            yield simulation.topology.store.token_ttl_s * chance.uniform(1.0, 1.2) + 2.0  # expiry is rounded up
         if me.carrier and chance.random() < faults.token_retired:
             me.carrier = simulation.retired(me.name, me.carrier)
         if me.carrier and chance.random() < faults.token_tampered:

@@ -35,7 +35,9 @@ def folding(world: Topology, seed: int) -> Topology:
         token_ttl_s=4 * staleness_s,
         max_token_chars=chance.choice((56, 64, 72)),
     )
-    users = attrs.evolve(world.population[0], sessions=6, length=30, think_s=0.15, mix=(("source", 1.0), ("index", 1.0)))
+    users = attrs.evolve(
+        world.population[0], sessions=6, length=30, think_s=0.15, mix=(("source", 1.0), ("index", 1.0))
+    )
     index = Index(lag=Lag(chance.choice((1.0, 2.0, 3.0))))
     return attrs.evolve(world, store=store, population=(users,), index=index, duration_s=6.0)
 
@@ -45,7 +47,10 @@ def small_world(seed: int, *, caches: bool = False) -> Topology:
     chance = random.Random(f"{seed}/world")
     names = ("eu", "us", "ap")[: chance.choice((2, 2, 3))]
     every = chance.random() < 0.4
-    sites = tuple(Site(name, replicas=chance.choice((1, 2)) if n else 2, processes=chance.choice((1, 2))) for n, name in enumerate(names))
+    sites = tuple(
+        Site(name, replicas=chance.choice((1, 2)) if n else 2, processes=chance.choice((1, 2)))
+        for n, name in enumerate(names)
+    )
     short = chance.random() < 0.4
     staleness_s = chance.uniform(1.5, 4.0) if short else 900.0
     store = Store(
