@@ -22,6 +22,7 @@ from causal.core.policy import Limits, ReadPolicy
 from causal.errors import ConfigError, TokenError
 from causal.lab.faults import Faults
 from causal.lab.network import Network
+from causal.lab.planet.after import come_back, judge_replicas
 from causal.lab.planet.breaking import Breaker
 from causal.lab.planet.cache import SiteCache
 from causal.lab.planet.clients import Users
@@ -721,18 +722,12 @@ class Simulation:
                 self.resume(server)
         began = timeline.now
         for users in self.users:
-            users.linger()
+            come_back(users)
         timeline.run(began + ENDS_WITHIN_S)
         for (name, number), since in self.pending.items():
             if since <= began:
                 self.oracle.broke("a wait that does not end", name, f"request {number} of {name} began at {since:g} s")
-        for server in self.members():
-            for log in self.cluster.logs.values() if server.up and not server.paused else ():
-                lacking = log.between(server.copies[log.shard].applied(log.pk & 0xFFFFFFFF), log.head)
-                if lacking and lacking[0].at_s < began:
-                    self.oracle.broke(
-                        "a replica that does not catch up", server.name, f"{server.name} still lacks {lacking[0]}"
-                    )
+        judge_replicas(self, began)
 
 
 def _quiet(_: str) -> None:

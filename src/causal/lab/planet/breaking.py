@@ -83,9 +83,7 @@ class Breaker:
 
     def replicas(self) -> list[Server]:
         """Return the servers that work and lead nothing."""
-        return [
-            s for s in self.simulation.members() if s.up and s.ready and not any(c.leads for c in s.copies.values())
-        ]
+        return [s for s in self.simulation.members() if s.up and s.ready and not any(c.leads for c in s.copies.values())]
 
     # --- clocks --------------------------------------------------------------------------------------------------
 
@@ -228,11 +226,7 @@ class Breaker:
         simulation = self.simulation
         site = self.chance.choice(simulation.topology.sites).name
         servers = [s for s in simulation.members() if s.site == site]
-        if (
-            not servers
-            or not all(s.up for s in servers)
-            or not any(s.up for s in simulation.members() if s.site != site)
-        ):
+        if not servers or not all(s.up for s in servers) or not any(s.up for s in simulation.members() if s.site != site):
             return
         if not simulation.hand_over(servers):
             return

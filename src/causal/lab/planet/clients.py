@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Steps = Generator[float, None, None]
 
 LINGERING: Final = 20
-"""So many sessions, the latest, come back when all is well again."""
+"""So many sessions, the latest, come back when all is well again: see `after`."""
 PATIENCE_S: Final = 5.0
 """How long they wait then: with leader reads of several leaders, as long as the lag."""
 OWN_KEYS: Final = 1 << 40
@@ -70,7 +70,7 @@ class Users:
         self._keys = list(accumulate(weights))
         self._kinds = [kind for kind, _ in population.mix]
         self._mix = list(accumulate(weight for _, weight in population.mix))
-        self._lately: deque[Client] = deque(maxlen=LINGERING)
+        self.lately: deque[Client] = deque(maxlen=LINGERING)
         self._trusted = not self.faults.early_drop
         self._troubled = any(
             (
@@ -96,23 +96,8 @@ class Users:
         self.made += 1
         name = f"{self.population.name}-{self.made}"
         me = Client(name, self.chance.choice(self.sites), Knowledge(name), OWN_KEYS + self.simulation.number())
-        self._lately.append(me)
+        self.lately.append(me)
         return me
-
-    def linger(self) -> None:
-        """Let the latest sessions come once more, where all is well again: whatever happened, each must be answered."""
-        for me in self._lately:
-            if me.site in self.sites:
-                for shard in self.simulation.shards:
-                    self.simulation.timeline.start(self.insist(me, shard))
-
-    def insist(self, me: Client, key: int) -> Steps:
-        """Read a key until there is an answer, and forgive what is lost."""
-        name, number, timeline = me.name, -1 - key, self.simulation.timeline
-        self.simulation.pending[name, number] = timeline.now
-        while not (yield from self.read(me, key)):
-            yield 0.5
-        del self.simulation.pending[name, number]
 
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""

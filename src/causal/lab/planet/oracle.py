@@ -65,7 +65,7 @@ class Knowledge:
         self.mine: Past = NOTHING
         """As `own`, whatever became of it since."""
         self.folded = False
-        """Whether a token of it ever had a leader mark. Marks lapse: what they stand for is then demanded, and a loss of it said, no more."""
+        """Whether a token of it ever had a leader mark. When that lapses, what it stood for is demanded, and a loss of it said, no more."""
         self.told_s: Mapping[int, float] = {}
         """When it was last told that it had written, by (shard, origin)."""
         self.wrote: dict[int, Entry] = {}

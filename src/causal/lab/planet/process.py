@@ -133,7 +133,9 @@ class Process:
 
     def know(self, servers: Iterable[Server]) -> None:
         """Take over a list of endpoints."""
-        self.endpoints = tuple(Endpoint(s.name, s.site, 2 * self.network.one_way[self.site, s.site]) for s in servers)
+        self.endpoints = tuple(
+            Endpoint(s.name, s.site, 2 * self.network.one_way[self.site, s.site]) for s in servers
+        )
         self.state.known(self.endpoints)
 
     def restart(self) -> Steps:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 class Timeline:
     """The queue. Units: seconds, from 0. Thread-safety: none. Complexity: O(log n) an event."""
 
