@@ -273,9 +273,8 @@ class _Case:
                 return Probe((endpoint.name,), _older(endpoint.name))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
-                anybody = any(
-                    self.view.leader(k) is None for k in self.view.live()
-                )  # may number by now what nobody did
+                # Where nobody is known to number an origin, anybody may by now.
+                anybody = any(self.view.leader(k) is None for k in self.view.live())
                 leaders = [
                     e.name
                     for e in self.usable()

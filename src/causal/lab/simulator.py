@@ -16,6 +16,7 @@ import attrs
 
 from causal.errors import ConfigError
 from causal.lab.faults import Faults
+from causal.lab.planet.after import come_back, judge_replicas
 from causal.lab.planet.breaking import Breaker
 from causal.lab.planet.clients import Users
 from causal.lab.planet.strategies import STRATEGIES, Strategy
@@ -153,8 +154,9 @@ class Simulation(World):
                 self.resume(server)
         began = timeline.now
         for users in self.users:
-            users.linger()
+            come_back(users)
         timeline.run(began + ENDS_WITHIN_S)
         for (name, number), since in self.pending.items():
             if since <= began:
                 self.oracle.broke("a wait that does not end", name, f"request {number} of {name} began at {since:g} s")
+        judge_replicas(self, began)

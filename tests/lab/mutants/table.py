@@ -100,7 +100,7 @@ class Table:
         head = path.read_text(encoding="utf-8").partition("\n[[")[0].rstrip("\n") if path.exists() else ""
         parts = [head, *map(_mutant_text, self.mutants)]
         for one in self.counterexamples:
-            parts.append("\n".join(["[[counterexample]]", *_lines(attrs.asdict(one, recurse=False))]))
+            parts += ["\n".join(["[[counterexample]]", *_lines(attrs.asdict(one, recurse=False))])]
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

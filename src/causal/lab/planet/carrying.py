@@ -71,6 +71,9 @@ class Carrying:
     def present(self, me: Client, process: Process, tokens: tuple[str, ...]) -> Claims:
         """Begin a request. Of a token that cannot be opened nobody knows which writes it held: a loss of these cannot be said."""
         claims = process.session(me.name, tokens)
+        for token, _ in claims._state._joined_tokens:
+            if token.seen.marks:
+                me.know.folded = True
         if claims.rejected:
             me.know.own = {}
             if self._trusted and not self._troubled and not self.simulation.over:
@@ -119,7 +122,7 @@ class Carrying:
         """Let something happen to the tokens before they are presented."""
         faults, chance, simulation = self.faults, self.chance, self.simulation
         if chance.random() < faults.token_expired:
-            yield simulation.topology.store.token_ttl_s * chance.uniform(1.0, 1.2)
+            yield simulation.topology.store.token_ttl_s * chance.uniform(1.0, 1.2) + 2.0  # expiry is rounded up
         if me.carrier and chance.random() < faults.token_retired:
             me.carrier = simulation.retired(me.name, me.carrier)
         if me.carrier and chance.random() < faults.token_tampered:

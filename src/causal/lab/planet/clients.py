@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Steps = Generator[float, None, None]
 
 LINGERING: Final = 20
-"""So many sessions, the latest, come back when all is well again."""
+"""So many sessions, the latest, come back when all is well again: see `after`."""
 PATIENCE_S: Final = 5.0
 """How long they wait then: with leader reads of several leaders, as long as the lag."""
 _CHECKED: Final = frozenset({"covered", "leader", "fallback", "quorum"})
@@ -53,7 +53,7 @@ class Users(Carrying):
         self._keys = list(accumulate(weights))
         self._kinds = [kind for kind, _ in population.mix]
         self._mix = list(accumulate(weight for _, weight in population.mix))
-        self._lately: deque[Client] = deque(maxlen=LINGERING)
+        self.lately: deque[Client] = deque(maxlen=LINGERING)
 
     def arrive(self, over_s: float) -> Steps:
         """Let sessions begin, evenly over a time."""
@@ -68,23 +68,8 @@ class Users(Carrying):
         name = f"{self.population.name}-{self.made}"
         key = self.chance.randrange(self.population.keys)
         me = Client(name, self.chance.choice(self.sites), Knowledge(name), key)
-        self._lately.append(me)
+        self.lately.append(me)
         return me
-
-    def linger(self) -> None:
-        """Let the latest sessions come once more, where all is well again: whatever happened, each must be answered."""
-        for me in self._lately:
-            if me.site in self.sites:
-                for shard in self.simulation.shards:
-                    self.simulation.timeline.start(self.insist(me, shard))
-
-    def insist(self, me: Client, key: int) -> Steps:
-        """Read a key until there is an answer, and forgive what is lost."""
-        name, number, timeline = me.name, -1 - key, self.simulation.timeline
-        self.simulation.pending[name, number] = timeline.now
-        while not (yield from self.read(me, key)):
-            yield 0.5
-        del self.simulation.pending[name, number]
 
     def live(self, me: Client) -> Steps:
         """Be one session: one operation after the other, each a request that carries the tokens."""
@@ -103,9 +88,7 @@ class Users(Carrying):
                 request: Generator[float, None, object] = self.write(me, key)
             else:
                 kind = (
-                    "source"
-                    if len(self._kinds) == 1
-                    else self._kinds[bisect_left(self._mix, draw() * self._mix[-1])]
+                    "source" if len(self._kinds) == 1 else self._kinds[bisect_left(self._mix, draw() * self._mix[-1])]
                 )
                 request = self.read(me, key, kind)
             if parallel and draw() < parallel:
@@ -164,7 +147,7 @@ class Users(Carrying):
         entry, marks, request = found
         metrics.reads += 1
         metrics.read_latency.add(timeline.now - began)
-        how = "cached"
+        how, server = "cached", None
         if request is None:
             metrics.cached += 1
             held = simulation.aware
@@ -188,7 +171,9 @@ class Users(Carrying):
             else simulation.anomalies
         )
         proven = request is None or not request.unproven
-        simulation.oracle.answered(me.know, key, entry, past, counts, marks, promised=promised, proven=proven)
+        simulation.oracle.answered(
+            me.know, key, entry, past, counts, marks, promised=promised, proven=proven, server=server
+        )
         self.carry(me, claims, presented)
         if simulation.trace is not None:
             where = "cache" if request is None else request.serve.endpoint
@@ -298,7 +283,7 @@ class Users(Carrying):
         name = f"job-{self.simulation.number()}"
         know = Knowledge(name)
         know.past, know.own, know.forgiven, know.mine = entry.past, own, me.know.forgiven, me.know.mine
-        know.told_s = me.know.told_s
+        know.told_s, know.folded = me.know.told_s, me.know.folded
         self.simulation.oracle.acknowledged(know, entry)
         job = Client(name, self.chance.choice(self.sites), know, entry.key)
         text = claims.token(subject=name)

@@ -58,7 +58,7 @@ class Anomalies:
 class Knowledge:
     """What one session truly knows. `past` is closed under causes; `own` are its acknowledged writes by (shard, origin)."""
 
-    __slots__ = ("forgiven", "mine", "name", "own", "past", "read", "told_s", "wrote")
+    __slots__ = ("folded", "forgiven", "mine", "name", "own", "past", "read", "told_s", "wrote")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -66,6 +66,8 @@ class Knowledge:
         self.own: Past = NOTHING
         self.mine: Past = NOTHING
         """As `own`, whatever became of it since."""
+        self.folded = False
+        """Whether a token of it ever had a leader mark. When that lapses, what it stood for is demanded, and a loss of it said, no more."""
         self.told_s: Mapping[int, float] = {}
         """When it was last told that it had written, by (shard, origin)."""
         self.wrote: dict[int, Entry] = {}
@@ -76,7 +78,7 @@ class Knowledge:
         """Return what somebody knows who is handed this session's token."""
         twin = Knowledge(name)
         twin.past, twin.own, twin.forgiven, twin.mine = self.past, self.own, self.forgiven, self.mine
-        twin.told_s = self.told_s
+        twin.told_s, twin.folded = self.told_s, self.folded
         twin.wrote, twin.read = dict(self.wrote), dict(self.read)
         return twin
 
@@ -111,13 +113,10 @@ class Oracle:
         now: Callable[[], float],
         *,
         max_staleness_s: float = math.inf,
-        remembers_s: float = math.inf,
     ) -> None:
-        """`remembers_s`: for how long tokens remember a write for certain. Then it may fold away, and a loss of it is not said."""
         self._cluster = cluster
         self._now = now
         self._max_staleness_s = max_staleness_s
-        self._remembers_s = remembers_s
         self._keys: dict[int, _Versions] = {}
         self.violations: list[Violation] = []
         self.broken = 0
@@ -190,15 +189,16 @@ class Oracle:
         *,
         promised: bool,
         proven: bool = True,
+        server: Server | None = None,
     ) -> None:
-        """Judge a read by what its session knew when it was sent, and learn what it showed.
+        """Judge a read by what its session knew when it was sent, and learn what it showed. `server` is who was read.
 
         `marks` is the watermark of its snapshot, where there is one; `promised` says whether any of this is a promise, `proven` whether
         a bound on its age is.
         """
         counts.reads += 1
         # What has lapsed from a token need not be where it is not shown to be fresh: a documented limit.
-        promised = promised and (proven or self._now() < self._max_staleness_s)
+        promised = promised and (proven or not me.folded or self._now() < self._max_staleness_s)
         if past:
             versions = self._keys.get(key)
             if versions is not None and versions.newest is not entry:
@@ -207,6 +207,8 @@ class Oracle:
                     self._anomaly(me, key, entry, need, counts, promised=promised)
             if promised and marks is not None:
                 self._covered(me, past, marks)
+                if server is not None and len(self._cluster.shards) > 1:
+                    self._elsewhere(me, past, marks, server)
         if promised and marks is not None:
             self._sound(me, entry, marks, proven=proven)
         if entry is not None:
@@ -244,7 +246,7 @@ class Oracle:
                 end = log.end
                 own = me.own.get(pk, -1)
                 if end is not None and end < offset:
-                    remembered = self._now() - me.told_s.get(pk, -math.inf) < self._remembers_s
+                    remembered = not me.folded or self._now() - me.told_s.get(pk, -math.inf) < self._max_staleness_s
                     if own > end and me.forgiven.get(pk, -1) < own and remembered:
                         said = (
                             f"{me.name} was served shard {shard}, and not told that its write {_said(pk, own)} is lost"
@@ -255,6 +257,18 @@ class Oracle:
                 if applied < offset and not self._unheard(pk):
                     said = f"{me.name} knows of {_said(pk, offset)} and was served a snapshot of {_said(pk, applied)}"
                     self.broke("uncovered snapshot", me.name, said)
+
+    def _elsewhere(self, me: Knowledge, past: Past, marks: Mapping[int, Watermark], server: Server) -> None:
+        """Judge who was read by the other shards: it must have held what the session knows of these, too (I8)."""
+        if not self._cluster.dependencies or any(m.incarnation != server.incarnation for m in marks.values()):
+            return
+        for pk, offset in past.items():
+            shard = pk >> 32
+            if shard not in marks and self._lacks(server.copies[shard].origins.get(pk & 0xFFFFFFFF), pk, offset):
+                said = (
+                    f"{me.name} knows of {_said(pk, offset)}, and was served by {server.name}, which has not applied it"
+                )
+                self.broke("uncovered elsewhere", me.name, said)
 
     def _unheard(self, pk: int) -> bool:
         """Whether no server that could be asked has heard of an origin: then a read of what leaders hold knows nothing of it, either.

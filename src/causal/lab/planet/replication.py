@@ -6,7 +6,6 @@ Owns the servers, the links between them, and when what arrives where. What is l
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from causal.lab.planet.topology import Topology
 
 FORGET_EVERY_S: Final = 1.0
-AMPLE_CHARS: Final = 512
-"""Room in a token for all that a simulated session knows: nothing folds."""
 
 
 class Replication:
@@ -60,12 +57,7 @@ class Replication:
         self.cluster.on_ask = self._asked
         self.network = Network(topology, faults, self.chance("network"))
         self._lag_chance = self.chance("lag")
-        self.oracle = Oracle(
-            self.cluster,
-            self.timeline.monotonic,
-            max_staleness_s=store.max_staleness_s,
-            remembers_s=store.max_staleness_s if store.max_token_chars < AMPLE_CHARS else math.inf,
-        )
+        self.oracle = Oracle(self.cluster, self.timeline.monotonic, max_staleness_s=store.max_staleness_s)
         self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
         self._recorded: list[Log] = []

@@ -147,9 +147,7 @@ class Server:
         for entry in log.between(applied, upto):
             if causal and entry.deps and not self.holds(entry.deps):
                 self.blocked[log.pk] = log
-                reached = max(
-                    reached, entry.offset - 1
-                )  # what came before it is here, an empty transaction not the least
+                reached = max(reached, entry.offset - 1)  # what came before it is here, empty transactions, too
                 break
             self._take(copy, entry)
             reached = entry.offset
