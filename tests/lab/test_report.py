@@ -87,10 +87,10 @@ def test_nothing_at_all_is_a_row_of_zeros() -> None:
     )
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", ["token", "eventual"])
 def test_how_many_operations_there_will_be(name: str) -> None:
     topology = attrs.evolve(
-        tiny(), population=(Population(sessions=400, length=8, think_s=0.1, jobs=0.5, write_share=0.5),)
+        tiny(), population=(Population(sessions=200, length=8, think_s=0.1, jobs=1.0, write_share=0.7),)
     )
     assert simulate(topology, name).metrics.operations == pytest.approx(report.expected_operations(topology), rel=0.25)
 
