@@ -1,5 +1,6 @@
 """`causal compare`, as a user calls it."""
 
+import csv
 import json
 import os
 import subprocess
@@ -193,3 +194,27 @@ def test_a_closed_pipe_ends_it(tmp_path: Path) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_csv_and_figure(trace: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    argv = trace, "--policy", "token", "--policy", "eventual", "--hop", "0.6"
+    result = compare(*argv, "--csv", tmp_path / "rows.csv", "--figure", tmp_path / "rows", "--json")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [line["strategy"] for line in read] == ["token", "eventual"]
+    for row, line in zip(rows, read, strict=True):
+        assert float(line["setting.lag.median_s"]) == row["setting"]["lag"]["median_s"]
+        assert {name: float(line[name]) for name in row if name not in {"strategy", "policy", "setting"}} == {
+            name: value for name, value in row.items() if name not in {"strategy", "policy", "setting"}
+        }
+    assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "rows.svg").read_text()
+    wrong = rows[1]["out_of_causal_order"] * 10_000 / rows[1]["reads"]
+    assert all(f">{text}<" in svg for text in ("trace", "none", "eventual", f"{wrong:,.0f}"))
+
+
+def test_a_figure_of_no_kind_that_there_is(trace: Path) -> None:
+    assert compare(trace, "--policy", "token", "--figure", "x.gif").exit_code == 2

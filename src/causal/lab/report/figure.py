@@ -29,6 +29,8 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#000000 #E69F00 #56B4E9 #0
 GREY: Final = "#666666"
 PALE: Final = "#E4E4E4"
 DPI: Final = 100
+WORTH_SHOWING: Final = 0.001
+"""A share that a bar can show."""
 SUFFIXES: Final = (".png", ".svg")
 LINES: Final = {
     "token": (BLUE, "o", "-"),
@@ -212,7 +214,7 @@ def _latency(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _shares(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw shares, a thin bar each: reads at a leader, reads at another site, and what was refused."""
-    kinds = _SHARES if any(row["refused_share"] for row in rows) else _SHARES[:2]
+    kinds = _SHARES if any(row["refused_share"] >= WORTH_SHOWING for row in rows) else _SHARES[:2]
     thick = 0.6 / len(kinds)
     for nth, (field, _, style) in enumerate(kinds):
         places = [n + (nth - (len(kinds) - 1) / 2) * thick for n in range(len(rows))]
