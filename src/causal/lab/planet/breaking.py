@@ -304,7 +304,7 @@ class Breaker:
         simulation.rotating = True
         old = simulation.everyone[0].keyring.primary_id
         key = Key((old + 1) % 200, bytes([(old + 1) % 200]) * 32)
-        rings = list({id(p.keyring): p.keyring for p in simulation.everyone}.values()) + [simulation.master]
+        rings = [*{id(p.keyring): p.keyring for p in simulation.everyone}.values(), simulation.master]
         self.note(f"key {key.id} is rolled out")
         for ring in rings:
             yield self.outage_s() / len(rings)

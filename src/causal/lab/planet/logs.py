@@ -74,6 +74,7 @@ class Log:
         """What was past the end: who has not heard of it yet still shows it."""
 
     def append(self, entry: Entry) -> None:
+        """Number an entry."""
         self.offsets.append(entry.offset)
         self.entries.append(entry)
         self.head = entry.offset
@@ -113,11 +114,8 @@ def joined(a: Past, b: Past, pk: int, offset: int) -> Past:
     """Return the join of two pasts and one position. Complexity: linear in the smaller."""
     if len(a) < len(b):
         a, b = b, a
-    past = dict(a)
-    get = past.get
-    for key, place in b.items():
-        if place > get(key, -1):
-            past[key] = place
-    if offset > get(pk, -1):
+    get = a.get
+    past = {**a, **{key: place for key, place in b.items() if place > get(key, -1)}}
+    if offset > past.get(pk, -1):
         past[pk] = offset
     return past

@@ -353,7 +353,7 @@ class Oracle:
         self._forgive(me, pk, offset, log.end)
 
     def told_doubt(self, me: Knowledge, origins: frozenset[int]) -> None:
-        """Note that a session was told that its folded writes of these origins may be lost, and accepts that. ANY_ORIGIN: of all of them."""
+        """Note that a session was told that its folded writes of these origins (or ANY_ORIGIN) may be lost, and accepts that."""
         if ANY_ORIGIN in origins:
             me.own = NOTHING
             return

@@ -203,7 +203,7 @@ class Process:
         return entry
 
     def _admit(self, request: Request, key: int) -> Steps:
-        """Carry decisions out until one serves. Raises: GateError. The loop of `CausalStore._admit`, and its `_open`, spelled out as one."""
+        """Carry decisions out until one serves. Raises: GateError. `CausalStore._admit` and its `_open`, spelled out as one."""
         life, state, network, servers = self.life, request.store, self.network, self.cluster.servers
         shard, writes = request.shard, request.kind == "write"
         try:

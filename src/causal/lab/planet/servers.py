@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     class Watcher(Protocol):
         """Who waits for news of a server."""
 
-        def wake(self, timeline: Timeline) -> None: ...
+        def wake(self, timeline: Timeline) -> None:
+            """Go on now."""
 
 
 class Copy:
@@ -45,6 +46,7 @@ class Copy:
         self.marks: Mapping[int, Watermark] | None = None
 
     def applied(self, origin: int) -> int:
+        """Return how far an origin is applied here; -1 if it was never heard of."""
         place = self.origins.get(origin)
         return -1 if place is None else place[0]
 
@@ -74,6 +76,7 @@ class Server:
 
     @property
     def incarnation(self) -> tuple[str, int]:
+        """This life of this server."""
         return self.name, self.lifes
 
     def _new_clock(self) -> HybridLogicalClock:
