@@ -112,7 +112,7 @@ class Users:
                 me.site = chance.choice([site for site in self.sites if site != me.site])
             key = self.pick(me)
             if chance.random() < population.write_share:
-                request = self.write(me, key)
+                request: Generator[float, None, object] = self.write(me, key)
             else:
                 kind = (
                     "source"
