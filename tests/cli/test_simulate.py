@@ -128,12 +128,19 @@ def test_notes_say_what_is_there() -> None:
     assert "Without any here, by chance: eventual." in quiet
 
 
-def test_reads_that_say_that_they_are_stale_have_a_column(here: Path) -> None:
+def test_reads_that_say_that_they_are_stale_have_a_column(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = '\n[cache]\n\n[index]\nlag = "2s"\n\n[populations.people.mix]\nsource = 1\nindex = 1\n'
     (here / "indexed.toml").write_text(TINY.replace("\n[strategies]", f"{cached}\n[strategies]"))
-    result = simulate("indexed.toml", "--strategy", "token")
-    assert "Said" in result.stdout.partition("Stale:")[0]
-    assert "Said: reads whose receipt says" in result.stdout
+    for width, tables in ((80, 2), (100, 1)):  # as one, it does not fit
+        monkeypatch.setenv("COLUMNS", str(width))
+        result = simulate("indexed.toml")
+        assert result.exit_code == 0, result.output
+        shown = result.stdout.partition("Stale: ")[0]
+        assert shown.count(" Strategy ") == shown.count("quorum+token") == tables
+        assert "…" not in shown
+        assert all(len(line) <= width for line in shown.splitlines())
+        assert shown.count("Said") == shown.count("p99.9") == 1
+        assert "Said: reads whose receipt says" in result.stdout
 
 
 def test_two_processes_print_the_same_bytes(here: Path) -> None:

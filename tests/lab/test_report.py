@@ -440,6 +440,10 @@ def assert_readable(drawn: Any) -> None:
         assert box.x1 <= width, text
         assert box.y0 >= 0, text
         assert box.y1 <= height, text
+    ends = [axes.get_window_extent().x0 for axes in drawn.axes[1:]] + [width]
+    for axes, end in zip(drawn.axes, ends, strict=True):
+        for text in axes.texts:
+            assert text.get_window_extent().x1 < end or len(drawn.axes) != 3, text.get_text()
     for (text, box), (other, second) in combinations(boxes, 2):
         across = min(box.x1, second.x1) - max(box.x0, second.x0)
         along = min(box.y1, second.y1) - max(box.y0, second.y0)

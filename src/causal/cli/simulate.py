@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SLOWEST_FIRST: Final = ("quorum+token", "quorum", "leader", "bounded")
 """What takes longest to simulate starts first, so that nothing long is left when the rest is done."""
 SEEDS_A_PIECE: Final = 20
+WIDE: Final = 90
+"""Characters of a terminal that the table with all its columns fits."""
 
 
 @attrs.frozen
@@ -296,7 +298,13 @@ def _stop_at_failures(output: Output, plan: Plan, outcomes: Any) -> None:
 
 
 def _put_out(output: Output, rows: Sequence[Row], shown: Mapping[str, str], title: str) -> None:
-    output.table(rows, shown, title=title)
+    """Put out a table; what does not fit a narrow terminal as one stands in two, each with every row."""
+    if len(shown) < len(report.COLUMNS) or output.as_json or output.console.width >= WIDE:
+        output.table(rows, shown, title=title)
+    else:
+        wrong = ("strategy", "stale", "backward", "acausal", "said_stale", "refused_percent")
+        output.table(rows, {name: shown[name] for name in wrong}, title=title)
+        output.table(rows, {name: head for name, head in shown.items() if name not in wrong[1:]})
     output.say(report.notes(rows, shown), style="dim")
 
 
