@@ -13,7 +13,7 @@ from causal.lab.checking.findings import LOST, MONOTONIC_READS, READ_YOUR_WRITES
 from causal.lab.faults import MIXES
 from causal.lab.history import parse_history
 from causal.lab.planet.recording import Recording
-from causal.lab.planet.small import small_world
+from causal.lab.planet.small import world_for
 from causal.lab.simulator import Outcome, simulate
 
 SEEDS = range(25)
@@ -23,7 +23,7 @@ CLEAR = ("calm", "network", "servers", "failover", "clients", "acks")
 
 def judged(mix: str, strategy: str, seed: int) -> tuple[Outcome, Report]:
     rows: list[dict[str, Any]] = []
-    outcome = simulate(small_world(seed), strategy, faults=MIXES[mix], seed=seed, recording=Recording(rows.append))
+    outcome = simulate(world_for(mix, seed), strategy, faults=MIXES[mix], seed=seed, recording=Recording(rows.append))
     history = parse_history([json.dumps(row).encode() for row in rows], "simulated")
     return outcome, check(history, mode="white", witnesses=False)
 

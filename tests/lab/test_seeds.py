@@ -10,20 +10,19 @@ import sys
 import pytest
 
 from causal.lab.faults import MIXES
-from causal.lab.planet.small import small_world
+from causal.lab.planet.small import world_for
 from causal.lab.planet.writing import as_dict
 from causal.lab.simulator import STRATEGIES, Outcome, simulate
 
 SEEDS = 1000
 CHUNK = 125
-CACHED = {"caches", "everything"}
 LESS = [name for name, strategy in STRATEGIES.items() if not strategy.promises]
 ENOUGH = 400
 """Within so many seeds, whoever promises less has shown somebody something wrong."""
 
 
 def run(mix: str, strategy: str, seed: int, *, digest: bool = False) -> Outcome:
-    world = small_world(seed, caches=mix in CACHED)
+    world = world_for(mix, seed)
     outcome = simulate(world, strategy, faults=MIXES[mix], seed=seed, digest=digest)
     assert not outcome.violations, "\n".join(
         (
@@ -66,7 +65,7 @@ def test_who_promises_less_is_seen_to(mix: str, strategy: str) -> None:
 PROGRAM = """
 import sys
 from causal.lab.faults import MIXES
-from causal.lab.planet.small import small_world
+from causal.lab.planet.small import world_for
 from causal.lab.simulator import simulate
 for seed in range(12):
     world = small_world(seed, caches=True)
