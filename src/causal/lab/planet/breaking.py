@@ -163,8 +163,8 @@ class Breaker:
         network.cut(pairs)
         self.cuts.append(pairs)
         yield for_s
-        if pairs in self.cuts:
-            self.cuts.remove(pairs)
+        if any(cut is pairs for cut in self.cuts):  # not another one that is equal: that has its own end
+            self.cuts = [cut for cut in self.cuts if cut is not pairs]
             network.uncut(pairs)
         self.simulation.catch_up_all()
 
