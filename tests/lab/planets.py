@@ -1,5 +1,7 @@
 """A planet that is simulated in a moment, and in which every strategy that promises nothing shows something wrong."""
 
+import signal
+
 from causal.lab.planet.reading import parse_topology
 from causal.lab.planet.topology import Topology
 
@@ -38,3 +40,10 @@ window_ms = 100
 
 def tiny() -> Topology:
     return parse_topology(TINY, "tiny.toml")
+
+
+def once_or_for_ever(kind: str, _: object) -> str:
+    """Work for a process: what is for ever ends only when it is ended."""
+    while kind == "for ever":
+        signal.pause()
+    return kind

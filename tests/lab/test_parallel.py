@@ -16,8 +16,9 @@ import pytest
 from causal.cli.demo import small_trace
 from causal.errors import ConfigError
 from causal.lab import parallel
-from causal.lab.parallel import WORTH_A_PROCESS, replay_each, room_for
+from causal.lab.parallel import WORTH_A_PROCESS, replay_each, room_for, side_by_side
 from causal.lab.replay import Setting
+from tests.lab.planets import once_or_for_ever
 
 TRACE = small_trace(users=4, posts=2)
 SETTING = Setting(hop=0.5)
@@ -54,6 +55,14 @@ def test_what_one_raises_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         replay_each([*TRACE, unplayable], ["token", "leader"], SETTING, jobs=2)
     assert multiprocessing.active_children() == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_has_seen_enough_ends_the_rest() -> None:
+    calls = {"long": ("for ever",), "short": ("once",), "never": ("for ever",)}
+    finished = side_by_side(once_or_for_ever, calls, jobs=2)
+    assert next(finished) == ("short", "once")
+    finished.close()
+    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture
