@@ -24,7 +24,7 @@ from causal.lab.scenarios import scenario
 from causal.lab.simulator import Outcome, simulate
 
 ASKED_US = 1e6 / 30_000
-OPERATIONS = 40_000
+OPERATIONS = 20_000
 """About as many as the scenario has."""
 FLAT = 1.1
 LONG = 10_000_000
