@@ -69,7 +69,7 @@ class Entry:
 class Log:
     """What one origin of one shard numbered, from the oldest entry that somebody may still lack. `end`: where it stopped for good."""
 
-    __slots__ = ("after", "end", "entries", "head", "leader", "lost", "offsets", "pk", "shard")
+    __slots__ = ("after", "deps", "end", "entries", "head", "leader", "lost", "offsets", "pk", "shard")
 
     def __init__(self, shard: int, origin: int, leader: str, after: tuple[int, int] | None = None) -> None:
         self.shard = shard
@@ -77,6 +77,8 @@ class Log:
         self.leader = leader
         self.after = after
         """The log that this one goes on from, and where: a follower must have that first."""
+        self.deps = EMPTY
+        """What its latest entry depends on, and with it every one before: kept when entries are forgotten."""
         self.head = 0
         self.end: int | None = None
         self.offsets: list[int] = []
@@ -87,6 +89,7 @@ class Log:
     def append(self, entry: Entry) -> None:
         self.offsets.append(entry.offset)
         self.entries.append(entry)
+        self.deps = entry.deps
         self.head = entry.offset
 
     def between(self, applied: int, upto: int) -> list[Entry]:
@@ -299,9 +302,8 @@ class Server:
         stored = EMPTY
         if self.cluster.dependencies:
             stored = deps
-            if log.entries:
-                last = log.entries[-1].deps
-                stored = deps if deps >= last else deps | last
+            if log.deps:
+                stored = deps if deps >= log.deps else deps | log.deps
             if stored.floors or stored.marks:
                 stored = stored.exact
             stored = stored.without((log.pk,))  # its own position stands for all before it
