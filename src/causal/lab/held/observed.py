@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from causal.lab.planet.topology import Site, Topology
     from causal.stores.sqlite.link import SQLiteLink
 
-_ROUNDED_S: Final = 1e-6
+_ROUNDED_S: Final = 2e-9
 """The store counts lag in whole nanoseconds: a look this much later finds what is due."""
 
 
