@@ -77,7 +77,7 @@ class _Run:
         self.stores = {
             name: CausalStore(
                 engine,
-                keyring=Keyring([FIRST_KEY]),
+                keyring=Keyring([FIRST_KEY], cache=0),
                 audience="simulated",
                 policy=STRATEGIES[strategy].policy(topology),
                 limits=Limits(10**6, 10**6, 10**6, 10**6),

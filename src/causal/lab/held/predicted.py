@@ -9,12 +9,13 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from causal.core.keyring import Keyring
 from causal.lab.faults import Faults
 from causal.lab.planet.clients import Client, Users
 from causal.lab.planet.oracle import Knowledge
 from causal.lab.planet.recording import Recording
 from causal.lab.planet.topology import Population
-from causal.lab.simulator import FORGET_EVERY_S, STRATEGIES, Simulation
+from causal.lab.simulator import FIRST_KEY, FORGET_EVERY_S, STRATEGIES, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,10 @@ class _Replaying(Simulation):
         numbers = cycle(range(1, len(self.topology.sites) + 1))
         self.cluster.new_origin = lambda: next(numbers)  # type: ignore[method-assign]
         super()._make_servers()
+
+    def _ring(self) -> Keyring:
+        # Tokens are opened again each time, as in a process that has not seen them: the order of what they say is that of the text.
+        return Keyring([FIRST_KEY], cache=0)
 
     def replay(self, lives: Sequence[Life]) -> None:
         """Let the sessions live, until the last one has ended. A broken promise is counted, and ends nothing."""
