@@ -39,6 +39,12 @@ def _check() -> click.Command:
     return check
 
 
+def _reality() -> click.Command:
+    from causal.cli.reality import reality
+
+    return reality
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -54,6 +60,7 @@ def _explain() -> click.Command:
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "compare": _compare,
+    "reality": _reality,
     "check": _check,
     "token": _token,
     "explain": _explain,

@@ -128,7 +128,7 @@ class Users:
         simulation.active += 1
         leave = 1 / population.length
         while True:
-            yield chance.expovariate(1 / population.think_s)
+            yield chance.expovariate(1 / population.think_s) if population.think_s else 0.0
             if simulation.over:
                 break
             if population.hop and chance.random() < population.hop and len(self.sites) > 1:
