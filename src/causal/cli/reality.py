@@ -25,20 +25,22 @@ COLUMNS: Final = {
     "stale": "Stale",
     "backward": "Back",
     "acausal": "Acausal",
-    "read_p50_ms": "p50 ms",
-    "read_p99_ms": "p99 ms",
+    "read_p50_ms": "p50",
+    "read_p99_ms": "p99",
     "waits": "Waits",
     "at_leader": "Leader",
     "away": "Away",
     "refused": "Errors",
 }
 
+_RUNS: Final = {"predicted": "predicted", "observed": "observed", "difference": "off by"}
+
 NOTES: Final = """\
 Both runs replay the same operations with the same round trips and lags, in virtual time: no difference is expected.
 Counted from the values that reads returned, by one bookkeeping for both.
 Stale: less than the reader's own last write of the key. Back: less than the same session read of it before.
-Acausal: less than something in the reader's causal past; includes both. Waits: reads held back. Away: served at another site.
-Leader: sent to a leader for being one. Errors: operations refused.
+Acausal: less than something in the reader's causal past; includes both. p50, p99: of reads, in ms. Waits: reads held back.
+Leader: sent to a leader for being one. Away: served at another site than the reader's own. Errors: operations refused.
 The processor, the disk and the replication thread's pauses are in neither run."""
 
 
@@ -88,9 +90,9 @@ def _lines(name: str, rows: Sequence[Row]) -> list[dict[str, object]]:
     """Return one strategy's lines of the table: what was predicted, what was observed, and the difference."""
     mine = {row.measure: row for row in rows if row.strategy == name}
     lines: list[dict[str, object]] = []
-    for run in ("predicted", "observed", "difference"):
+    for run in _RUNS:
         figures = {measure: _rounded(getattr(row, run)) for measure, row in mine.items()}
-        lines.append({"strategy": name if not lines else "", "run": run} | figures)
+        lines.append({"strategy": "" if lines else name, "run": _RUNS[run]} | figures)
     return lines
 
 

@@ -110,13 +110,13 @@ def _obstacles(topology: Topology) -> Iterator[tuple[str, str]]:
 
 
 def planned(topology: Topology, seed: int = 1) -> list[Life]:
-    """Return the sessions that both runs replay: those of the topology's own clients, once every process has asked every site.
+    """Return the sessions that both runs replay: those of the topology's own clients, well after every process has asked every site.
 
     Raises: ConfigError, as `check_fits`, or where no client asks for anything.
     """
     check_fits(topology)
     asked_s = max(sum(topology.rtt(a.name, b.name) for b in topology.sites) for a in topology.sites)
-    lives = [attrs.evolve(life, begins_s=life.begins_s + asked_s) for life in schedule(topology, seed)]
+    lives = [attrs.evolve(life, begins_s=life.begins_s + 2 * asked_s) for life in schedule(topology, seed)]
     if not lives:
         raise ConfigError(f"{topology.name}: nobody asks for anything: give it more sessions, or a longer duration_s")
     return lives
