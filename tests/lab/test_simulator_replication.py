@@ -7,10 +7,10 @@ import pytest
 from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.lab.faults import Faults
+from causal.lab.planet.oracle import Knowledge
 from causal.lab.planet.servers import Entry, Server
 from causal.lab.planet.topology import Population, Site, Store, Topology
 from causal.lab.simulator import STRATEGIES, Simulation, simulate
-
 
 EMPTY = Frontier()
 
@@ -26,6 +26,7 @@ def planet(offsets: str = "count") -> tuple[Simulation, Server, Server]:
 def write(simulation: Simulation, server: Server, deps: Frontier = EMPTY) -> Entry:
     entry = server.commit(0, 1, simulation.number(), "alice", deps, {})
     simulation.committed(server, entry)
+    simulation.oracle.committed(entry)
     return entry
 
 
@@ -72,3 +73,12 @@ def test_people_who_never_pause() -> None:
 
 def _written(simulation: Simulation, server: Server) -> None:
     write(simulation, server)
+
+
+def test_older_than_any_read_before_is_backward_however_often() -> None:
+    simulation, eu, _ = planet()
+    old, new = write(simulation, eu), write(simulation, eu)
+    me = Knowledge("alice")
+    for shown in (new, old, old):
+        simulation.oracle.answered(me, 1, shown, me.past, simulation.anomalies, None, promised=False)
+    assert (simulation.anomalies.reads, simulation.anomalies.backward) == (3, 2)
