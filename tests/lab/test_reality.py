@@ -28,9 +28,7 @@ from causal.stores.sqlite.blocks.reading import Reader
 from causal.stores.sqlite.link import SQLiteLink
 from causal.stores.sqlite.replication.apply import Coverage
 
-TRAVELLERS = Population(
-    sessions=30, length=12, think_s=0.1, write_share=0.4, keys=6, skew=0.5, own_share=0.3, hop=0.4
-)
+TRAVELLERS = Population(sessions=30, length=12, think_s=0.1, write_share=0.4, keys=6, skew=0.5, own_share=0.3, hop=0.4)
 SMALL = Topology(
     name="small",
     duration_s=12,
@@ -41,20 +39,23 @@ SMALL = Topology(
     local_rtt_s=0,
     wait_s=0.4,
 )
+FEW = attrs.evolve(TRAVELLERS, sessions=12)
 OTHERS = {
-    "a lag that never varies": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, lag=Lag(0.15))),
-    "no lag": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, lag=Lag(0.0), shards=1)),
+    "a lag that never varies": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, lag=Lag(0.15)), population=(FEW,)),
+    "no lag": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, lag=Lag(0.0), shards=1), population=(FEW,)),
     "written elsewhere": attrs.evolve(
         SMALL,
         sites=SMALL.sites[:2],
         rtt_s=SMALL.rtt_s[:1],
         population=(
-            attrs.evolve(TRAVELLERS, write_at=("eu",), at=("us",), sessions=15),
-            attrs.evolve(TRAVELLERS, name="readers", write_share=0, sessions=15),
+            attrs.evolve(TRAVELLERS, write_at=("eu",), at=("us",), sessions=8),
+            attrs.evolve(TRAVELLERS, name="readers", write_share=0, sessions=8),
         ),
     ),
-    "short tokens": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, max_token_chars=60)),
-    "impatient": attrs.evolve(SMALL, wait_s=0.02, store=attrs.evolve(SMALL.store, lag=Lag(0.5, 0.5))),
+    "short tokens": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, max_token_chars=60), population=(FEW,)),
+    "impatient": attrs.evolve(
+        SMALL, wait_s=0.02, store=attrs.evolve(SMALL.store, lag=Lag(0.5, 0.5)), population=(FEW,)
+    ),
 }
 
 
@@ -127,9 +128,7 @@ def store(**more: Any) -> Topology:
 
 
 def users(**more: Any) -> Topology:
-    return attrs.evolve(
-        SMALL, population=(attrs.evolve(TRAVELLERS, **more),), cache=Cache() if "mix" in more else None
-    )
+    return attrs.evolve(SMALL, population=(attrs.evolve(TRAVELLERS, **more),), cache=Cache() if "mix" in more else None)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,11 @@ def users(**more: Any) -> Topology:
         (store(dependencies=False), "store dependencies", "dependencies = true"),
         (store(burst_every_s=10.0, burst_s=1.0), "store burst_every_s", "leave"),
         (attrs.evolve(SMALL, sites=(Site("eu"),), rtt_s=()), "sites", "2 to 16"),
-        (attrs.evolve(SMALL, sites=(Site("eu", replicas=2), Site("us")), rtt_s=()), "sites eu replicas", "replicas = 1"),
+        (
+            attrs.evolve(SMALL, sites=(Site("eu", replicas=2), Site("us")), rtt_s=()),
+            "sites eu replicas",
+            "replicas = 1",
+        ),
         (attrs.evolve(SMALL, sites=(Site("eu"), Site("us", processes=2)), rtt_s=()), "sites us processes", "= 1"),
         (attrs.evolve(SMALL, local_rtt_s=0.001), "local_rtt_s", "local_rtt_s = 0"),
         (attrs.evolve(SMALL, cache=Cache()), "cache", "leave [cache] out"),
@@ -254,7 +257,9 @@ MISTAKES: dict[str, tuple[Patch, str, set[str]]] = {
 def test_a_mistake_is_seen(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, strategy, measures = MISTAKES[mistake]
     plant(monkeypatch)
-    lives = [attrs.evolve(life, begins_s=life.begins_s + 10) for life in planned(SMALL)]  # also where asking takes longer
+    lives = [
+        attrs.evolve(life, begins_s=life.begins_s + 10) for life in planned(SMALL)
+    ]  # also where asking takes longer
     rows = held_against_reality(SMALL, (strategy,), lives=lives)
     seen = {row.measure for row in rows if row.difference}
     assert measures <= seen, seen

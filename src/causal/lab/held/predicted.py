@@ -46,7 +46,9 @@ class _Replaying(Simulation):
         super().__init__(topology, STRATEGIES[strategy], Faults(), seed, recording=self.told)
         self.ledger = ledger
         self._entry: Entry | None = None
-        for process in self.everyone:  # a link of the embedded store lists its own site first, and is asked in that order
+        for (
+            process
+        ) in self.everyone:  # a link of the embedded store lists its own site first, and is asked in that order
             process.know(sorted(self.members(), key=lambda server: (server.site != process.site, server.site)))
 
     def _make_servers(self) -> None:
