@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -390,8 +390,8 @@ class Simulation:
                     best = held, other
         self._pulling.discard(key)
         if (
-            (best is not None
-            and best[0] > copy.reach.get(origin, -1))
+            best is not None
+            and best[0] > copy.reach.get(origin, -1)
             or (best is not None and origin not in copy.origins)
         ):
             server.receive(log, best[0])
