@@ -91,8 +91,8 @@ def _lines(name: str, rows: Sequence[Row]) -> list[dict[str, object]]:
     mine = {row.measure: row for row in rows if row.strategy == name}
     lines: list[dict[str, object]] = []
     for run in _RUNS:
-        figures = {measure: _rounded(getattr(row, run)) for measure, row in mine.items()}
-        lines.append({"strategy": "" if lines else name, "run": _RUNS[run]} | figures)
+        line: dict[str, object] = {"strategy": "" if lines else name, "run": _RUNS[run]}
+        lines.append(line | {measure: _rounded(getattr(row, run)) for measure, row in mine.items()})
     return lines
 
 

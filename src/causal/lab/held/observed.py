@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from causal.clock import HybridLogicalClock
 from causal.controls import Lag
 from causal.core.keyring import Keyring
@@ -44,17 +46,22 @@ def observe(topology: Topology, strategy: str, lives: Sequence[Life], seed: int,
         _Run(topology, strategy, seed, Path(directory), ledger).run(lives)
 
 
+@attrs.frozen(eq=False, kw_only=True)
 class _Arrivals(Lag):
-    """When a write arrives at another site: one way of the network, and the lag there, each hanging on where it comes from."""
+    """When a write arrives at another site: one way of the network, and the lag there, each hanging on where it comes from.
 
-    __slots__ = ("_run",)
+    `numbered_by` says which site numbers an origin of a shard.
+    """
+
+    topology: Topology
+    draw: int
+    numbered_by: dict[tuple[int, int], str] = attrs.field(factory=dict)
 
     def delay_s(self, site: str, shard: int, origin: int, offset: int) -> float:
         """Return the delay of one write on its way to one site."""
-        run: _Run = self._run
-        source = run.numbered_by[shard, origin]
-        lag_s = drawn_lag_s(run.topology.store.lag, run.seed, source, site, shard, offset)
-        return run.topology.rtt(source, site) / 2 + lag_s
+        source = self.numbered_by[shard, origin]
+        lag_s = drawn_lag_s(self.topology.store.lag, self.draw, source, site, shard, offset)
+        return self.topology.rtt(source, site) / 2 + lag_s
 
 
 class _Run:
@@ -67,11 +74,8 @@ class _Run:
         self.time = VirtualTime()
         self.shards = tuple(map(str, range(topology.store.shards)))
         self.sites = tuple(site.name for site in topology.sites)
-        self.numbered_by: dict[tuple[int, int], str] = {}
-        """Which site numbers an origin of a shard."""
         # The store asks each write's delay only of a lag that varies: what median and spread it has is of no account.
-        self.arrivals = _Arrivals(1.0, 1.0)
-        object.__setattr__(self.arrivals, "_run", self)
+        self.arrivals = _Arrivals(median_s=1.0, sigma=1.0, topology=topology, draw=seed)
         self.engines = {site.name: self.engine(site, directory) for site in topology.sites}
         store = topology.store
         self.stores = {
@@ -119,7 +123,7 @@ class _Run:
             for name, link in self.links.items():
                 for file in link.directory.files(name):
                     (origin,) = file.now()[file.shard].leads
-                    self.numbered_by[file.shard, origin] = name
+                    self.arrivals.numbered_by[file.shard, origin] = name
             for name, store in self.stores.items():
                 store._state.random.seed(f"{self.seed}/{name}/1/1")  # as the simulator's process: the same pauses
                 self.time.spawn(store.__enter__, at_s=0.0)

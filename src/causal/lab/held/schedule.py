@@ -43,9 +43,8 @@ class Life:
 def schedule(topology: Topology, seed: int) -> list[Life]:
     """Return what the clients of a topology ask for. The same arguments give the same schedule."""
     planned = Simulation(topology, STRATEGIES["eventual"], Faults(), seed)
-    planned.users = planners = [
-        _Planner(planned, users, planned.chance(f"users/{users.name}")) for users in topology.population
-    ]
+    planners = [_Planner(planned, users, planned.chance(f"users/{users.name}")) for users in topology.population]
+    planned.users = [*planners]
     planned.run(live=False)
     lives = [
         Life(name, began_s, tuple(steps)) for planner in planners for name, began_s, steps in planner.lives if steps
