@@ -52,6 +52,11 @@ OTHERS = {
             attrs.evolve(TRAVELLERS, name="readers", write_share=0, sessions=8),
         ),
     ),
+    "clocks far apart": attrs.evolve(
+        SMALL,
+        sites=(Site("eu", skew_s=0.4), Site("us", skew_s=-0.4), Site("ap")),
+        population=(attrs.evolve(FEW, keys=2, own_share=0),),
+    ),
     "short tokens": attrs.evolve(SMALL, store=attrs.evolve(SMALL.store, max_token_chars=60), population=(FEW,)),
     "impatient": attrs.evolve(
         SMALL, wait_s=0.02, store=attrs.evolve(SMALL.store, lag=Lag(0.5, 0.5)), population=(FEW,)
