@@ -10,6 +10,7 @@ from causal.errors import ConfigError
 from causal.lab.planet.reading import parse_topology
 from causal.lab.planet.topology import Topology
 from causal.lab.planet.writing import to_toml
+from causal.lab.reality import check_fits
 from causal.lab.scenarios import SCENARIOS, scenario, scenario_text
 
 
@@ -40,7 +41,10 @@ def test_every_number_is_explained_where_it_first_stands(name: str) -> None:
 def test_there_is_no_scenario_but_those() -> None:
     with pytest.raises(ConfigError) as caught:
         scenario("photo")
-    assert str(caught.value) == "no scenario is called 'photo'; there are photo-profile, orders-page, internet-scale"
+    assert (
+        str(caught.value)
+        == "no scenario is called 'photo'; there are two-offices, photo-profile, orders-page, internet-scale"
+    )
     with pytest.raises(ConfigError) as caught:
         scenario("orders-pages")
     assert str(caught.value) == "no scenario is called 'orders-pages'; did you mean 'orders-page'?"
@@ -51,6 +55,12 @@ def test_the_wheel_ships_every_scenario_and_no_other() -> None:
     listed = {str(path) for path in files("causal-tokens") or ()}
     shipped = {path for path in listed if path.startswith("causal/lab/scenarios/") and path.endswith(".toml")}
     assert shipped == {f"causal/lab/scenarios/{name}.toml" for name in SCENARIOS}
+
+
+def test_two_offices_is_what_the_embedded_store_can_be() -> None:
+    topology = scenario("two-offices")
+    check_fits(topology)
+    assert operations(topology) == pytest.approx(3_000, rel=0.05)
 
 
 def test_photo_profile_writes_here_and_reads_there() -> None:

@@ -45,7 +45,7 @@ def test_the_asynchronous_link_reads_writes_and_probes(world: World) -> None:
         assert (await us.probe("us", 1))[0].judge(Frontier([Position(0, 1, 1)])).verdict is Verdict.APPLIED
         assert (await us.probe("eu", 1))[0].leads == {1}
         assert await put(us, "k", 2, at="eu") == 2
-        assert world.slept == [0.08] * 3
+        assert world.slept == [0.04] * 6
         empty = await eu.write("eu", 0, Frontier())
         assert (await empty.commit(Frontier())).position is None
         undone = await eu.write("eu", 0, Frontier())

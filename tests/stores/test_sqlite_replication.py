@@ -189,12 +189,30 @@ def test_another_site_can_be_read_and_written_over_the_network(world: World) -> 
     assert world.put("us", "k", 1, at="eu").position == Position(0, 1, 1)
     assert world.get("us", "k", at="eu") == 1
     assert world.watermark("us", at="eu").leads == {1}
-    assert world.slept == [0.08] * 3
+    assert world.slept == [0.04] * 6
     assert world.get("us", "k") is None
-    assert world.slept == [0.08] * 3
+    assert world.slept == [0.04] * 6
     with pytest.raises(Unreachable, match="answer"):
         us.probe("eu", 0.01)
     assert world.slept[-1] == 0.01
+
+
+def test_what_a_remote_site_shows_is_half_a_round_trip_old(world: World) -> None:
+    meanwhile: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        meanwhile.append(seconds)
+        world.put("eu", "k", len(meanwhile))
+
+    world.open("eu")
+    world.open("us", rtt_s=0.08, sleep=sleep)
+    assert world.get("us", "k", at="eu") == 1  # what was written when the question had arrived; since then, 2
+    assert world.watermark("us", at="eu").origins[1] == (3, None)
+    assert meanwhile == [0.04] * 4
+    world.engines["eu"].cut_off("eu")
+    with pytest.raises(Unreachable, match="cut off"):
+        world.get("us", "k", at="eu")
+    assert meanwhile == [0.04] * 6  # a refusal travels back, too
 
 
 def test_controls_name_sites_that_exist(two: World) -> None:

@@ -51,6 +51,12 @@ def _simulate() -> click.Command:
     return simulate
 
 
+def _reality() -> click.Command:
+    from causal.cli.reality import reality
+
+    return reality
+
+
 def _token() -> click.Command:
     from causal.cli.token import token
 
@@ -67,6 +73,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "simulate": _simulate,
     "compare": _compare,
+    "reality": _reality,
     "audit": _audit,
     "check": _check,
     "token": _token,

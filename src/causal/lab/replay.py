@@ -111,11 +111,11 @@ def replay(
         raise ConfigError("a trace without operations cannot be replayed")
     if operations[-1].t_s > MAX_T_S * setting.speed:
         raise ConfigError(f"at speed {setting.speed:g} the trace would last more than {MAX_T_S:g} seconds")
-    with tempfile.TemporaryDirectory(prefix="causal-", dir=_roomy(len(operations))) as directory:
+    with tempfile.TemporaryDirectory(prefix="causal-", dir=roomy(len(operations))) as directory:
         return _Run(operations, strategy, setting, Path(directory), progress).run()
 
 
-def _roomy(operations: int) -> str | None:
+def roomy(operations: int) -> str | None:
     """Return where files that nobody keeps are fastest: in memory, if there is room to spare and nobody has named a place (TMPDIR)."""
     if os.environ.get("TMPDIR"):
         return None

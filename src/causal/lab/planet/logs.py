@@ -58,7 +58,7 @@ class Entry:
 class Log:
     """What one origin of one shard numbered, from the oldest entry that somebody may still lack. `end`: where it stopped for good."""
 
-    __slots__ = ("after", "end", "entries", "head", "leader", "lost", "offsets", "pk", "shard")
+    __slots__ = ("after", "end", "entries", "head", "last", "leader", "lost", "offsets", "pk", "shard")
 
     def __init__(self, shard: int, origin: int, leader: str, after: tuple[int, int] | None = None) -> None:
         self.shard = shard
@@ -66,6 +66,8 @@ class Log:
         self.leader = leader
         self.after = after
         """The log that this one goes on from, and where: a follower must have that first."""
+        self.last: Entry | None = None
+        """The latest entry: what it depends on, everything before it does. Kept when entries are forgotten."""
         self.head = 0
         self.end: int | None = None
         self.offsets: list[int] = []
@@ -77,6 +79,7 @@ class Log:
         """Number an entry."""
         self.offsets.append(entry.offset)
         self.entries.append(entry)
+        self.last = entry
         self.head = entry.offset
 
     def between(self, applied: int, upto: int) -> list[Entry]:
@@ -97,6 +100,7 @@ class Log:
         self.lost = self.entries[n:]
         del self.entries[n:], self.offsets[n:]
         self.end = self.head = end
+        self.last = self.entries[-1] if self.entries else None
         for entry in self.lost:
             entry.lost = True
         return self.lost

@@ -213,7 +213,9 @@ class Oracle:
             self._sound(me, entry, marks, proven=proven)
         if entry is not None:
             self.learn(me, entry)
-            me.read[key] = entry
+            before = me.read.get(key)
+            if before is None or before.lost or before.rank < entry.rank:
+                me.read[key] = entry
 
     def _anomaly(
         self, me: Knowledge, key: int, entry: Entry | None, need: Entry, counts: Anomalies, *, promised: bool

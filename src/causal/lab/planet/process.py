@@ -65,7 +65,8 @@ class Shown:
 class Process:
     """One application process at one site.
 
-    `suspended` returns how long the process sleeps between a decision and its snapshot; `calm` says that nothing breaks at all.
+    `suspended` returns how long the process sleeps between a decision and its snapshot; `calm` says that nothing breaks, so that
+    who waits may sleep until there is news instead of looking again and again.
     Thread-safety: none.
     """
 
@@ -292,7 +293,7 @@ class Process:
         return state.observe(name, marks, asked, asked_at)
 
     def _wait(self, wait: Wait, request: Request) -> Steps:
-        """Wait in the endpoint's line: one read of the line polls for all, the others are woken once they are covered."""
+        """Wait in the endpoint's line: one read of the line polls for all, the others look whether they are covered."""
         state, timeline = request.store, self.timeline
         began = timeline.now
         name, subject = wait.endpoint, request.session.subject
@@ -312,7 +313,10 @@ class Process:
             nothing_new = False
             while waiter.waiting and (left_s := deadline - timeline.now) > 0:
                 if not waiting.leads:
-                    yield from waiting.park(timeline, deadline)
+                    if self.calm:
+                        yield from waiting.park(timeline, deadline)
+                    else:
+                        yield min(POLL_MAX_S, left_s)
                 elif nothing_new and self.calm:
                     pause_s = yield from self._until_news(name, line, waiting, pause_s, deadline, request)
                     nothing_new = False

@@ -60,6 +60,8 @@ class Replication:
         self.oracle = Oracle(self.cluster, self.timeline.monotonic, max_staleness_s=store.max_staleness_s)
         self.cluster.on_broken = self.oracle.broke
         self._pulling: set[tuple[str, int]] = set()
+        self._due_s: dict[tuple[int, str], float] = {}
+        """By log and server: when the latest write that is on its way is applied there."""
         self._recorded: list[Log] = []
         self.leaders: dict[int, str] = {}
         self._indexes: list[Server] = []
@@ -124,8 +126,19 @@ class Replication:
         offset = entry.offset
         for server in self.cluster.servers.values():
             if server is not leader:
+                calm = self.network.one_way[leader.site, server.site]
                 for way in self.network.deliveries(leader.site, server.site):
-                    self.timeline.after(way + self._lag_s(server), partial(self._deliver, leader, server, log, offset))
+                    due_s = self._in_order_s(log, server, calm + self._lag_s(server))
+                    self.timeline.at(due_s + way - calm, partial(self._deliver, leader, server, log, offset))
+
+    def _in_order_s(self, log: Log, server: Server, after_s: float) -> float:
+        """Return when a write of a log that takes so long is applied: a log is applied in order, so never before the one before it.
+
+        What the network does to messages on their way is not in it: they may overtake each other, and bring what is missing along.
+        """
+        key = log.pk, server.name
+        self._due_s[key] = due_s = max(self.timeline.now + after_s, self._due_s.get(key, 0.0))
+        return due_s
 
     def _lag_s(self, server: Server) -> float:
         store = self.topology.store
@@ -207,16 +220,20 @@ class Replication:
                 for other in self.cluster.servers.values() if logs else ():
                     if other is not server:
                         for way in self.network.deliveries(server.site, other.site):
-                            heads = tuple((log, log.head) for log in logs)
+                            heads = tuple((log, log.head, self._due_s.get((log.pk, other.name), 0.0)) for log in logs)
                             self.timeline.after(
                                 way + self._lag_s(other), partial(self._deliver_all, server, other, heads)
                             )
         return self.topology.store.heartbeat_s
 
-    def _deliver_all(self, leader: Server, server: Server, heads: Iterable[tuple[Log, int]]) -> None:
+    def _deliver_all(self, leader: Server, server: Server, heads: Iterable[tuple[Log, int, float]]) -> None:
+        """Deliver heartbeats; one that was sent after a write which is still to be applied waits for that."""
         if leader.up and self.network.passes(leader.name, server.name):
-            for log, head in heads:
-                server.receive(log, head)
+            for log, head, due_s in heads:
+                if due_s <= self.timeline.now:
+                    server.receive(log, head)
+                else:
+                    self.timeline.at(due_s, partial(self._deliver, leader, server, log, head))
 
     def _tidy(self) -> float:
         """Ask again for what was lost on the way, and forget what nobody lacks."""

@@ -239,16 +239,14 @@ class Server:
         stored = EMPTY
         if self.cluster.dependencies:
             stored = deps
-            if log.entries:
-                last = log.entries[-1].deps
+            if log.last is not None:
+                last = log.last.deps
                 stored = deps if deps >= last else deps | last
             if stored.floors or stored.marks:
                 stored = stored.exact
             stored = stored.without((log.pk,))  # its own position stands for all before it
-        if log.entries and past.get(log.pk, -1) < log.head:
-            past = joined(
-                past, log.entries[-1].past, log.pk, log.entries[-1].offset
-            )  # a log is read in order: so its past adds up, too
+        if log.last is not None and past.get(log.pk, -1) < log.head:
+            past = joined(past, log.last.past, log.pk, log.last.offset)  # a log is read in order: its past adds up, too
         entry = Entry(log.pk, offset, stamp, key, number, session, stored, past)
         entry.at_s = self.cluster.now()
         log.append(entry)

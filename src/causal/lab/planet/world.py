@@ -110,7 +110,7 @@ class World(Failover):
             network=self.network,
             cluster=self.cluster,
             settings=settings,
-            keyring=Keyring([FIRST_KEY]) if self.faults.key_rotation else self._shared,
+            keyring=Keyring([FIRST_KEY]) if self.faults.key_rotation else self._ring(),
             policy=policy,
             limits=limits,
             wall=partial(self._wall, name),
@@ -118,6 +118,10 @@ class World(Failover):
             suspended=self._suspended if self.faults.suspension else None,
             calm=not self.faults,
         )
+
+    def _ring(self) -> Keyring:
+        """Return the keyring of a process, where all have the same keys: they share what was opened, to save time."""
+        return self._shared
 
     def _wall(self, name: str) -> float:
         return START_MS / 1000 + self.timeline.now + self.skews.get(name, 0.0)

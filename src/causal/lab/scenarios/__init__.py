@@ -10,7 +10,7 @@ from causal.lab.planet.reading import parse_topology
 from causal.lab.planet.rules import nearest, shown
 from causal.lab.planet.topology import Topology
 
-SCENARIOS: Final = ("photo-profile", "orders-page", "internet-scale")
+SCENARIOS: Final = ("two-offices", "photo-profile", "orders-page", "internet-scale")
 """The names of the scenarios, the smallest first."""
 
 

@@ -116,7 +116,7 @@ class SQLiteLink:
         return 0.0 if endpoint == self._site else self._settings.rtt_s(endpoint)
 
     def _enter(self, endpoint: str, timeout_s: float | None = None) -> None:
-        """Go to an endpoint: pay the round trip, see whether it is there."""
+        """Go to an endpoint: pay the way there, half a round trip, and see whether it is there. Who enters leaves, too."""
         if self._closed:
             raise ConfigError("this link is closed")
         if endpoint == self._site:
@@ -125,13 +125,21 @@ class SQLiteLink:
         if timeout_s is not None and rtt_s > timeout_s:
             self._settings.sleep(timeout_s)
             raise Unreachable(f"{endpoint} did not answer in {timeout_s:g} s")
-        if rtt_s:
-            self._settings.sleep(rtt_s)
-        check_reachable(self.directory, self._site, endpoint)
-        if self.directory.members().sites.get(endpoint) != LIVE:
-            raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
-        if endpoint not in self.directory.locks.attached:
-            attach_site(self.directory, endpoint)
+        self._travel(endpoint)
+        try:
+            check_reachable(self.directory, self._site, endpoint)
+            if self.directory.members().sites.get(endpoint) != LIVE:
+                raise Unreachable(f"{endpoint} is not a live site of {self.directory.path}")
+            if endpoint not in self.directory.locks.attached:
+                attach_site(self.directory, endpoint)
+        except BaseException:
+            self._travel(endpoint)
+            raise
+
+    def _travel(self, endpoint: str) -> None:
+        """Pay one way between this site and an endpoint. What is seen there is as it was half a round trip before it is told."""
+        if endpoint != self._site and (rtt_s := self._settings.rtt_s(endpoint)):
+            self._settings.sleep(rtt_s / 2)
 
     def _file(self, endpoint: str, shard: int) -> ShardFile:
         file = self.directory.file(endpoint, shard & 0xFFFF)
@@ -144,8 +152,11 @@ class SQLiteLink:
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         """Return the watermarks of an endpoint now, of every shard."""
         self._enter(endpoint, timeout_s)
-        self.refresh()  # they may tell of a site that has joined since: only who knows it can ask it
-        return self._watermarks(endpoint)
+        try:
+            self.refresh()  # they may tell of a site that has joined since: only who knows it can ask it
+            return self._watermarks(endpoint)
+        finally:
+            self._travel(endpoint)
 
     def _watermarks(self, endpoint: str, *, without: int = -1) -> dict[int, Watermark]:
         found: dict[int, Watermark] = {}
@@ -161,17 +172,20 @@ class SQLiteLink:
             if file is not None:
                 return ReadTransaction(file)
         self._enter(endpoint)
-        now, files = time.monotonic(), [self._file(endpoint, shard) for shard in shards]
-        for file in files:
-            file.check()
-        if len(shards) > 1:
-            return CutTransaction(files)
-        if endpoint == self._site:
-            if now >= self._near_until:
-                self._near.clear()
-                self._near_until = now + _LOOK_S
-            self._near[shards[0]] = files[0]
-        return ReadTransaction(files[0])
+        try:
+            now, files = time.monotonic(), [self._file(endpoint, shard) for shard in shards]
+            for file in files:
+                file.check()
+            if len(shards) > 1:
+                return CutTransaction(files)
+            if endpoint == self._site:
+                if now >= self._near_until:
+                    self._near.clear()
+                    self._near_until = now + _LOOK_S
+                self._near[shards[0]] = files[0]
+            return ReadTransaction(files[0])
+        finally:
+            self._travel(endpoint)
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteTransaction:
         """Open a write transaction on a site's own log of a shard; it holds the write lock of that file."""
@@ -185,6 +199,7 @@ class SQLiteLink:
     def write_entry(self, endpoint: str, shard: int) -> ShardFile:
         """Do what comes before the write lock: go there, and note how durable it will be. Return the file to lock."""
         self._enter(endpoint)
+        self._travel(endpoint)  # before the lock: nobody else is to wait for a simulated network
         file = self._file(endpoint, shard)
         file.check()
         self.directory.used_relaxed(endpoint, self._settings.durability)
