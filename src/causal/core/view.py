@@ -68,10 +68,15 @@ class View:
     def known(self, endpoints: Iterable[tuple[str, float]]) -> View:
         """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave."""
         old = {e.name: e for e in self.endpoints}
-        listed = enumerate(endpoints)
-        kept = [attrs.evolve(old.get(n) or EndpointView(n), latency_s=s, rank=i) for i, (n, s) in listed]
-        if {(e.name, e.latency_s, e.rank) for e in kept} == {(e.name, e.latency_s, e.rank) for e in self.endpoints}:
-            return self
+        listed = [(n, s, rank) for rank, (n, s) in enumerate(endpoints)]
+        if len(listed) == len(old):
+            for n, s, rank in listed:
+                e = old.get(n)
+                if e is None or e.rank != rank or e.latency_s != s:
+                    break
+            else:
+                return self
+        kept = [attrs.evolve(old.get(n) or EndpointView(n), latency_s=s, rank=rank) for n, s, rank in listed]
         return attrs.evolve(self, endpoints=nearest_first(kept), alive=None)
 
     def failed(self, name: str, reason: str, *, asked: int, now: float) -> View:

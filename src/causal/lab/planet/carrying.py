@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Steps = Generator[float, None, None]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=[])
 class Client:
     """One session: who it is, where, what it carries, and what it truly knows. `earlier`: a moment that it may go back to."""
 

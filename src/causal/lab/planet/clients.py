@@ -180,7 +180,9 @@ class Users(Carrying):
             simulation.note(f"{me.name} read {key} at {process.name}: {entry or 'nothing'} from {where}, {how}")
         if simulation.recording is not None:
             simulation.recording.read(alias, number, after, key, shard, entry, marks, how, held=promised)
-        self.done(me, number)
+        if number > me.answered:
+            me.answered = number
+        del simulation.pending[me.name, number]
         return True
 
     def cached(

@@ -49,7 +49,7 @@ class Histogram:
         return self.total / self.count if self.count else 0.0
 
 
-@attrs.define
+@attrs.define(on_setattr=[])
 class Metrics:
     """The counts of one run. Units: seconds, characters, operations. Thread-safety: none."""
 

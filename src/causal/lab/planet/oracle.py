@@ -45,7 +45,7 @@ class Violation:
     said: str
 
 
-@attrs.define
+@attrs.define(on_setattr=[])
 class Anomalies:
     """How many reads showed what. Thread-safety: none."""
 

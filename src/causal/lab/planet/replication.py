@@ -182,10 +182,8 @@ class Replication:
         self._pulling.discard(key)
         if log in self._recorded and log.end is not None:
             best = log.end, server  # it is kept for those who return behind it: nobody else may hold it any more
-        if (best is not None and best[0] > copy.reach.get(origin, -1)) or (
-            best is not None and origin not in copy.origins
-        ):
-            server.receive(log, best[0])
+        if best is not None and best[0] > copy.applied(origin):
+            server.receive(log, best[0])  # it may have arrived before, and have waited for what has ended since
         return None
 
     def catch_up(self, server: Server) -> None:
