@@ -374,7 +374,7 @@ def test_with_several_live_origins_a_leader_read_asks_every_head() -> None:
 def test_what_an_ended_origin_left_behind_is_part_of_a_leader_read() -> None:
     """A mark may stand for a position of it: the exact token would wait for that (I3)."""
     near = Known({1: (10, None), 3: (100, 110)}, frozenset({1}))
-    far = Known({1: (10, None), 3: (110, 110)}, latency_s=0.05)
+    far = Known({1: (10, None), 3: (110, 110)}, latency_s=0.05, asked=101)
     for demand, policy in ((NOTHING, ReadPolicy.leader()), (MARKED, ReadPolicy())):
         decision = gate(demand, view_of(near=near, far=far), policy)
         assert isinstance(decision, Serve)
@@ -427,9 +427,31 @@ def test_who_was_never_asked_may_number_something_that_the_only_known_leader_lac
         for demand, policy in ((NOTHING, ReadPolicy.leader()), (MARKED, ReadPolicy())):
             decision = gate(demand, view, policy)
             assert isinstance(decision, Probe)
-            assert set(decision.endpoints) == {"eu", "new"}
+            assert set(decision.endpoints) == ({"new"} if demand is MARKED else {"eu", "new"})
             gone = view.failed("new", "gone", asked=102, now=NOW)
             assert serves(gate(demand, gone, policy)) == ("eu", "leader")
+
+
+def test_a_mark_asks_whoever_may_have_begun_to_number_something() -> None:
+    """Two were promoted at once: the second one's origin is known to nobody else, and may hold what was folded."""
+    eu, us = leader(10), replica(10, latency_s=0.1)
+    view = view_of(eu=eu, us=us)
+    asks = Probe(("us",), "a leader mark asks everybody: somebody may number what is not known here")
+    assert gate(MARKED, view) == asks
+    assert serves(gate(NOTHING, view, ReadPolicy.leader())) == (
+        "eu",
+        "leader",
+    )  # by policy: what the known leader holds
+    same = view.observe("us", us.watermarks("us"), asked=101, asked_at=NOW, now=NOW)
+    assert serves(gate(MARKED, same)) == ("eu", "leader")
+    rival = Known({1: (10, None), 2: (1, None)}, frozenset({2}), latency_s=0.1)
+    two = view.observe("us", rival.watermarks("us"), asked=101, asked_at=NOW, now=NOW)
+    assert gate(MARKED, two) == Probe(("eu",), "a leader read asks every origin's head after the request")
+    both = two.observe("eu", eu.watermarks("eu"), asked=102, asked_at=NOW, now=NOW)
+    decision = gate(MARKED, both)
+    assert serves(decision) == ("us", "leader")
+    assert isinstance(decision, Serve)
+    assert decision.need == {pack(0, 1): 10, pack(0, 2): 1}
 
 
 def test_who_was_never_asked_may_number_something() -> None:

@@ -70,7 +70,7 @@ from causal.lab.faults import MIXES
 from causal.lab.planet.small import world_for
 from causal.lab.simulator import simulate
 for seed in range(12):
-    world = small_world(seed, caches=True)
+    world = world_for("everything", seed)
     print(simulate(world, "token", faults=MIXES["everything"], seed=seed, digest=True).digest)
 """
 

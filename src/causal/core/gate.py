@@ -169,6 +169,10 @@ class _Case:
         recalled = self.demand.mark.origins - {ANY_ORIGIN} if self.demand.mark is not None else frozenset()
         unheard = recalled - {k & 0xFFFFFFFF for k in live | self.view.ends.keys()}
         only = leaders[keys[0]] if len(names) == 1 and not unheard else None
+        marked = not self.demand.leader_shards.isdisjoint(shards)
+        others = tuple(e.name for e in self.usable() if e is not only and not e.asked_since(shards, arrived))
+        if marked and others and only is not None:  # it stands for positions of any origin, known here or not
+            return Probe(others, "a leader mark asks everybody: somebody may number what is not known here")
         if (
             only is not None
             and self.demand.at is None  # a write is to depend on those heads, of all shards: it must know them
@@ -177,12 +181,9 @@ class _Case:
             and all(e.asked for e in self.usable())  # who was never asked may number what nobody else has heard of
         ):
             return only
-        everyone = None in names or not names or bool(unheard)
-        unasked = tuple(
-            e.name
-            for e in self.usable()
-            if (everyone or not e.asked or e.name in names) and not e.asked_since(shards, arrived)
-        )
+        everyone = None in names or not names or marked or bool(unheard)
+        asks = (e for e in self.usable() if everyone or not e.asked or e.name in names)
+        unasked = tuple(e.name for e in asks if not e.asked_since(shards, arrived))
         if unasked:
             return Probe(unasked, "a leader read asks every origin's head after the request")
         if unheard:

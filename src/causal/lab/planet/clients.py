@@ -171,6 +171,7 @@ class Users(Carrying):
             else simulation.anomalies
         )
         proven = request is None or not request.unproven
+        simulation.oracle.asked = process.endpoints
         simulation.oracle.answered(
             me.know, key, entry, past, counts, marks, promised=promised, proven=proven, server=server
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.watermark import Watermark
+    from causal.engine import Endpoint
     from causal.lab.planet.logs import Entry, Past
     from causal.lab.planet.servers import Cluster, Server
 
@@ -118,6 +119,8 @@ class Oracle:
         self._now = now
         self._max_staleness_s = max_staleness_s
         self._keys: dict[int, _Versions] = {}
+        self.asked: Iterable[Endpoint] | None = None
+        """Whom the process could ask whose answer is judged next; None: everybody."""
         self.violations: list[Violation] = []
         self.broken = 0
 
@@ -266,19 +269,23 @@ class Oracle:
             return
         for pk, offset in past.items():
             shard = pk >> 32
-            if shard not in marks and self._lacks(server.copies[shard].origins.get(pk & 0xFFFFFFFF), pk, offset):
-                said = (
-                    f"{me.name} knows of {_said(pk, offset)}, and was served by {server.name}, which has not applied it"
-                )
+            if shard in marks or not self._lacks(server.copies[shard].origins.get(pk & 0xFFFFFFFF), pk, offset):
+                continue
+            if not self._unheard(pk):
+                said = f"{me.name} knows of {_said(pk, offset)}, and was served by {server.name}, which lacks it"
                 self.broke("uncovered elsewhere", me.name, said)
 
     def _unheard(self, pk: int) -> bool:
-        """Whether no server that could be asked has heard of an origin: then a read of what leaders hold knows nothing of it, either.
+        """Whether nobody whom the process could ask has heard of an origin: then a read of what leaders hold knows nothing of it, either.
 
         That is a documented limit of reads at a leader, and of nothing else: who demands a position of it is never served.
         """
         shard, origin = pk >> 32, pk & 0xFFFFFFFF
-        return not any(s.up and s.member and origin in s.copies[shard].origins for s in self._cluster.servers.values())
+        names = None if self.asked is None else {endpoint.name for endpoint in self.asked}
+        return not any(
+            s.up and s.member and (names is None or s.name in names) and origin in s.copies[shard].origins
+            for s in self._cluster.servers.values()
+        )
 
     def _sound(self, me: Knowledge, entry: Entry | None, marks: Mapping[int, Watermark], *, proven: bool) -> None:
         """Judge a snapshot by itself: no history that was lost, no effect without its cause, nothing missing that is too old for that."""

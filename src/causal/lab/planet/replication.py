@@ -140,6 +140,10 @@ class Replication:
         self._due_s[key] = due_s = max(self.timeline.now + after_s, self._due_s.get(key, 0.0))
         return due_s
 
+    def on_its_way(self, log: Log, server: Server) -> bool:
+        """Return whether a write of a log is still to be applied at a server: a lag may be of any length."""
+        return self._due_s.get((log.pk, server.name), 0.0) > self.timeline.now
+
     def _lag_s(self, server: Server) -> float:
         store = self.topology.store
         lag = store.lag
