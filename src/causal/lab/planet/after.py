@@ -36,10 +36,13 @@ def _insist(users: Users, me: Client, key: int) -> Generator[float, None, None]:
 
 
 def judge_replicas(simulation: World, began_s: float) -> None:
-    """Hold every server that works to what was committed before all was well again."""
+    """Hold every server that works to what was committed before all was well again, unless something it may wait for is on its way."""
+    logs = simulation.cluster.logs.values()
     for server in simulation.members():
-        for log in simulation.cluster.logs.values() if server.up and not server.paused else ():
+        if not server.up or server.paused or any(simulation.on_its_way(log, server) for log in logs):
+            continue
+        for log in logs:
             lacking = log.between(server.copies[log.shard].applied(log.pk & 0xFFFFFFFF), log.head)
-            if lacking and lacking[0].at_s < began_s and not simulation.on_its_way(log, server):
+            if lacking and lacking[0].at_s < began_s:
                 said = f"{server.name} still lacks {lacking[0]}"
                 simulation.oracle.broke("a replica that does not catch up", server.name, said)
