@@ -29,8 +29,9 @@ from causal import (
     WriteLost,
 )
 from causal.blocks import Read, Write
+from causal.engine import KeyVersion
 from causal.stores.memory import MemoryCluster, MemoryEngine
-from tests.fake_engine import KEYS, FakeEngine, Server, near_and_far
+from tests.fake_engine import KEYS, FakeEngine, Handle, Server, near_and_far
 from tests.fake_engine import Time as FakeTime
 from tests.stores.worlds import MakeWorld, World, make_world
 
@@ -613,6 +614,41 @@ def test_a_function_that_raises_is_not_heard_of_again(caplog: pytest.LogCaptureF
     assert [one.message for one in caplog.records] == [
         "the history function raised RuntimeError; said once, counted from now on"
     ]
+
+
+def _mistaken(*_: object) -> Any:
+    raise RuntimeError("the engine's")
+
+
+@pytest.mark.parametrize(
+    ("trace", "written"),
+    [
+        (_mistaken, list),
+        (lambda tell: None, _mistaken),
+        (lambda tell: tell(KeyVersion(0, "\udc80", (1, 1), None, b"")), list),
+        (lambda tell: tell(KeyVersion(0, b"key", (1, 1), None, b"")), list),  # type: ignore[arg-type]
+        (lambda tell: tell(KeyVersion(0, [], (1, 1), None, b"")), list),  # type: ignore[arg-type]
+    ],
+)
+@pytest.mark.parametrize("names", [True, False])
+def test_an_engine_that_errs_in_what_it_tells_is_nobodys_error(
+    trace: Any, written: Any, names: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handle, "trace", staticmethod(trace), raising=False)
+    monkeypatch.setattr(Handle, "written", staticmethod(written), raising=False)
+    recorder = Recorder(tmp_path / "history.jsonl", names=names)
+    engine = near_and_far()
+    with FakeTime().store(engine, history=recorder) as store:
+        session = store.session(subject="alice")
+        with session.write():
+            pass
+        assert session.own
+        with session.read():
+            pass
+        assert not engine.open_handles
+    thread = recorder._thread
+    assert thread is None or thread.is_alive()
+    recorder.close()
 
 
 def test_a_full_disk_is_nobodys_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
