@@ -427,6 +427,17 @@ def test_a_token_that_joins_later_counts_from_then_on(kept: Kept) -> None:
     assert [line.get("token_in") for line in kept.of("read")] == [None, out]
 
 
+def test_a_session_that_joins_a_token_with_every_reply_does_not_repeat_them_all(kept: Kept) -> None:
+    with memory("eu", history=kept.recorder) as (_, [store]):
+        session, other = store.session(subject="alice"), store.session(subject="alice")
+        for nth in range(200):
+            with other.write() as tx:
+                tx.put("a", nth)
+            session.join(other.token())
+        read(session, "a")
+    assert len(kept.of("read")[-1]["token_in"]) < 2000
+
+
 def test_nothing_that_should_stay_secret_is_written(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("plain", "hidden", "open")]
     hidden = Recorder(paths[1], names=False)
