@@ -612,6 +612,23 @@ def test_what_waits_is_bounded(kept: Kept) -> None:
     assert [line["dropped"] for line in small if "dropped" in line] == [90]
 
 
+def test_a_scan_of_more_than_can_wait_keeps_no_more_than_that() -> None:
+    small = Kept(max_pending=10)
+    with memory("eu", history=small.recorder) as (_, [store]):
+        session = store.session(subject="alice")
+        for nth in range(5):
+            with session.write() as tx:
+                for key in range(10):
+                    tx.put(f"{nth}{key}", 1)
+            small.recorder.flush()
+        block = session.read()
+        with block as db:
+            assert len(list(db.scan())) == 50
+            assert len(block._note._shown) <= 11  # type: ignore[attr-defined]
+    assert not small.of("read")
+    assert small.recorder.dropped >= 11
+
+
 def test_a_function_that_raises_is_not_heard_of_again(caplog: pytest.LogCaptureFixture) -> None:
     def broken(line: dict[str, Any]) -> None:
         raise RuntimeError("not the user's")

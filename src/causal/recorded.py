@@ -63,7 +63,8 @@ class _Note:
 
     @_never_theirs
     def _tell(self, shown: KeyVersion) -> None:
-        self._shown.setdefault((shown.shard, shown.key), shown)  # one snapshot: it cannot show another later
+        if len(self._shown) <= self._trail.recorder.max_pending:  # more than fit are dropped: none need be kept for that
+            self._shown.setdefault((shown.shard, shown.key), shown)  # one snapshot: it cannot show another later
 
     @_never_theirs
     def refused(self, request: Request | None, error: BaseException) -> None:
