@@ -27,7 +27,7 @@ def _never_theirs(account: Callable[Concatenate[_Note, P], None]) -> Callable[Co
     """Count an account that cannot be taken: an engine's mistake in it must not make a committed write look failed."""
 
     @wraps(account)
-    def taken(note: _Note, *args: P.args, **kwargs: P.kwargs) -> None:
+    def taken(note: _Note, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             account(note, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - see above
@@ -63,7 +63,8 @@ class _Note:
 
     @_never_theirs
     def _tell(self, shown: KeyVersion) -> None:
-        if len(self._shown) <= self._trail.recorder.max_pending:  # more than fit are dropped: none need be kept for that
+        # More than can wait are dropped, all of the block: none need be kept for that.
+        if len(self._shown) <= self._trail.recorder.max_pending:
             self._shown.setdefault((shown.shard, shown.key), shown)  # one snapshot: it cannot show another later
 
     @_never_theirs

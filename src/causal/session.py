@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("causal")
 _NOTHING: Final = Frontier()
 _TOKENS: Final = 32
-"""How many joined tokens are kept as they are, before what they say of ages is worked out: a session may live long, and join one a reply."""
+"""How many joined tokens are kept as they are, before what they say of ages is worked out: a session may join one a reply."""
 
 
 class Written(Frontier):
