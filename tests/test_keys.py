@@ -173,6 +173,16 @@ def test_rotation_by_file_reaches_every_process_without_a_restart(path: Path, ti
             unseal(keys, old)  # although it was opened, and so remembered, before
 
 
+def test_who_only_seals_follows_the_file_too(path: Path, time: Time) -> None:
+    keys = KeyFile(path, monotonic=time)
+    old, new = keys.primary_id, add_key(path).id
+    promote_key(path, new)
+    time.now += 1.0
+    text = keys.seal_within(TOKEN, 512, subject="alice", audience="shop", until=0, now=0)
+    drop_key(path, old)
+    assert unseal(KeyFile(path), text) == TOKEN
+
+
 def test_the_file_is_looked_at_at_most_once_in_so_many_seconds(
     path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,8 +29,9 @@ from causal import (
     WriteLost,
 )
 from causal.blocks import Read, Write
+from causal.engine import KeyVersion
 from causal.stores.memory import MemoryCluster, MemoryEngine
-from tests.fake_engine import KEYS, FakeEngine, Server, near_and_far
+from tests.fake_engine import KEYS, FakeEngine, Handle, Server, near_and_far
 from tests.fake_engine import Time as FakeTime
 from tests.stores.worlds import MakeWorld, World, make_world
 
@@ -426,6 +427,17 @@ def test_a_token_that_joins_later_counts_from_then_on(kept: Kept) -> None:
     assert [line.get("token_in") for line in kept.of("read")] == [None, out]
 
 
+def test_a_session_that_joins_a_token_with_every_reply_does_not_repeat_them_all(kept: Kept) -> None:
+    with memory("eu", history=kept.recorder) as (_, [store]):
+        session, other = store.session(subject="alice"), store.session(subject="alice")
+        for nth in range(200):
+            with other.write() as tx:
+                tx.put("a", nth)
+            session.join(other.token())
+        read(session, "a")
+    assert len(kept.of("read")[-1]["token_in"]) < 2000
+
+
 def test_nothing_that_should_stay_secret_is_written(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("plain", "hidden", "open")]
     hidden = Recorder(paths[1], names=False)
@@ -600,6 +612,23 @@ def test_what_waits_is_bounded(kept: Kept) -> None:
     assert [line["dropped"] for line in small if "dropped" in line] == [90]
 
 
+def test_a_scan_of_more_than_can_wait_keeps_no_more_than_that() -> None:
+    small = Kept(max_pending=10)
+    with memory("eu", history=small.recorder) as (_, [store]):
+        session = store.session(subject="alice")
+        for nth in range(5):
+            with session.write() as tx:
+                for key in range(10):
+                    tx.put(f"{nth}{key}", 1)
+            small.recorder.flush()
+        block = session.read()
+        with block as db:
+            assert len(list(db.scan())) == 50
+            assert len(block._note._shown) <= 11  # type: ignore[attr-defined]
+    assert not small.of("read")
+    assert small.recorder.dropped >= 11
+
+
 def test_a_function_that_raises_is_not_heard_of_again(caplog: pytest.LogCaptureFixture) -> None:
     def broken(line: dict[str, Any]) -> None:
         raise RuntimeError("not the user's")
@@ -613,6 +642,41 @@ def test_a_function_that_raises_is_not_heard_of_again(caplog: pytest.LogCaptureF
     assert [one.message for one in caplog.records] == [
         "the history function raised RuntimeError; said once, counted from now on"
     ]
+
+
+def _mistaken(*_: object) -> Any:
+    raise RuntimeError("the engine's")
+
+
+@pytest.mark.parametrize(
+    ("trace", "written"),
+    [
+        (_mistaken, list),
+        (lambda tell: None, _mistaken),
+        (lambda tell: tell(KeyVersion(0, "\udc80", (1, 1), None, b"")), list),
+        (lambda tell: tell(KeyVersion(0, b"key", (1, 1), None, b"")), list),  # type: ignore[arg-type]
+        (lambda tell: tell(KeyVersion(0, [], (1, 1), None, b"")), list),  # type: ignore[arg-type]
+    ],
+)
+@pytest.mark.parametrize("names", [True, False])
+def test_an_engine_that_errs_in_what_it_tells_is_nobodys_error(
+    trace: Any, written: Any, names: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handle, "trace", staticmethod(trace), raising=False)
+    monkeypatch.setattr(Handle, "written", staticmethod(written), raising=False)
+    recorder = Recorder(tmp_path / "history.jsonl", names=names)
+    engine = near_and_far()
+    with FakeTime().store(engine, history=recorder) as store:
+        session = store.session(subject="alice")
+        with session.write():
+            pass
+        assert session.own
+        with session.read():
+            pass
+        assert not engine.open_handles
+    thread = recorder._thread
+    assert thread is None or thread.is_alive()
+    recorder.close()
 
 
 def test_a_full_disk_is_nobodys_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,18 @@ def test_an_entry_is_as_young_as_the_youngest_token_says(time: Time) -> None:
         assert now + 80_000 <= token.expiry(key) <= now + 80_000 + 3601
 
 
+def test_a_session_that_joins_a_token_with_every_reply_keeps_few_of_them(time: Time) -> None:
+    now, key = int(time.wall()), pack(0, 1)
+    state = SessionState(None)
+    texts = [sealed(Token(Frontier.of({key: n, pack(1, n): 1}), expires_at=now + 80_000 - n)) for n in range(1, 201)]
+    state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S)
+    assert len(state._joined_tokens) < 50
+    ages = state._ages(now + 7200)
+    assert ages.keys() == {key, *(pack(1, n) for n in range(1, 201))}
+    assert ages[key] == ages[pack(1, 1)] == (7200 + int(TTL_S) - 80_000 + 1) // 3600
+    assert ages[pack(1, 200)] == (7200 + int(TTL_S) - 80_000 + 200) // 3600
+
+
 def test_an_expired_token_still_demands_and_is_replaced(time: Time) -> None:
     store = time.store(near_and_far())
     session = store.session(sealed(Token(F, expires_at=int(T0_S))))

@@ -146,6 +146,10 @@ class KeyFile(Keyring):
         self._follow()
         return super().open(text, subject=subject, audience=audience, now=now)
 
+    def _current(self) -> core._Ring:
+        self._follow()
+        return super()._current()
+
     @property
     def key_ids(self) -> tuple[int, ...]:
         """The ids of the keys that open, in ascending order."""

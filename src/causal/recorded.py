@@ -5,18 +5,35 @@ Owns when a block's account is taken. A session that is not recorded never meets
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from causal.blocks import AsyncRead, AsyncWrite, Read, Write
 from causal.errors import CommitUnknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from causal.engine import KeyVersion
     from causal.request import Request
     from causal.trail import Trail
 
 R = TypeVar("R")
 W = TypeVar("W")
+P = ParamSpec("P")
+
+
+def _never_theirs(account: Callable[Concatenate[_Note, P], None]) -> Callable[Concatenate[_Note, P], None]:
+    """Count an account that cannot be taken: an engine's mistake in it must not make a committed write look failed."""
+
+    @wraps(account)
+    def taken(note: _Note, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            account(note, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - see above
+            note._trail.recorder.unrecorded(error)
+
+    return taken
 
 
 class _Note:
@@ -34,21 +51,30 @@ class _Note:
     def opened(self, handle: Any) -> Any:
         """Have a handle tell what it shows, if it can; return the connection to read through."""
         self._handle = handle
-        trace = getattr(handle, "trace", None)
+        self._trace()
+        return handle.connection
+
+    @_never_theirs
+    def _trace(self) -> None:
+        trace = getattr(self._handle, "trace", None)
         if trace is not None:
             trace(self._tell)
             self._traced = True
-        return handle.connection
 
+    @_never_theirs
     def _tell(self, shown: KeyVersion) -> None:
-        self._shown.setdefault((shown.shard, shown.key), shown)  # one snapshot: it cannot show another later
+        # More than can wait are dropped, all of the block: none need be kept for that.
+        if len(self._shown) <= self._trail.recorder.max_pending:
+            self._shown.setdefault((shown.shard, shown.key), shown)  # one snapshot: it cannot show another later
 
+    @_never_theirs
     def refused(self, request: Request | None, error: BaseException) -> None:
         """Account for a block that could not be entered; what was asked wrongly, and never became a request, is not the history's."""
         if request is not None and isinstance(error, Exception):
             how = {"how": "refused", "held": False, "at": round(request.store.wall(), 6)}
             self._trail.refused(self._started, request.kind, request.shard, how)
 
+    @_never_theirs
     def left(self, request: Request) -> None:
         """Account for a read block that has ended."""
         self._ends()
@@ -61,6 +87,7 @@ class _Note:
         """Return what has been answered before a write block ends: its write depends on that."""
         return self._trail.start()[1]
 
+    @_never_theirs
     def written(self, request: Request, known: int, *, sent: bool, error: BaseException | None) -> None:
         """Account for a write block that has ended: committed, refused, or in doubt; rolled back by its user, it wrote nothing."""
         self._ends()

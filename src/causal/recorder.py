@@ -144,6 +144,11 @@ class Recorder:
         with self.lock:
             self.unnamed += blocks
 
+    def unrecorded(self, error: Exception) -> None:
+        """Count what could not be recorded, by a mistake that is not of who is recorded."""
+        self._missed(failed=1)
+        self._warn(f"a block could not be recorded: {type(error).__name__}")
+
     def put(self, lines: list[Line]) -> None:
         """Queue lines, in this order; whoever calls holds `lock`. Never blocks, never raises."""
         if len(self._pending) + len(lines) > self.max_pending:
@@ -225,7 +230,7 @@ class Recorder:
 
     def _deliver(self, batch: list[Line], *, beyond: bool = False) -> None:
         if self.call is None:
-            self._append([_text(line) for line in batch], beyond=beyond)
+            self._append([text for line in batch if (text := self._encoded(line))], beyond=beyond)
             return
         for line in batch:
             try:
@@ -233,6 +238,14 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - a listener's mistake is not the user's who is recorded
                 self._missed(failed=1)
                 self._warn(f"the history function raised {type(error).__name__}")
+
+    def _encoded(self, line: Line) -> bytes:
+        """Return a line's text: none, and counted, where an engine named what JSON has no word for."""
+        try:
+            return _text(line)
+        except (TypeError, ValueError) as error:
+            self.unrecorded(error)
+            return b""
 
     def _append(self, texts: list[bytes], *, beyond: bool) -> None:
         assert self.path is not None

@@ -19,7 +19,7 @@ from causal.core.token import HOUR_S, Token
 from causal.errors import ConfigError, ExpiredToken, TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.keyring import Keyring
     from causal.engine import Commit
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("causal")
 _NOTHING: Final = Frontier()
+_TOKENS: Final = 32
+"""How many joined tokens are kept as they are, before what they say of ages is worked out: a session may join one a reply."""
 
 
 class Written(Frontier):
@@ -193,6 +195,8 @@ class SessionState:
             else:
                 grown = bool(token.own or theirs)
                 self.own, self.seen = token.own, theirs
+            if len(self._joined_tokens) >= _TOKENS:
+                self._born, self._joined_tokens = _learned(self._born, self._joined_tokens), ()
             self._joined_tokens += ((token, ttl_s),)
             if token.timestamp is not None:
                 self.wrote_at = max(self.wrote_at or 0.0, (token.timestamp >> 16) / 1000)
@@ -373,16 +377,22 @@ class SessionState:
             ):
                 return {}  # the common case: a client that comes often
             born = born.copy()
-        for token, ttl_s in tokens:
-            for frontier in (token.own, token.seen):
-                for key in frontier.entries:
-                    born[key] = max(born.get(key, 0.0), token.expiry(key) - ttl_s)
-        return {k: age for k, b in born.items() if (age := int((now - b) // HOUR_S)) > 0}
+        return {k: age for k, b in _learned(born, tokens).items() if (age := int((now - b) // HOUR_S)) > 0}
 
     def due(self, store: Sealing) -> bool:
         """Return whether the client must be given a new token: something changed, or the one that it holds nears its end."""
         presented = self._presented
         return self.changed or (presented is not None and not _lasts(presented, store, store.wall()))
+
+
+def _learned(born: Mapping[int, float], tokens: Iterable[tuple[Token, float]]) -> dict[int, float]:
+    """Return when each entry was learned last, by what was noted and by what tokens say."""
+    born = dict(born)
+    for token, ttl_s in tokens:
+        for frontier in (token.own, token.seen):
+            for key in frontier.entries:
+                born[key] = max(born.get(key, 0.0), token.expiry(key) - ttl_s)
+    return born
 
 
 def _lasts(sealed: tuple[str, int], store: Sealing, now: float) -> bool:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_TEXT: int = 256
 """A value that is a longer text is written as a digest even where values are asked for."""
 
+MAX_TOKENS: int = 64
+"""Of a session that goes on joining tokens, every line would repeat them all: these many are named, those it began with first."""
+
 
 class Trail:
     """What is recorded of one session object. Thread-safety: safe from any thread."""
@@ -60,7 +63,9 @@ class Trail:
 
     def presented(self, texts: Iterable[str]) -> None:
         """Note tokens that were opened and joined."""
-        self._presented += tuple(one for one in map(self._token, texts) if one not in self._presented)
+        if len(self._presented) < MAX_TOKENS:
+            new = (one for one in map(self._token, texts) if one not in self._presented)
+            self._presented = (*self._presented, *new)[:MAX_TOKENS]
 
     def issued(self, text: str | None, at: float) -> None:
         """Record that a token was given out, after everything that has been answered so far."""

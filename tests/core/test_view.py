@@ -393,6 +393,25 @@ def test_what_is_claimed_of_freshness_is_true() -> None:
             raise AssertionError(f"seed {seed}: {[(m, *a, *o.items()) for m, a, o in steps]}: {broken(steps)}")
 
 
+def test_a_write_past_the_end_of_its_origin_is_held_against_who_took_it_whoever_answers_next() -> None:
+    view = told(NEW, "a", mark({1: (8, None)}, 1), asked=1)
+    view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)  # it took over, and "a" has not heard
+    view = told(view, "c", mark({1: (8, 8), 2: (0, None)}), asked=3)
+    view = view.advanced("a", pack(0, 1), 9)
+    view = told(view, "c", mark({1: (8, 8), 2: (0, None)}), asked=4)
+    assert of(view, "a").down == "holds writes past the end of a lost history"
+
+
+def test_an_origin_that_only_one_who_left_had_heard_of_no_longer_counts() -> None:
+    view = told(NEW, "a", mark({1: (8, None)}, 1), asked=1, at=1.0)
+    view = told(view, "b", mark({1: (8, None)}), asked=2, at=2.0)
+    view = told(view, "c", mark({1: (8, None), 2: (3, None)}), asked=3, at=3.0)
+    assert of(view, "b").fresh_at == NEVER  # it lacks what nobody answers for
+    view = view.known([("a", 0.0), ("b", 0.0)])
+    view = told(view, "a", mark({1: (8, None)}, 1), asked=4, at=4.0)
+    assert of(view, "b").fresh_at == 4.0
+
+
 # --- the short way says what the long way says --------------------------------------------------------------------------
 
 

@@ -240,6 +240,10 @@ class Keyring:
         """Take other keys, all at once."""
         self._ring = _ring(keys, primary)
 
+    def _current(self) -> _Ring:
+        """Return the keys as they are now: `KeyFile` looks at its file first."""
+        return self._ring
+
     def _held(self, key_id: int) -> int:
         if key_id not in self._ring.keys:
             raise ConfigError(f"key {key_id} is not in this keyring: it has {', '.join(map(str, self.key_ids))}")
@@ -299,7 +303,7 @@ class Keyring:
         `replicated` is called only if they do not fit as they are: most do. Opening the text again here costs as little as the second
         time.
         """
-        ring, payload = self._ring, encode_claims(token)
+        ring, payload = self._current(), encode_claims(token)
         if self._size(len(payload)) > limit:
             known = None if replicated is None else replicated()
             token = token.fit(self.size, limit, until=until, now=now, floor=floor, replicated=known, stores=stores)

@@ -45,7 +45,7 @@ class View:
     leaders: Mapping[int, str] = attrs.field(factory=dict)
     tails: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
     alive: AbstractSet[int] | None = attrs.field(default=None, repr=False)
-    """What `live` returned of an earlier view, while it is still so."""
+    """What `live` returned of an earlier view, while it is still so; None after what calls for judging every endpoint anew."""
 
     def live(self) -> AbstractSet[int]:
         """Return every origin that is known, at whatever endpoint, and not known to have ended."""
@@ -95,7 +95,8 @@ class View:
             if e.name == name and e.applied.get(key, -1) < offset and key in e.leads:
                 after = e.advanced(key, offset)
                 endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
-                return View(endpoints, self.ends, self.heads, self.leaders, self.tails, self.alive)
+                alive = None if key in self.ends else self.alive  # a deposed leader went on: perhaps past the end
+                return View(endpoints, self.ends, self.heads, self.leaders, self.tails, alive)
         return self
 
     def observe(
@@ -177,6 +178,8 @@ class View:
 
         None if it is not common. It says exactly what `observe` would say, at a fraction of the cost: only of what moved.
         """
+        if self.alive is None:
+            return None
         place = 0
         for before in self.endpoints:
             if before.name == name:
