@@ -64,8 +64,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bookkeeping finds that a promise is broken by the first version that is shown after half a second."""
     answered = Oracle.answered
 
-    def wrong(oracle: Oracle, me: Any, key: int, entry: Any, *rest: Any, promised: bool) -> None:
-        answered(oracle, me, key, entry, *rest, promised=promised)
+    def wrong(oracle: Oracle, me: Any, key: int, entry: Any, *rest: Any, promised: bool, **more: Any) -> None:
+        answered(oracle, me, key, entry, *rest, promised=promised, **more)
         if promised and entry is not None and oracle._now() > 0.5:
             oracle.broke("stale own read", me.name, f"{me.name} was shown {entry}, as planted")
 
