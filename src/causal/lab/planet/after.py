@@ -36,9 +36,11 @@ def _insist(users: Users, me: Client, key: int) -> Generator[float, None, None]:
 
 
 def judge_replicas(simulation: World, began_s: float) -> None:
-    """Hold every server that works to what was committed before all was well again."""
+    """Hold every server that works to what was committed before all was well again, but for what has a lag that is not over yet."""
     for server in simulation.members():
         for log in simulation.cluster.logs.values() if server.up and not server.paused else ():
+            if simulation.due_s(log, server) > simulation.timeline.now:
+                continue
             lacking = log.between(server.copies[log.shard].applied(log.pk & 0xFFFFFFFF), log.head)
             if lacking and lacking[0].at_s < began_s:
                 said = f"{server.name} still lacks {lacking[0]}"

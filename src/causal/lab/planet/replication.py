@@ -140,6 +140,10 @@ class Replication:
         self._due_s[key] = due_s = max(self.timeline.now + after_s, self._due_s.get(key, 0.0))
         return due_s
 
+    def due_s(self, log: Log, server: Server) -> float:
+        """Return when the latest write of a log that was sent to a server is applied there, if all goes well."""
+        return self._due_s.get((log.pk, server.name), 0.0)
+
     def _lag_s(self, server: Server) -> float:
         store = self.topology.store
         lag = store.lag
