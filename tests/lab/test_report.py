@@ -492,6 +492,19 @@ def test_a_sweep_is_a_line_for_each_strategy() -> None:
     assert_readable(drawn)
 
 
+def test_what_takes_no_time_is_drawn_within_its_panel() -> None:
+    figure = pytest.importorskip("causal.lab.report.figure")
+    rows = [row | {"read_p99_s": row["read_p99_s"] * (row["value"] > 1)} for row in swept([1, 2, 4])]
+    drawn = figure.sweep(rows, AXES["shards"], "Title")
+    drawn.canvas.draw()
+    latency = drawn.axes[1]
+    frame = latency.get_window_extent()
+    for line in latency.lines:
+        for point in line.get_transform().transform(line.get_xydata()):
+            assert frame.y0 - 1 <= point[1] <= frame.y1 + 1, line.get_label()
+    assert_readable(drawn)
+
+
 @pytest.mark.parametrize(
     ("axis", "values"),
     [("shards", [1, 2, 4]), ("write-share", [0, 0.5, 1]), ("sessions", [1e3, 1e4, 1e5, 1e6]), ("lag", [0.05])],
