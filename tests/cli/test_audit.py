@@ -460,3 +460,10 @@ def test_the_joined_history_is_not_written_over_what_was_recorded(tmp_path: Path
     result = CliRunner().invoke(main, ["audit", *planet.paths, "--write", planet.paths[0]])
     assert (result.exit_code, "is read, too" in result.output) == (2, True), result.output
     assert Path(planet.paths[0]).read_bytes() == before
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    paths = Planet(tmp_path, 1, ReadPolicy(0.0)).live(20)
+    (tmp_path / "link.jsonl").symlink_to(paths[0])
+    once, again = judged(paths), judged([*paths, paths[1], str(tmp_path / "link.jsonl")])
+    assert again.joined.counts == once.joined.counts
