@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter, NullLocator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
 
@@ -228,7 +228,7 @@ def _shares(axes: Axes, rows: Sequence[Row]) -> None:
 def sweep(rows: Sequence[Row], axis: Axis, title: str, subtitle: str = "") -> Figure:
     """Draw how each cost grows along an axis: small multiples, a line for each strategy."""
     names = list(dict.fromkeys(row["strategy"] for row in rows))
-    panels = (
+    panels: tuple[tuple[str, str, Callable[[Row], float], bool], ...] = (
         ("Reads that showed a wrong page", "per 10,000 reads", lambda row: _rate(row, "acausal"), False),
         ("What a read takes: 99 %", "ms (logarithmic)", lambda row: row["read_p99_s"] * 1000, True),
         ("Reads served by a leader", "% of reads", lambda row: row["leader"] * 100, False),
