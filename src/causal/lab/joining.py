@@ -93,7 +93,8 @@ def join(paths: Sequence[str], tell: Tell = lambda part: None) -> Joined:
 
     Raises: HistoryError for a file that cannot be read, or if there is no operation at all. Complexity: linear, two readings.
     """
-    paths = list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+    places = [os.path.realpath(path) for path in paths]
+    paths = [path for n, path in enumerate(paths) if places.index(places[n]) == n]
     reading, size = _Reading(lambda read: tell(read / size / 2)), max(1, sum(map(_size, paths)))
     starts: list[int] = []
     for nth, path in enumerate(paths):
