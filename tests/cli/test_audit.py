@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -451,3 +452,20 @@ def test_values_are_compared_only_where_all_files_have_them(tmp_path: Path) -> N
     assert audit(loud, quiet).exit_code == 0
     other = put(tmp_path / "c", meta("b", True), row("w.b", 1, "read", 1, value="other.jpg"))
     assert audit(loud, other).exit_code == 1
+
+
+def test_the_joined_history_is_not_written_over_what_was_recorded(tmp_path: Path) -> None:
+    planet = Planet(tmp_path, 1, ReadPolicy(0.0))
+    planet.live(5)
+    before = Path(planet.paths[0]).read_bytes()
+    result = CliRunner().invoke(main, ["audit", *planet.paths, "--write", planet.paths[0]])
+    assert (result.exit_code, "is read, too" in result.output) == (2, True), result.output
+    assert Path(planet.paths[0]).read_bytes() == before
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    paths = Planet(tmp_path, 1, ReadPolicy(0.0)).live(20)
+    (tmp_path / "link.jsonl").symlink_to(paths[0])
+    once, again = judged(paths), judged([*paths, paths[1], str(tmp_path / "link.jsonl")])
+    assert attrs.asdict(again.joined.counts) == attrs.asdict(once.joined.counts)
+    assert again.joined.files == once.joined.files

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bookkeeping finds that a promise is broken by the first version that is shown after half a second."""
     answered = Oracle.answered
 
-    def wrong(oracle: Oracle, me: Any, key: int, entry: Any, *rest: Any, promised: bool) -> None:
-        answered(oracle, me, key, entry, *rest, promised=promised)
+    def wrong(oracle: Oracle, me: Any, key: int, entry: Any, *rest: Any, promised: bool, **more: Any) -> None:
+        answered(oracle, me, key, entry, *rest, promised=promised, **more)
         if promised and entry is not None and oracle._now() > 0.5:
             oracle.broke("stale own read", me.name, f"{me.name} was shown {entry}, as planted")
 
@@ -256,6 +257,42 @@ def test_a_file_in_place_of_a_directory_is_an_error_in_a_line(here: Path) -> Non
     (here / "x.csv").mkdir()
     assert simulate("tiny.toml", "--csv", "x.csv").exit_code == 2  # click looks itself
     (here / "x.csv").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--csv", "a.svg", "--figure", "a.svg"), "a.svg: is written, too"),
+        (("--csv", "a", "--trace", "./a"), "a: is written, too"),
+        (("--figure", "b", "--figure", "link.png"), "link.png: is written, too"),
+        (("--csv", "tiny.toml"), "tiny.toml: is read, too"),
+        (("--trace", "nowhere/x"), "nothing can be written in nowhere"),
+    ],
+)
+def test_every_file_has_a_place_of_its_own(here: Path, options: tuple[str, ...], said: str) -> None:
+    (here / "link.png").symlink_to("b.png")
+    result = simulate("tiny.toml", "--strategy", "eventual", *options)
+    assert (result.exit_code, said in result.output) == (2, True), result.output
+    assert {path.name for path in here.iterdir()} == {"tiny.toml", "link.png"}
+    assert (here / "tiny.toml").read_text() == TINY
+
+
+def test_a_link_stays_one(here: Path) -> None:
+    (here / "link.csv").symlink_to("rows.csv")
+    assert simulate("tiny.toml", "--strategy", "eventual", "--csv", "link.csv").exit_code == 0
+    assert (here / "link.csv").is_symlink()
+    assert (here / "rows.csv").read_text().startswith("strategy,")
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(here: Path) -> None:
+    os.mkfifo(here / "pipe")
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append((here / "pipe").read_text()), daemon=True)
+    reader.start()
+    assert simulate("tiny.toml", "--strategy", "eventual", "--csv", "pipe").exit_code == 0
+    assert (here / "pipe").is_fifo()
+    reader.join(10)
+    assert got[0].startswith("strategy,")
 
 
 def test_a_write_that_fails_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

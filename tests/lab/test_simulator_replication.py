@@ -9,8 +9,11 @@ from causal.core.position import Position
 from causal.lab.faults import Faults
 from causal.lab.planet.logs import Entry
 from causal.lab.planet.oracle import Knowledge
+from causal.lab.planet.reading import parse_topology
+from causal.lab.planet.replication import Replication
 from causal.lab.planet.servers import Server
 from causal.lab.planet.topology import Population, Site, Store, Topology
+from causal.lab.report import rows as report
 from causal.lab.simulator import STRATEGIES, Simulation, simulate
 
 EMPTY = Frontier()
@@ -83,3 +86,24 @@ def test_older_than_any_read_before_is_backward_however_often() -> None:
     for shown in (new, old, old):
         simulation.oracle.answered(me, 1, shown, me.past, simulation.anomalies, None, promised=False)
     assert (simulation.anomalies.reads, simulation.anomalies.backward) == (3, 2)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_copy_of_everything_is_a_planet_too(strategy: str) -> None:
+    planet = parse_topology("duration_s = 5\n[sites.home]\n[populations.users]\nsessions = 20", "home.toml")
+    outcome = simulate(planet, strategy)
+    assert outcome.violations == ()
+    row = report.row(outcome)
+    assert (row["refused"], row["acausal"]) == (0, 0)
+
+
+def test_a_lag_that_is_not_over_when_the_run_ends_breaks_no_promise() -> None:
+    text = "duration_s = 5\n[store]\nlag = 100\n[sites.eu]\n[sites.us]\n[populations.users]\nsessions = 20"
+    assert simulate(parse_topology(text, "slow.toml"), "token").violations == ()
+
+
+def test_a_replica_that_does_not_catch_up_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Replication, "_deliver", lambda *_: None)
+    text = "duration_s = 5\n[store]\nlag = 0.1\n[sites.eu]\n[sites.us]\n[populations.users]\nsessions = 20"
+    (found,) = {violation.kind for violation in simulate(parse_topology(text, "slow.toml"), "token").violations}
+    assert found == "a replica that does not catch up"

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal.controls import Lag
+from causal.lab.faults import Faults
 from causal.lab.planet.reading import PLAIN, TopologyError, build_topology, parse_topology, read_topology
 from causal.lab.planet.topology import DEFAULT_RTT_S, SOURCES, Cache, Index, Population, Site, Store, Topology
 from causal.lab.planet.writing import as_dict, to_toml
@@ -203,7 +204,9 @@ def topologies(draw: st.DrawFn) -> Topology:
             seconds,
             seconds,
             counts,
-            st.dictionaries(names, seconds, max_size=3).map(lambda rates: tuple(rates.items())),
+            st.dictionaries(st.sampled_from(sorted(Faults.options())), share, max_size=3).map(
+                lambda rates: tuple(rates.items())
+            ),
         )
     )
 

@@ -127,6 +127,8 @@ TWO = "[sites.eu]\n[sites.us]\n"
         (TWO + "[cache]\nentries = 0", "t.toml: cache.entries: a whole number in 1..1000000000, not 0"),
         (TWO + "[index]\nsites = ['ap']", "t.toml: index sites: 'ap' is no site; the sites are eu, us"),
         (TWO + "[strategies]\nwait_ms = -1", "t.toml: strategies.wait_ms: a number in 0..1e+12, not -1"),
+        (TWO + "[faults]\ncrahs = 1", "t.toml: faults: no fault is called 'crahs'; did you mean 'crash'?"),
+        (TWO + "[faults]\nloss = 2", "t.toml: faults.loss: the fault loss is a chance, from 0 to 1, not 2"),
         (TWO + "[faults]\ncrash = -1", "t.toml: faults: numbers by name, and crash is a number in 0..1000000000, not -1"),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
+from causal.cli.files import growing, writable
 from causal.cli.output import Output, json_option
 from causal.lab.auditing import audit as judge
 from causal.lab.auditing import many
@@ -54,6 +55,8 @@ def audit(files: Sequence[str], held_only: bool, path: str | None, as_json: bool
     broken, 2 if a file cannot be read.
     """
     output = Output(as_json=as_json)
+    if path is not None:
+        writable([Path(path)], files)
     try:
         with output.progress("judging", 100) as advance:
             shown = 0
@@ -133,11 +136,8 @@ def _story(output: Output, sentence: str, answers: Sequence[Answer]) -> None:
 
 
 def _write(path: str, found: Audit) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(found.joined.history.lines())
-    except OSError as error:
-        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
+    with growing(path) as file:
+        file.writelines(found.joined.history.lines())
 
 
 def _short(session: str) -> str:

@@ -93,7 +93,7 @@ def compare(
     try:
         operations = read_trace(trace) if trace != "-" else parse_trace(sys.stdin.buffer.read(), "standard input")
         setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
-        output, files = Output(as_json=as_json), Files(figures, csv_file)
+        output, files = Output(as_json=as_json), Files(figures, csv_file, reads=trace)
         results = show(output, operations, policies or list(STRATEGIES), setting, jobs)
         rows = [row(result) | {"setting": _plain(setting)} for result in results]
         subtitle = " ".join(_title(operations, setting).split())

@@ -47,12 +47,13 @@ def file_options(command: C) -> C:
 class Files:
     """The files that were asked for. Raises: UsageError for one that cannot be. Thread-safety: none."""
 
-    def __init__(self, figures: Sequence[str], csv_file: str | None) -> None:
+    def __init__(
+        self, figures: Sequence[str], csv_file: str | None, trace: str | None = None, *, reads: str | None = None
+    ) -> None:
         self.csv_file = None if csv_file is None else Path(csv_file)
         self.figures = list(dict.fromkeys(path for name in figures for path in _paths(name)))
-        for path in (*self.figures, *([self.csv_file] if self.csv_file else [])):
-            if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-                raise click.UsageError(f"{path}: nothing can be written in {path.parent}")
+        others = [Path(name) for name in (csv_file, trace) if name not in {None, "-"}]
+        writable([*self.figures, *others], [] if reads is None else [reads])
         if self.figures:
             try:
                 import causal.lab.report.figure  # noqa: F401 - asked for here, so that the hint comes before any work
@@ -73,6 +74,27 @@ class Files:
             for path in self.figures:
                 put(path, figure.encode(drawn, path.suffix.lower()))
                 output.say(f"Wrote {path}.")
+
+
+def writable(paths: Sequence[Path], reads: Sequence[str] = ()) -> None:
+    """Look whether files can be written, each to a place of its own. Raises: UsageError."""
+    taken = {os.path.realpath(name): "read" for name in reads if os.path.isfile(name)}
+    for path in paths:
+        place = Path(os.path.realpath(path))
+        what = taken.get(str(place))
+        if what is not None:
+            raise click.UsageError(f"{path}: is {what}, too: give another name")
+        if _is_whole(path):
+            taken[str(place)] = "written"
+            if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
+                raise click.UsageError(f"{path}: nothing can be written in {path.parent}")
+        elif path.is_dir() or not os.access(path, os.W_OK):
+            raise click.UsageError(f"{path}: cannot be written")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a path is a file, or nothing yet: a device or a pipe is written to, and never replaced."""
+    return path.is_file() or not path.exists()
 
 
 def _paths(name: str) -> list[Path]:
@@ -102,16 +124,21 @@ def growing(name: str) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def _written(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file under another name, and give it its own when the block has ended well."""
+    """Open a file under another name, and give it its own when the block has ended well. A link stays, a device is written to."""
     try:
-        number, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        if not _is_whole(path):
+            with open(path, "wb") as file:
+                yield file
+            return
+        place = os.path.realpath(path)
+        number, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=os.path.dirname(place))
         try:
             with open(number, "wb") as file:
                 yield file
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(draft, 0o666 & ~mask)  # as any new file
-            os.replace(draft, path)
+            os.replace(draft, place)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(draft)

@@ -122,7 +122,7 @@ def simulate(
             return
         given = _topology(what)
         broken = _faults(given or scenario("photo-profile"), mix, faults)
-        files = Files(figures, csv_file)
+        files = Files(figures, csv_file, trace, reads=what)
         names = tuple(dict.fromkeys(strategies))
         if seeds is not None:
             if files.figures:

@@ -20,7 +20,8 @@ def _option(kind: str, default: float, said: str) -> Any:
     def check(_: object, attribute: Any, value: object) -> None:
         most = 1.0 if kind == "chance" else math.inf
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or value == math.inf:
-            raise ConfigError(f"the fault {attribute.name} is a {kind}, 0 or more, not {value!r}")
+            bounds = "from 0 to 1" if kind == "chance" else "0 or more"
+            raise ConfigError(f"the fault {attribute.name} is a {kind}, {bounds}, not {value!r}")
 
     return attrs.field(default=default, validator=check, metadata={"kind": kind, "said": said})
 

@@ -89,10 +89,12 @@ class Joined:
 
 
 def join(paths: Sequence[str], tell: Tell = lambda part: None) -> Joined:
-    """Read the files and join them. `tell` hears now and then which part of the work is done, up to 1.
+    """Read the files and join them; a file that is named twice is read once. `tell` hears which part of the work is done, up to 1.
 
     Raises: HistoryError for a file that cannot be read, or if there is no operation at all. Complexity: linear, two readings.
     """
+    places = [os.path.realpath(path) for path in paths]
+    paths = [path for n, path in enumerate(paths) if places.index(places[n]) == n]
     reading, size = _Reading(lambda read: tell(read / size / 2)), max(1, sum(map(_size, paths)))
     starts: list[int] = []
     for nth, path in enumerate(paths):

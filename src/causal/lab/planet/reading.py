@@ -16,6 +16,7 @@ import attrs
 
 from causal.controls import Lag
 from causal.errors import CausalError, ConfigError
+from causal.lab.faults import Faults
 from causal.lab.planet.rules import NAME, POSITIVE_S, SECONDS, LagRule, Names, Number, Rule, Weights, nearest, shown
 from causal.lab.planet.topology import Cache, Index, Population, Site, Store, Topology
 
@@ -76,6 +77,14 @@ def build_topology(data: Mapping[str, Any], name: str) -> Topology:
     if "strategies" in table.data:
         given |= table.inner("strategies", STRATEGIES).fields(Topology, STRATEGIES)
     given |= table.fields(Topology, ("faults",))
+    for fault, rate in given.get("faults", ()):
+        if fault not in Faults.options():
+            hint = nearest(fault, Faults.options()) or "; `causal simulate --list` names them"
+            raise table.error("faults", f"no fault is called {shown(fault)}{hint}")
+        try:
+            Faults.of({fault: rate})
+        except ConfigError as error:
+            raise table.error(f"faults.{fault}", str(error)) from error
     try:
         return Topology(**given)
     except ConfigError as error:

@@ -34,8 +34,8 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
         Strategy("token-shard", lambda t: ReadPolicy(wait_s=t.wait_s), promises=False, dependencies=False),
         Strategy("leader", lambda t: ReadPolicy.leader(wait_s=t.wait_s), promises=True),
         Strategy("window", lambda t: ReadPolicy.leader_window(t.window_s), promises=False),
-        Strategy("quorum", lambda t: ReadPolicy.quorum(t.quorum, token=False, wait_s=t.wait_s), promises=False),
-        Strategy("quorum+token", lambda t: ReadPolicy.quorum(t.quorum, wait_s=t.wait_s), promises=True),
+        Strategy("quorum", lambda t: ReadPolicy.quorum(t.asked, token=False, wait_s=t.wait_s), promises=False),
+        Strategy("quorum+token", lambda t: ReadPolicy.quorum(t.asked, wait_s=t.wait_s), promises=True),
         Strategy("bounded", lambda t: ReadPolicy.bounded(t.bound_s, wait_s=t.wait_s), promises=False),
         Strategy("eventual", lambda t: ReadPolicy.eventual(), promises=False),
     )

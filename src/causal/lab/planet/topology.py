@@ -225,6 +225,11 @@ class Topology:
             given |= {(a, b), (b, a)}
             self._rtt[a, b] = self._rtt[b, a] = seconds
 
+    @property
+    def asked(self) -> int:
+        """How many copies a quorum read asks: `quorum` of them, or all, where there are fewer."""
+        return min(self.quorum, sum(site.replicas for site in self.sites))
+
     def rtt(self, a: str, b: str) -> float:
         """Return the round trip between two sites: as given, or as published for their regions, or `DEFAULT_RTT_S`.
 

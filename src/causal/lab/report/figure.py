@@ -15,10 +15,10 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter, NullLocator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
 
@@ -228,7 +228,7 @@ def _shares(axes: Axes, rows: Sequence[Row]) -> None:
 def sweep(rows: Sequence[Row], axis: Axis, title: str, subtitle: str = "") -> Figure:
     """Draw how each cost grows along an axis: small multiples, a line for each strategy."""
     names = list(dict.fromkeys(row["strategy"] for row in rows))
-    panels = (
+    panels: tuple[tuple[str, str, Callable[[Row], float], bool], ...] = (
         ("Reads that showed a wrong page", "per 10,000 reads", lambda row: _rate(row, "acausal"), False),
         ("What a read takes: 99 %", "ms (logarithmic)", lambda row: row["read_p99_s"] * 1000, True),
         ("Reads served by a leader", "% of reads", lambda row: row["leader"] * 100, False),
@@ -248,8 +248,7 @@ def sweep(rows: Sequence[Row], axis: Axis, title: str, subtitle: str = "") -> Fi
             _heading(axes, heading)
             axes.set_ylabel(unit)
             if logarithmic:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+                _logarithmic(axes, [value(row) for row in rows])
             else:
                 axes.set_ylim(0)
             if n // 2:
@@ -259,6 +258,18 @@ def sweep(rows: Sequence[Row], axis: Axis, title: str, subtitle: str = "") -> Fi
                     loc="upper left", bbox_to_anchor=(1.03, 1.0), frameon=False, handlelength=3.2, labelspacing=0.7
                 )
     return figure
+
+
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """Let a panel's height grow by factors; what takes no time at all has its place at the bottom."""
+    least = min((value for value in values if value > 0), default=1.0)
+    if min(values) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=least)
+        axes.set_ylim(0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.yaxis.set_minor_formatter(LogFormatter() if max(values) < 10 * least else NullFormatter())
 
 
 def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], axis: Axis, value: Any) -> None:
