@@ -70,7 +70,7 @@ def test_photo_profile_writes_here_and_reads_there() -> None:
     assert not set(owners.at) & set(owners.write_at)
     assert set(followers.at) > set(owners.at)
     assert (owners.own_share, followers.write_share, owners.keys) == (1, 0, followers.keys)
-    assert operations(topology) == pytest.approx(20_000, rel=0.05)
+    assert operations(topology) == pytest.approx(15_000, rel=0.05)
 
 
 def test_orders_page_mixes_sources() -> None:
@@ -82,7 +82,7 @@ def test_orders_page_mixes_sources() -> None:
         "recommendation",
     }
     assert any(users.jobs for users in topology.population)
-    assert operations(topology) == pytest.approx(20_000, rel=0.05)
+    assert operations(topology) == pytest.approx(13_400, rel=0.05)
 
 
 def test_internet_scale_is_large_and_its_tokens_small() -> None:

@@ -166,9 +166,7 @@ class Users(Carrying):
         promised = simulation.promises and held and kind != "recommendation"
         metrics.said_stale += simulation.promises and not promised and kind != "recommendation"
         counts = (
-            simulation.accepted
-            if kind == "recommendation" or (simulation.promises and not held)
-            else simulation.anomalies
+            simulation.accepted if kind == "recommendation" or (simulation.aware and not held) else simulation.anomalies
         )
         proven = request is None or not request.unproven
         simulation.oracle.asked = process.endpoints

@@ -19,19 +19,27 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Strategy:
-    """A way to read, as it is compared. `promises`: that no anomaly is ever shown. `dependencies`: whether they count across shards."""
+    """A way to read, as it is compared. `promises`: that no anomaly is ever shown. `dependencies`: whether they count across shards.
+
+    `aware`: whether caches and the index are asked with the token, too. They are for whoever promises something by it.
+    """
 
     name: str
     policy: Callable[[Topology], ReadPolicy]
     promises: bool
     dependencies: bool = True
+    aware: bool = attrs.field(kw_only=True)
+
+    @aware.default
+    def _promised(self) -> bool:
+        return self.promises
 
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
     s.name: s
     for s in (
         Strategy("token", lambda t: ReadPolicy(wait_s=t.wait_s), promises=True),
-        Strategy("token-shard", lambda t: ReadPolicy(wait_s=t.wait_s), promises=False, dependencies=False),
+        Strategy("token-shard", lambda t: ReadPolicy(wait_s=t.wait_s), promises=False, dependencies=False, aware=True),
         Strategy("leader", lambda t: ReadPolicy.leader(wait_s=t.wait_s), promises=True),
         Strategy("window", lambda t: ReadPolicy.leader_window(t.window_s), promises=False),
         Strategy("quorum", lambda t: ReadPolicy.quorum(t.asked, token=False, wait_s=t.wait_s), promises=False),

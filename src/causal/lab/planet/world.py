@@ -55,10 +55,10 @@ class World(Failover):
         self.policy = strategy.policy(topology)
         self.anything = ReadPolicy.eventual()
         self.index_policy = (
-            ReadPolicy(wait_s=topology.wait_s, then="stale", unproven="serve") if strategy.promises else self.anything
+            ReadPolicy(wait_s=topology.wait_s, then="stale", unproven="serve") if strategy.aware else self.anything
         )
         self.promises = strategy.promises
-        self.aware = strategy.promises
+        self.aware = strategy.aware
         self.metrics = Metrics()
         self.anomalies, self.accepted = Anomalies(), Anomalies()
         self.users: list[Any] = []
