@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from itertools import combinations
 from pathlib import Path
@@ -238,6 +239,18 @@ def test_only_a_broken_promise_is_a_failure() -> None:
     assert found is not None
     assert (found.violation, found.seed, found.faults) == (first, outcome.seed, Faults(loss=0.1))
     assert failure_of(topology, Faults(), attrs.evolve(broken, strategy="eventual")) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"at_s": math.nan}, {"at_s": "soon"}, {"session": 7}, {"said": None}, {"more": 1}, {"kind": ...}]
+)
+def test_a_violation_that_is_none_says_what_one_is(change: dict[str, Any], tmp_path: Path) -> None:
+    told = failure().as_dict()
+    told["violation"] = {k: v for k, v in (told["violation"] | change).items() if v is not ...}
+    path = tmp_path / "failure.json"
+    path.write_text(json.dumps(told))
+    with pytest.raises(ReplayError, match="a violation has a kind, at_s in seconds"):
+        read_failure(path)
 
 
 def test_a_replay_goes_up_to_the_violation_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:

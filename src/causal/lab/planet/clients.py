@@ -169,7 +169,7 @@ class Users(Carrying):
             simulation.accepted if kind == "recommendation" or (simulation.aware and not held) else simulation.anomalies
         )
         proven = request is None or not request.unproven
-        simulation.oracle.asked = process.endpoints
+        simulation.oracle.asked = process.state.view.endpoints
         simulation.oracle.answered(
             me.know, key, entry, past, counts, marks, promised=promised, proven=proven, server=server
         )

@@ -27,8 +27,8 @@ from causal.lab.planet.logs import joined
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from causal.core.view import EndpointView
     from causal.core.watermark import Watermark
-    from causal.engine import Endpoint
     from causal.lab.planet.logs import Entry, Past
     from causal.lab.planet.servers import Cluster, Server
 
@@ -119,8 +119,8 @@ class Oracle:
         self._now = now
         self._max_staleness_s = max_staleness_s
         self._keys: dict[int, _Versions] = {}
-        self.asked: Iterable[Endpoint] | None = None
-        """Whom the process could ask whose answer is judged next; None: everybody."""
+        self.asked: Iterable[EndpointView] | None = None
+        """What the process knows of its endpoints whose answer is judged next; None: it could ask everybody."""
         self.violations: list[Violation] = []
         self.broken = 0
 
@@ -281,7 +281,7 @@ class Oracle:
         That is a documented limit of reads at a leader, and of nothing else: who demands a position of it is never served.
         """
         shard, origin = pk >> 32, pk & 0xFFFFFFFF
-        names = None if self.asked is None else {endpoint.name for endpoint in self.asked}
+        names = None if self.asked is None else {endpoint.name for endpoint in self.asked if endpoint.down is None}
         return not any(
             s.up and s.member and (names is None or s.name in names) and origin in s.copies[shard].origins
             for s in self._cluster.servers.values()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -125,12 +126,14 @@ def read_failure(path: str | Path) -> Failure:
         strategy, seed = data["strategy"], data["seed"]
         if strategy not in STRATEGIES or isinstance(seed, bool) or not isinstance(seed, int):
             raise ConfigError(f"no strategy {strategy!r}, or no seed {seed!r}")
+        if not isinstance(data["faults"], dict):
+            raise ConfigError("faults are rates by name")
         return Failure(
             build_topology(data["topology"], str(path)),
             strategy,
             Faults.of(data["faults"]),
             seed,
-            Violation(**data["violation"]),
+            _violation(data["violation"]),
             str(data["version"]),
             data["commit"],
         )
@@ -138,6 +141,16 @@ def read_failure(path: str | Path) -> Failure:
         raise ReplayError(str(path), f"{error.args[0]} is missing") from error
     except (ConfigError, TypeError, AttributeError) as error:
         raise ReplayError(str(path), str(error)) from error
+
+
+def _violation(given: object) -> Violation:
+    """Return a violation of what a file holds. Raises: ConfigError."""
+    match given:
+        case {"kind": str(kind), "at_s": int() | float() as at_s, "session": str(session), "said": str(said)} if len(
+            given
+        ) == 4 and math.isfinite(at_s):
+            return Violation(kind, at_s, session, said)
+    raise ConfigError("a violation has a kind, at_s in seconds, a session, and what was said")
 
 
 def replay(failure: Failure, listen: Callable[[str], object]) -> Violation | None:
