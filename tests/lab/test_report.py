@@ -91,14 +91,16 @@ def test_nothing_at_all_is_a_row_of_zeros() -> None:
 @pytest.mark.parametrize("name", ["token", "eventual"])
 def test_how_many_operations_there_will_be(name: str) -> None:
     topology = attrs.evolve(
-        tiny(), population=(Population(sessions=200, length=8, think_s=0.1, jobs=1.0, write_share=0.7),)
+        tiny(),
+        duration_s=12.0,  # how long writes wait for their leaders is not foreseen: here it matters little
+        population=(Population(sessions=200, length=8, think_s=0.1, jobs=1.0, write_share=0.7),),
     )
     assert simulate(topology, name).metrics.operations == pytest.approx(report.expected_operations(topology), rel=0.25)
 
 
 def test_the_scenarios_are_as_large_as_they_say() -> None:
     expected = [report.expected_operations(scenario(name)) for name in SCENARIOS]
-    assert expected == [pytest.approx(size, rel=0.15) for size in (3_000, 15_000, 17_000, 4_000_000)]
+    assert expected == [pytest.approx(size, rel=0.15) for size in (3_000, 11_000, 11_000, 4_000_000)]
 
 
 def test_every_strategy_and_column_is_explained() -> None:

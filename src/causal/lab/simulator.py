@@ -19,14 +19,15 @@ from causal.lab.faults import Faults
 from causal.lab.planet.after import come_back, judge_replicas
 from causal.lab.planet.breaking import Breaker
 from causal.lab.planet.clients import Users
+from causal.lab.planet.metrics import Metrics
+from causal.lab.planet.oracle import Anomalies
 from causal.lab.planet.strategies import STRATEGIES, Strategy
 from causal.lab.planet.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from causal.lab.planet.metrics import Metrics
-    from causal.lab.planet.oracle import Anomalies, Violation
+    from causal.lab.planet.oracle import Violation
     from causal.lab.planet.recording import Recording
     from causal.lab.planet.topology import Topology
 
@@ -119,7 +120,13 @@ class Simulation(World):
             if self.oracle.violations and self._listener is None:
                 break
         self.over = True
+        measured, anomalies, accepted = self.metrics, self.anomalies, self.accepted
         if live and not self.oracle.violations:
+            self.metrics, self.anomalies, self.accepted = (
+                Metrics(),
+                Anomalies(),
+                Anomalies(),
+            )  # nobody pays for what is only demanded
             self._liveness()
         if self.recording is not None:
             self.recording.finish(self.cluster)
@@ -127,9 +134,9 @@ class Simulation(World):
             self.strategy.name,
             str(self.policy),
             self.seed,
-            self.metrics,
-            self.anomalies,
-            self.accepted,
+            measured,
+            anomalies,
+            accepted,
             tuple(self.oracle.violations),
             self.oracle.broken,
             timeline.events,

@@ -146,10 +146,9 @@ def read_failure(path: str | Path) -> Failure:
 def _violation(given: object) -> Violation:
     """Return a violation of what a file holds. Raises: ConfigError."""
     match given:
-        case {"kind": str(kind), "at_s": int() | float() as at_s, "session": str(session), "said": str(said)} if len(
-            given
-        ) == 4 and math.isfinite(at_s):
-            return Violation(kind, at_s, session, said)
+        case {"kind": str(kind), "at_s": float(at_s), "session": str(session), "said": str(said), **more}:
+            if not more and math.isfinite(at_s):
+                return Violation(kind, at_s, session, said)
     raise ConfigError("a violation has a kind, at_s in seconds, a session, and what was said")
 
 

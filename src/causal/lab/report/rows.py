@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from causal.lab.faults import Faults
-    from causal.lab.planet.topology import Topology
+    from causal.lab.planet.topology import Population, Topology
     from causal.lab.simulator import Outcome
 
 Row = dict[str, Any]
@@ -83,10 +83,21 @@ def expected_operations(topology: Topology) -> int:
     """Return about how many operations clients will ask for: sessions that have not ended when the time is over do not finish."""
     total = 0.0
     for users in topology.population:
-        lasts = max(1e-9, users.length * users.think_s / topology.duration_s)
+        step_s = users.think_s + users.write_share * _write_s(topology, users)
+        lasts = max(1e-9, users.length * step_s / topology.duration_s)
         jobs = 1 + users.write_share * users.jobs
         total += users.sessions * users.length * jobs * (1 - lasts * (1 - math.exp(-1 / lasts)))
     return max(1, round(total))
+
+
+def _write_s(topology: Topology, users: Population) -> float:
+    """Return about how long a write takes: two round trips to the leader of its shard."""
+    sites = [site.name for site in topology.sites]
+    at = users.write_at or users.at or sites
+    leaders = topology.store.leaders or sites[:1]
+    if topology.store.writers == "every":
+        return 2 * topology.local_rtt_s
+    return 2 * sum(topology.rtt(a, b) for a in at for b in leaders) / (len(at) * len(leaders))
 
 
 def row(outcome: Outcome) -> Row:
