@@ -287,6 +287,20 @@ def test_the_version_that_must_be_seen_is_the_highest_that_the_past_holds() -> N
             assert oracle.required(key, past) is max(held, key=lambda e: e.rank, default=None)
 
 
+def test_what_is_forgotten_leaves_one_version_of_a_key() -> None:
+    oracle = Oracle(cluster("eu"), lambda: 0.0)
+    versions = [entry(1, offset, 0) for offset in range(1, 50)]
+    for version in versions:
+        oracle.committed(version)
+        oracle.forget([version])  # at once: it is the newest then
+    assert oracle._keys[0].by_origin == {1: ([49], [versions[-1]])}
+    other = entry(2, 1, 0, stamp=100)
+    oracle.committed(other)
+    oracle.forget([other])
+    assert oracle.required(0, {1: 49, 2: 1}) is other
+    assert oracle.required(0, {1: 48}) is None
+
+
 def test_a_past_is_joined_whole() -> None:
     assert joined({1: 5, 2: 1}, {2: 4, 3: 2}, 3, 1) == {1: 5, 2: 4, 3: 2}
     assert joined({}, {1: 1}, 1, 7) == {1: 7}

@@ -151,18 +151,20 @@ class Oracle:
                 versions.newest = max(left, key=lambda e: e.rank, default=None)
 
     def forget(self, entries: Iterable[Entry]) -> None:
-        """Forget versions that every server has replaced: nobody can be shown less any more. The newest of a key stays."""
+        """Forget versions that every server has replaced: nobody can be shown less any more. The newest of a key stays, for now.
+
+        They come in the order of their logs: what stayed before one of them goes with it.
+        """
         for entry in entries:
             versions = self._keys[entry.key]
             columns = versions.by_origin.get(entry.pk)
-            if columns is None or versions.newest is entry:
+            if columns is None:
                 continue
             offsets, kept = columns
-            place = bisect_right(offsets, entry.offset) - 1
-            if place >= 0 and kept[place] is entry:
-                del offsets[place], kept[place]
-                if not kept:
-                    del versions.by_origin[entry.pk]
+            gone = bisect_right(offsets, entry.offset) - (versions.newest is entry)
+            del offsets[:gone], kept[:gone]
+            if not kept:
+                del versions.by_origin[entry.pk]
 
     # --- what the clients were answered --------------------------------------------------------------------------
 
