@@ -25,7 +25,7 @@ from causal.lab.scenarios import scenario
 from causal.lab.simulator import Outcome, simulate
 
 ASKED_US = 1e6 / 30_000
-OPERATIONS = 20_000
+OPERATIONS = 11_000
 """About as many as the scenario has."""
 FLAT = 1.1
 LONG = 1_000_000
@@ -118,7 +118,7 @@ def cases() -> Iterator[Case]:
 
     def growth(name: str, crowded: bool) -> Case:
         def measure(effort: Effort) -> Row:
-            base = min(OPERATIONS / 4, effort.most)
+            base = min(OPERATIONS, max(600, effort.most))  # fewer sessions than one there cannot be
             sizes, costs = [], []
             for size in SIZES:
                 us, outcome = timed(planet(base * size, crowd=size if crowded else 1.0))
