@@ -78,7 +78,7 @@ check: setup
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 unit: setup
-	CAUSAL_INSTALLED=1 $(BIN)/pytest --numprocesses $(WORKERS) $(TESTS)
+	CAUSAL_INSTALLED=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 deep: setup
 	CAUSAL_INSTALLED=1 HYPOTHESIS_PROFILE=deep $(BIN)/pytest --numprocesses $(WORKERS) --timeout 0 $(TESTS)
