@@ -27,7 +27,7 @@ class Failover(Replication):
 
     def tell(self, over_s: float) -> None:
         """Let processes hear who is in the cluster now, one after the other."""
-        raise NotImplementedError
+        raise NotImplementedError("the world that has processes tells them")
 
     def restart(self, server: Server, at: Mapping[int, dict[int, tuple[int, int | None]]]) -> None:
         """Begin a new life of a server."""

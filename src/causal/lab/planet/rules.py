@@ -30,7 +30,7 @@ class Rule:
 
     def problem(self, value: object, scale: float = 1.0) -> str | None:
         """Return what is wrong with a value, or None. With a `scale`, it is given in units of that many of the rule's own."""
-        raise NotImplementedError
+        raise NotImplementedError("each rule says what it refuses")
 
     def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         """Refuse a wrong value. Raises: ConfigError."""
