@@ -58,32 +58,19 @@ class EndpointView:
         return True
 
     def advanced(self, key: int, offset: int) -> EndpointView:
-        """Return this view of the endpoint after a write that it acknowledged. Spelled out, because every write makes one."""
-        return EndpointView(
-            self.name,
-            self.latency_s,
-            {**self.applied, key: offset},
-            self.leads,
-            self.incarnations,
-            self.asked,
-            self.asked_at,
-            self.fresh_at,
-            self.down,
-            self.tried,
-            self.tried_at,
-            self.rates,
-            self.stalled_at,
-            self.rank,
-            self.marks,
-            self.weakest,
-        )
+        """Return this view of the endpoint after a write that it acknowledged."""
+        return self._but({**self.applied, key: offset}, self.fresh_at, self.down, self.weakest)
 
     def rated(self, fresh_at: float, down: str | None, weakest: int | None) -> EndpointView:
-        """Return this view of the endpoint after it was judged. Spelled out, because every answer makes some."""
+        """Return this view of the endpoint after it was judged."""
+        return self._but(self.applied, fresh_at, down, weakest)
+
+    def _but(self, applied: Mapping[int, int], fresh_at: float, down: str | None, weakest: int | None) -> EndpointView:
+        # Spelled out, because every write and every answer makes some: `attrs.evolve` is far slower.
         return EndpointView(
             self.name,
             self.latency_s,
-            self.applied,
+            applied,
             self.leads,
             self.incarnations,
             self.asked,
