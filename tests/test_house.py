@@ -80,7 +80,12 @@ IMPURE_BUILTINS = frozenset({"breakpoint", "eval", "exec", "input", "open", "pri
 
 RUNTIME = frozenset({"attr", "attrs", "cbor2", "cryptography"})
 # Where, a file or a folder, a distribution may be imported that the package does not require.
-OPTIONAL = {"cli": {"click", "rich"}, "lab.report.figure": {"matplotlib"}, "testing": {"hypothesis"}}
+OPTIONAL = {
+    "cli": {"click", "rich"},
+    "lab.postgres": {"psycopg", "pytest"},
+    "lab.report.figure": {"matplotlib"},
+    "testing": {"hypothesis"},
+}
 
 MAX_LINES = 400
 

@@ -1,0 +1,117 @@
+"""A fresh data directory, and copies of it that are clusters of their own.
+
+Owns initdb's options, the role and database that tests use, and the system identifier: two clusters made from one template must not
+take each other for the same, so each copy gets its own, as PostgreSQL's pg_createsubscriber gives one to the copy that it makes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from causal.errors import StoreError
+
+if TYPE_CHECKING:
+    from causal.lab.postgres.account import Account
+    from causal.lab.postgres.binaries import Binaries
+
+USER: Final = "app"
+SUPERUSER: Final = "postgres"
+# The file is the same on all servers of a cluster, as pg_rewind and base backups copy it: what differs stands outside the data directory.
+_CONFIGURATION: Final = "include_if_exists '../server.conf'\n"
+_CONTROL: Final = "global/pg_control"
+_CRC32C: Final = 0x82F63B78
+
+
+def make_template(binaries: Binaries, account: Account, data: Path, initdb: tuple[str, ...] = ()) -> Path:
+    """Make a data directory with the role `app` and its database. Raises: StoreError with what initdb printed."""
+    account.run(
+        [
+            *(binaries.program("initdb"), "-D", data, "--username", SUPERUSER, "--auth=trust", "--no-sync"),
+            *("--locale=C", "--encoding=UTF8", "--no-instructions"),
+            "--data-checksums",  # pg_rewind wants them, and they are the default since 18
+            *initdb,
+        ],
+        "initdb",
+    )
+    statements = f"CREATE ROLE {USER} LOGIN;\nCREATE DATABASE {USER} OWNER {USER};\n"
+    _run_alone(binaries, account, data, statements)
+    with (data / "postgresql.conf").open("w", encoding="utf-8") as file:
+        file.write(_CONFIGURATION)
+    return data
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a data directory with its owners, modes and times. Raises: StoreError."""
+    # cp, not shutil: it keeps owners, and shares blocks where the file system can.
+    done = subprocess.run(["cp", "-pPR", source, target], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    if done.returncode:
+        raise StoreError(f"cannot copy {source} to {target}: {done.stderr.strip()}")
+
+
+def copy_as_new(binaries: Binaries, account: Account, template: Path, data: Path) -> None:
+    """Copy a template and make it a cluster of its own, with a system identifier that no other has. Raises: StoreError."""
+    copy_tree(template, data)
+    control = data / _CONTROL
+    image = bytearray(control.read_bytes())
+    # The identifier is the first field of the file in every version, and the checksum the last: it covers all before it.
+    covered = _covered(bytes(image))
+    image[:8] = struct.pack("=Q", secrets.randbits(63) | 1 << 62)
+    image[covered : covered + 4] = struct.pack("=I", crc32c(bytes(image[:covered])))
+    with control.open("r+b") as file:
+        file.write(image)
+    account.run(
+        [binaries.program("pg_resetwal"), "-f", "-D", data], "pg_resetwal"
+    )  # the log's pages name the identifier too
+    _run_alone(
+        binaries, account, data, ""
+    )  # the new log says wal_level=minimal until a server has run, and no standby starts from that
+
+
+def _run_alone(binaries: Binaries, account: Account, data: Path, statements: str) -> None:
+    """Run statements, one a line, on a server that serves nobody else."""
+    quiet = "fsync=off log_min_messages=warning shared_buffers=8MB wal_level=replica".split()
+    options = [part for setting in quiet for part in ("-c", setting)]
+    account.run(
+        [binaries.program("postgres"), "--single", *options, "-D", data, "postgres"],
+        "postgres --single",
+        stdin=statements,
+    )
+
+
+def _covered(image: bytes) -> int:
+    """Return how many bytes of a control file its checksum covers. Raises: StoreError if none is found."""
+    crc = 0xFFFFFFFF
+    for nth, byte in enumerate(image[:508]):
+        if nth >= 100 and image[nth : nth + 4] == struct.pack("=I", crc ^ 0xFFFFFFFF):
+            return nth
+        crc = _step(crc, byte)
+    raise StoreError("no checksum found in pg_control: an unknown version of PostgreSQL?")
+
+
+def crc32c(data: bytes) -> int:
+    """Return the Castagnoli checksum, as PostgreSQL computes it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _step(crc, byte)
+    return crc ^ 0xFFFFFFFF
+
+
+def _step(crc: int, byte: int) -> int:
+    crc ^= byte
+    for _ in range(8):
+        crc = crc >> 1 ^ (_CRC32C if crc & 1 else 0)
+    return crc
+
+
+def write_private(account: Account, path: Path, text: str | bytes) -> None:
+    """Write a file that only the servers' account and this process read; whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(text.encode() if isinstance(text, str) else text)
+    account.own(beside)
+    beside.replace(path)
