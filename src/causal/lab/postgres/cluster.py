@@ -168,7 +168,6 @@ class PostgresCluster:
         for attempt in range(_ATTEMPTS):
             try:
                 server.start(wait=wait)
-                return
             except StoreError as error:
                 if not self._tcp or "Address already in use" not in str(error) or attempt == _ATTEMPTS - 1:
                     raise
@@ -176,6 +175,8 @@ class PostgresCluster:
                 for standby in self.replicas:
                     if standby.upstream is server:
                         standby.follow_at_start(server)
+            else:
+                return
 
     def _access(self) -> str:
         lines = self._hba or ("local all all trust", "host all all 127.0.0.1/32 trust")
