@@ -26,6 +26,8 @@ class Server:
     origins: dict[int, Origins]
     leads: dict[int, set[int]] = attrs.field(factory=dict)
     latency_s: float = 0.0
+    shards: frozenset[int] | None = None
+    """What it holds, if not all."""
     life: int = 1
     up: bool = True
     shown: Frontier = Frontier()
@@ -85,6 +87,8 @@ class FakeEngine:
         self.shards: Mapping[str, int] = shards or {"main": 0}
         self.capabilities = Capabilities(**promises)
         self.leader = leader or servers[0].name
+        self.leaders: dict[int, str] = {}
+        """By shard id, where not all have the same."""
         self.alone = False
         """Whether a snapshot has only the watermark of the shard that was asked for."""
         self.before: Callable[[str, str], object] = lambda kind, name: None
@@ -119,7 +123,7 @@ class FakeLink:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return [Endpoint(s.name, s.name, s.latency_s) for s in self.engine.servers.values()]
+        return [Endpoint(s.name, s.name, s.latency_s, s.shards) for s in self.engine.servers.values()]
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         return self.engine.reach("probe", endpoint, self._closed).watermarks()
@@ -133,12 +137,13 @@ class FakeLink:
         )
 
     def leader(self, shard: int) -> str:
-        return self.engine.leader
+        return self.engine.leaders.get(shard, self.engine.leader)
 
     def position(self, connection: Any) -> Frontier:
         return Frontier(
             Position(shard, origin, server.origins[shard][origin][0])
-            for server in [self.engine.servers[self.engine.leader]]
+            for server in self.engine.servers.values()
+            if server.name in (self.engine.leader, *self.engine.leaders.values())
             for shard, led in server.leads.items()
             for origin in led
         )

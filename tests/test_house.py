@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "session",
         "state",
         "request",
+        "transaction",
         "grant",
         "claims",
         "repeat",

@@ -18,6 +18,7 @@ from causal.errors import ConfigError, StoreError
 from causal.grant import Grant
 from causal.repeat import AsyncRepeated, Repeated
 from causal.request import Request
+from causal.transaction import shows, still_covered
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -265,7 +266,7 @@ class _Writing(_Block):
     def shows(self, inner: Request) -> None:
         """Let a read go through this block's transaction. Raises: GateTimeout if that lacks what the read demands."""
         assert self._request is not None
-        inner.inside(self._request, self._handle.watermarks)
+        shows(self._request, inner, self._handle.watermarks)
 
     def _enclosing(self) -> int:
         """Return the shard's id. Raises: ConfigError inside another write block of the same session and shard."""
@@ -298,7 +299,7 @@ class _Writing(_Block):
         moved = self._session.version != request.version  # in this order: what is learned from here on is not in `deps`
         self._saw(seen)  # whatever becomes of the write, it was shown
         if commits and moved:
-            request.still_covered(handle.watermarks)
+            still_covered(request, handle.watermarks)
         return deps
 
 

@@ -46,7 +46,11 @@ W_co = TypeVar("W_co", covariant=True)
 
 @attrs.frozen
 class Endpoint:
-    """A server (or file) that can be read: one site's copy of every shard.
+    """A server (or file) that can be read: one site's copy of every shard, or of those that `shards` lists, by id (None: all).
+
+    An endpoint that holds only some takes no part in what concerns others: it is never asked for them, and neither its failure, nor
+    its delay, nor an origin that it numbers counts there. Its watermarks are of its own shards alone. It may come to hold others:
+    then it is known anew.
 
     Units: `latency_s` is the expected round trip from this process; the gate prefers smaller ones. Thread-safety: immutable.
     """
@@ -54,6 +58,7 @@ class Endpoint:
     name: str
     site: str = ""
     latency_s: float = 0.0
+    shards: frozenset[int] | None = None
 
 
 @attrs.frozen
@@ -61,7 +66,8 @@ class Capabilities:
     """What an engine promises beyond the contract.
 
     `dependencies`: versions carry their writer's frontier, so reads and writes wait for the whole frontier (I8); without it the
-    guarantees hold shard by shard. `clock_offsets`: offsets are hybrid logical timestamps and every live origin sends heartbeats, so old
+    guarantees hold shard by shard. It cannot be promised where an endpoint holds only some shards: nobody could then be judged by a
+    whole frontier. `clock_offsets`: offsets are hybrid logical timestamps and every live origin sends heartbeats, so old
     demands may fold into one floor. Thread-safety: immutable.
     """
 

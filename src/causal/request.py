@@ -12,18 +12,16 @@ import attrs
 
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
 from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
-from causal.core.lost import settled
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
 from causal.core.receipt import Receipt
-from causal.core.view import NEVER, View
+from causal.core.view import View
 from causal.errors import CommitUnknown, GateError, GateTimeout, NoEndpoint, StoreError, WriteLost
 from causal.session import SessionState, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from causal.core.demand import Demand
     from causal.core.gate import Decision
     from causal.core.watermark import Watermark
     from causal.engine import Commit
@@ -36,7 +34,6 @@ MAX_LATE_ATTEMPTS: Final = 10
 
 
 _NOTHING_KNOWN: Final = View()
-_LACKING: Final = Refuse("timeout", "the transaction lacks what is demanded")
 
 
 class Request:
@@ -180,77 +177,6 @@ class Request:
         if not good:
             self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)
         return good
-
-    # --- inside a write block ------------------------------------------------------------------------------------------
-
-    def inside(self, outer: Request, watermarks: Mapping[int, Watermark]) -> None:
-        """Go through the transaction that `outer` opened.
-
-        Raises: GateTimeout if that lacks what is demanded: it moves no more. WriteLost, CommitUnknown as any read (I6).
-        """
-        refusal, policy = self.lacks(outer, watermarks), self.policy
-        promised = policy.strategy in (Strategy.SESSION, Strategy.LEADER, Strategy.QUORUM)
-        if refusal is not None and promised and (refusal.why != "timeout" or policy.then != "stale"):
-            error = self.unmet(refusal, "the write block around this read lacks what the session demands by now")
-            self.finish()
-            raise error
-        # A demand that has lapsed rests on freshness (I5), which a write's leader need not have shown before its snapshot was taken.
-        fresh_at = outer.serve.known.fresh_at if outer.serve is not None else NEVER
-        self.unproven = fresh_at < self.store.monotonic() - self.store.max_staleness_s
-        self.transaction = outer.at
-        self.lacking = refusal is not None or (self.unproven and policy.unproven == "refuse")
-
-    def lacks(self, outer: Request, watermarks: Mapping[int, Watermark]) -> Refuse | None:
-        """Return what speaks against the transaction that `outer` opened, by what is demanded of this shard now.
-
-        Whatever it was gated on then. An own write that is lost is said here, too: only what others lost no longer counts (I6).
-        """
-        if self.version == outer.version and self.store.reading == self.store.writing:
-            return None
-        demand, gated, here = self.demand, outer.demand, watermarks[self.shard]
-        # As if it had just arrived: a head that was asked for earlier may be older than the demand, and shows no loss.
-        need, refusal, _ = settled(demand.again(self.store.number_now()), self.store.view)
-        if refusal is not None:
-            return refusal
-        for key, offset in need.items():
-            if key >> 32 == self.shard:
-                place = here.origins.get(key & 0xFFFFFFFF)
-                if place is None or place[0] < offset:
-                    return _LACKING
-        if demand.floor is not None and not here.above(demand.floor):
-            return _LACKING
-        if self.shard not in demand.leader_shards or (
-            self.shard in gated.leader_shards
-            and demand.mark is not None
-            and gated.mark is not None
-            and gated.mark >= demand.mark
-        ):
-            return None
-        return _LACKING
-
-    def still_covered(self, watermarks: Mapping[int, Watermark]) -> None:
-        """Judge a write anew, whose session has learned more since it began.
-
-        A version whose dependencies are not where it is written would be shown without its causes, and could lose against them.
-        Raises: GateTimeout if its leader lacks that (I9). WriteLost, CommitUnknown as any write (I6).
-        """
-        now = Request(self.store, self.session, self.shard, self.policy, kind="write", at=self.at)
-        refusal = _LACKING if now.folds_more(self.demand) else now.lacks(self, watermarks)
-        if refusal is not None:
-            raise self.unmet(refusal, "since this write block began, the session has seen what its leader lacks")
-
-    def folds_more(self, gated: Demand) -> bool:
-        """Return whether a mark or a floor stands for more than a write was gated on: positions it would not depend on (I8)."""
-        demand = self.demand
-        if demand.floor is not None and (gated.floor is None or gated.floor < demand.floor):
-            return True
-        if demand.mark is None or not demand.leader_shards:
-            return False
-        return gated.mark is None or not (demand.leader_shards <= gated.leader_shards and gated.mark >= demand.mark)
-
-    def unmet(self, refusal: Refuse, lacking: str) -> GateError:
-        """Return the error that a refusal by `lacks` becomes."""
-        return self.failed(GateTimeout(lacking)) if refusal is _LACKING else self.error(refusal)
 
     # --- a write's end ---------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from causal.recorder import Recorder, recorder_of
 from causal.session import log, text_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from causal.core.frontier import Position
     from causal.core.receipt import Receipt
@@ -174,10 +174,11 @@ class StoreState:
         return int(self.wall() + self.max_staleness_s + self.max_clock_skew_s) + 1
 
     def replicated(self) -> Frontier:
-        """Return what every endpoint has applied that does not number it: no failover to any of them can lose it."""
+        """Return what every endpoint has applied that holds it and does not number it: no failover to any of them can lose it."""
         least: dict[int, int] = {}
-        for key in {key for endpoint in self.view.endpoints for key in endpoint.applied}:
-            copies = [endpoint.applied.get(key) for endpoint in self.view.endpoints if key not in endpoint.leads]
+        endpoints = self.view.endpoints
+        for key in {key for endpoint in endpoints for key in endpoint.applied}:
+            copies = [e.applied.get(key) for e in endpoints if key not in e.leads and e.holds(key >> 32)]
             known = [offset for offset in copies if offset is not None]
             if known and len(known) == len(copies):
                 least[key] = min(known)
@@ -206,10 +207,18 @@ class StoreState:
 
     # --- news ----------------------------------------------------------------------------------------------------
 
-    def known(self, endpoints: Iterable[Endpoint]) -> None:
-        """Take over the list of endpoints: sites join and leave."""
+    def known(self, endpoints: Sequence[Endpoint]) -> None:
+        """Take over the list of endpoints: sites join and leave. Raises: ConfigError for shards that cannot be held apart."""
+        held = {e.name: e.shards for e in endpoints if e.shards is not None}
+        for name, shards in held.items():
+            if self.dependencies:
+                raise ConfigError(f"endpoint {name!r} holds only some shards: this engine cannot promise dependencies")
+            if not shards <= self.every:
+                raise ConfigError(
+                    f"endpoint {name!r} holds a shard that this store does not have: {min(shards - self.every)}"
+                )
         with self.lock:
-            self.view = self.view.known((e.name, e.latency_s) for e in endpoints)
+            self.view = self.view.known(((e.name, e.latency_s) for e in endpoints), held)
 
     def committed(self, name: str, position: Position) -> None:
         """Note an acknowledged write: what its leader now holds is known without asking."""

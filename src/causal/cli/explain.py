@@ -264,7 +264,7 @@ def _carried(request: Request) -> list[dict[str, Any]]:
 
 def _kept(decision: Decision, request: Request, judged: _Judged) -> str:
     """Return why an endpoint that covers is not read: only a fallback goes to who numbers writes, as long as somebody is nearer."""
-    demand, view = request.demand, request.store.view
+    demand, view = request.demand, request.store.view.on(request.demand.shards)
     if demand.leader_shards or demand.floor is not None:
         return ""  # more is demanded than positions
     numbering = {e.name for e in view.endpoints if e.leads} - {getattr(decision, "endpoint", None)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
@@ -77,7 +78,10 @@ def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
     if serve.borne_out is watermarks:
         return True  # the same values as last time, and values do not change
     known = serve.known
+    held = known.shards
     for shard, mark in watermarks.items():
+        if held is not None and shard not in held:
+            continue  # of a server that holds more shards than are concerned
         if mark.diverged or known.incarnations.get(shard) != mark.incarnation:
             return False
         for origin, (here, end) in mark.origins.items():
@@ -99,3 +103,21 @@ def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
             return False
     serve.borne_out = watermarks
     return True
+
+
+@lru_cache(256)
+def is_behind(name: str) -> str:
+    """Say why an endpoint is waited for: one text, however many wait for this reason."""
+    return f"{name} is behind"
+
+
+@lru_cache(256)
+def is_unproven(name: str, limit_s: float) -> str:
+    """Say why an endpoint is not served, or waited for, though nothing demanded is missing there."""
+    return f"{name} is not shown to be less than {limit_s:g} s stale"
+
+
+@lru_cache(256)
+def is_older(name: str) -> str:
+    """Say why an endpoint is asked."""
+    return f"what is known of {name} is older than the request"

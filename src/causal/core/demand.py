@@ -141,7 +141,11 @@ def _join(own: Mapping[int, int], seen: Mapping[int, int]) -> Mapping[int, int]:
 
 
 def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -> tuple[tuple[str, str], ...]:
-    """Return every endpoint and what speaks against it, nearest first: what the receipt lists. Units: seconds of the view's clock."""
+    """Return every endpoint that holds what is concerned, and what speaks against it, nearest first: what the receipt lists.
+
+    Units: seconds of the view's clock.
+    """
+    view = view.on(demand.shards)
     return tuple((e.name, _why_not(e, demand, view, now, max_staleness_s)) for e in view.endpoints)
 
 

@@ -6,7 +6,7 @@ Owns the words of that knowledge. How it comes to be known is in `core/view.py`,
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
     from causal.core.watermark import Watermark
+
+T = TypeVar("T")
 
 NEVER: Final = -math.inf
 
@@ -48,6 +50,31 @@ class EndpointView:
     """The newest answer, by shard: the same object, the next time, says that nothing changed."""
     weakest: int | None = None
     """The origin that `fresh_at` hangs on: as long as nothing is heard of it, nothing else makes this endpoint fresher."""
+    shards: frozenset[int] | None = None
+    """What it holds, if that is not all of the store: nothing is asked of it, and nothing held against it, on any other shard."""
+
+    def holds(self, shard: int) -> bool:
+        """Return whether it has a copy of a shard."""
+        return self.shards is None or shard in self.shards
+
+    def meets(self, other: EndpointView) -> bool:
+        """Return whether it shares a shard with another endpoint."""
+        return self.shards is None or other.shards is None or not self.shards.isdisjoint(other.shards)
+
+    def on(self, shards: frozenset[int]) -> EndpointView:
+        """Return what is known of it on these shards alone. It has yet to be judged on them."""
+        if self.shards == shards:
+            return self
+        return attrs.evolve(
+            self,
+            applied=narrowed(self.applied, shards),
+            leads=frozenset(key for key in self.leads if key >> 32 in shards),
+            incarnations={s: life for s, life in self.incarnations.items() if s in shards},
+            asked={s: n for s, n in self.asked.items() if s in shards},
+            rates=narrowed(self.rates, shards),
+            marks={s: mark for s, mark in self.marks.items() if s in shards},
+            shards=shards,
+        )
 
     def covers(self, need: Mapping[int, int]) -> bool:
         """Return whether everything in `need` (packed keys) is applied here. Complexity: linear in `need`."""
@@ -84,6 +111,7 @@ class EndpointView:
             self.rank,
             self.marks,
             weakest,
+            self.shards,
         )
 
     def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
@@ -106,3 +134,8 @@ class EndpointView:
             if gap > 0 and rate:
                 longest = max(longest or 0.0, gap / rate)
         return longest
+
+
+def narrowed(by_key: Mapping[int, T], shards: frozenset[int]) -> dict[int, T]:
+    """Return what of a mapping by packed keys is of these shards."""
+    return {key: value for key, value in by_key.items() if key >> 32 in shards}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from causal.core.endpoint import NEVER
+from causal.core.endpoint import NEVER, narrowed
 from causal.core.position import MAX_OFFSET
 
 if TYPE_CHECKING:
@@ -71,8 +71,11 @@ def judged(
 ) -> EndpointView:
     """Recompute how fresh an endpoint is shown to be, and whether it shows a history that was lost.
 
-    An origin that it has never heard of counts, too, if any endpoint has; and an ended one, until what survives of it is applied.
+    An origin that it has never heard of counts, too, if any endpoint has; and an ended one, until what survives of it is applied. Of
+    the shards that it holds, that is: those of others are nothing to it.
     """
+    if endpoint.shards is not None:  # what it does not hold, it cannot lack
+        ends, live = narrowed(ends, endpoint.shards), {key for key in live if key >> 32 in endpoint.shards}
     down, fresh_at, weakest = endpoint.down, NEVER if not endpoint.asked else math.inf, None
     applied, leads = endpoint.applied, endpoint.leads
     for key, end in ends.items():

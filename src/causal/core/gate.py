@@ -9,12 +9,23 @@ that check serves stale reads whenever a server restarts between the decision an
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from causal.core.decision import UNCHECKED, Decision, How, Probe, Refuse, Serve, Wait, bears_out
+from causal.core.decision import (
+    UNCHECKED,
+    Decision,
+    How,
+    Probe,
+    Refuse,
+    Serve,
+    Wait,
+    bears_out,
+    is_behind,
+    is_older,
+    is_unproven,
+)
 from causal.core.demand import Demand, considered
 from causal.core.frontier import ANY_ORIGIN, Loss
 from causal.core.lost import settled
@@ -62,6 +73,8 @@ def covered(
         or demand.at is not None
     ):
         return None
+    if view.parts is not None:
+        view = view.on(demand.shards)
     limit = NEVER if policy.unproven == "serve" or at is not None else now - max_staleness_s
     need = demand.need
     for endpoint in view.endpoints:
@@ -98,8 +111,9 @@ def decide(
     all of it; in both cases `Serve.need` is what its snapshot must cover (I4).
     Units: seconds of the clock behind `view`. Complexity: linear in endpoints x demanded positions; the common case stops at the first.
     """
-    serve = covered(demand, view, policy, now, max_staleness_s)
-    return serve if serve is not None else _Case(demand, view, policy, elapsed_s, now, max_staleness_s).decide()
+    part = view if view.parts is None else view.on(demand.shards)
+    serve = covered(demand, part, policy, now, max_staleness_s)
+    return serve if serve is not None else _Case(demand, part, policy, elapsed_s, now, max_staleness_s, view).decide()
 
 
 @attrs.define
@@ -112,6 +126,8 @@ class _Case:
     elapsed_s: float
     now: float
     max_staleness_s: float
+    whole: View
+    """Of which `view` is the part that the demand concerns."""
     unproven: bool = False
 
     def decide(self) -> Decision:
@@ -167,7 +183,8 @@ class _Case:
         leaders = {k: self.view.leader(k) for k in keys}
         names = {e.name if e is not None else None for e in leaders.values()}
         recalled = self.demand.mark.origins - {ANY_ORIGIN} if self.demand.mark is not None else frozenset()
-        unheard = recalled - {k & 0xFFFFFFFF for k in live | self.view.ends.keys()}
+        heard = self.whole.live() | self.whole.ends.keys() if recalled else ()  # of which shards they were is not known
+        unheard = recalled - {k & 0xFFFFFFFF for k in heard}
         only = leaders[keys[0]] if len(names) == 1 and not unheard else None
         marked = not self.demand.leader_shards.isdisjoint(shards)
         others = tuple(e.name for e in self.usable() if e is not only and not e.asked_since(shards, arrived))
@@ -271,7 +288,7 @@ class _Case:
             if endpoint is best:
                 return None
             if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
-                return Probe((endpoint.name,), _older(endpoint.name))
+                return Probe((endpoint.name,), is_older(endpoint.name))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
                 # Where nobody is known to number an origin, anybody may by now.
@@ -282,12 +299,12 @@ class _Case:
                     if (e.leads or anybody) and not e.asked_since(self.demand.shards, self.demand.arrived)
                 ]
                 if leaders:
-                    return Probe(tuple(leaders), _unproven(endpoint.name, self.limit_s))
+                    return Probe(tuple(leaders), is_unproven(endpoint.name, self.limit_s))
                 continue
             eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
             if eta_s is None or eta_s <= left_s:
                 behind = lacking is need or not endpoint.covers(need)
-                reason = _behind(endpoint.name) if behind else _unproven(endpoint.name, self.limit_s)
+                reason = is_behind(endpoint.name) if behind else is_unproven(endpoint.name, self.limit_s)
                 return Wait(endpoint.name, lacking, left_s, reason)
         return None
 
@@ -373,21 +390,6 @@ class _Case:
         return Refuse(
             "timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason
         )
-
-
-@lru_cache(256)
-def _behind(name: str) -> str:
-    return f"{name} is behind"  # one text, however many wait for this reason
-
-
-@lru_cache(256)
-def _unproven(name: str, limit_s: float) -> str:
-    return f"{name} is not shown to be less than {limit_s:g} s stale"
-
-
-@lru_cache(256)
-def _older(name: str) -> str:
-    return f"what is known of {name} is older than the request"
 
 
 def _join(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:

@@ -9,23 +9,26 @@ numberer. A deposed leader that does not know it yet "proves" its followers fres
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import compress
 from operator import is_not
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from causal.core.endpoint import NEVER, EndpointView
+from causal.core.endpoint import NEVER, EndpointView, narrowed
 from causal.core.evidence import judged, nearest_first, pace, sampled
 from causal.core.position import MAX_OFFSET, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     from causal.core.watermark import Watermark
 
 __all__ = ["NEVER", "EndpointView", "View"]
+
+_ALL: Final[Mapping[str, frozenset[int]]] = {}
 
 
 @attrs.frozen(eq=False)
@@ -46,6 +49,35 @@ class View:
     tails: Mapping[int, tuple[tuple[float, int], ...]] = attrs.field(factory=dict)
     alive: AbstractSet[int] | None = attrs.field(default=None, repr=False)
     """What `live` returned of an earlier view, while it is still so; None after what calls for judging every endpoint anew."""
+    parts: dict[frozenset[int], View] | None = attrs.field(default=None, repr=False)
+    """What `on` has returned, where some endpoint holds only some of the shards; else None."""
+
+    def on(self, shards: frozenset[int]) -> View:
+        """Return what a store of these shards alone would know: of the endpoints that hold all of them, and of nothing else.
+
+        The view itself where every endpoint holds every shard: there, the origins of other shards count against an endpoint, too.
+        """
+        parts = self.parts
+        if parts is None:
+            return self
+        part = parts.get(shards)
+        if part is None:
+            live = {key for key in self.live() if key >> 32 in shards}
+            ends, heads, tails = narrowed(self.ends, shards), narrowed(self.heads, shards), narrowed(self.tails, shards)
+            holding = [e for e in self.endpoints if e.shards is None or e.shards >= shards]
+            # Who holds just these was judged on them already.
+            endpoints = nearest_first(
+                e if e.shards == shards else judged(e.on(shards), ends, tails, heads, live) for e in holding
+            )
+            parts[shards] = part = View(endpoints, ends, heads, narrowed(self.leaders, shards), tails, live)
+        return part
+
+    def _apart(self, endpoint: EndpointView) -> dict[frozenset[int], View] | None:
+        """Return the parts that still hold after news of one endpoint: those of shards that it does not hold."""
+        if self.parts is None:
+            return None
+        mine = endpoint.shards
+        return {} if mine is None else {s: part for s, part in self.parts.copy().items() if s.isdisjoint(mine)}
 
     def live(self) -> AbstractSet[int]:
         """Return every origin that is known, at whatever endpoint, and not known to have ended."""
@@ -65,29 +97,36 @@ class View:
                 return endpoint
         return None
 
-    def known(self, endpoints: Iterable[tuple[str, float]]) -> View:
-        """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave."""
+    def known(self, endpoints: Iterable[tuple[str, float]], held: Mapping[str, frozenset[int]] = _ALL) -> View:
+        """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave.
+
+        `held` says which shards those hold that do not hold all. Of one that holds others than before, nothing is known.
+        """
         old = {e.name: e for e in self.endpoints}
         listed = [(n, s, rank) for rank, (n, s) in enumerate(endpoints)]
         if len(listed) == len(old):
             for n, s, rank in listed:
                 e = old.get(n)
-                if e is None or e.rank != rank or e.latency_s != s:
+                if e is None or e.rank != rank or e.latency_s != s or e.shards != held.get(n):
                     break
             else:
                 return self
-        kept = [attrs.evolve(old.get(n) or EndpointView(n), latency_s=s, rank=rank) for n, s, rank in listed]
-        return attrs.evolve(self, endpoints=nearest_first(kept), alive=None)
+        kept = []
+        for n, s, rank in listed:
+            e, shards = old.get(n), held.get(n)
+            if e is None or e.shards != shards:
+                e = EndpointView(n, shards=shards)
+            kept.append(attrs.evolve(e, latency_s=s, rank=rank))
+        return attrs.evolve(self, endpoints=nearest_first(kept), alive=None, parts={} if held else None)
 
     def failed(self, name: str, reason: str, *, asked: int, now: float) -> View:
         """Return this view with one endpoint marked unusable until it is observed again."""
-        return attrs.evolve(
-            self,
-            endpoints=tuple(
-                attrs.evolve(e, down=reason, tried=max(asked, e.tried), tried_at=now) if e.name == name else e
-                for e in self.endpoints
-            ),
-        )
+        before = self.of(name)
+        if before is None:
+            return self
+        after = attrs.evolve(before, down=reason, tried=max(asked, before.tried), tried_at=now)
+        endpoints = tuple(after if e is before else e for e in self.endpoints)
+        return attrs.evolve(self, endpoints=endpoints, parts=self._apart(after))
 
     def advanced(self, name: str, key: int, offset: int) -> View:
         """Return this view after an endpoint acknowledged a write of an origin that it numbers."""
@@ -96,7 +135,8 @@ class View:
                 after = e.advanced(key, offset)
                 endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
                 alive = None if key in self.ends else self.alive  # a deposed leader went on: perhaps past the end
-                return View(endpoints, self.ends, self.heads, self.leaders, self.tails, alive)
+                parts = self._apart(after)
+                return View(endpoints, self.ends, self.heads, self.leaders, self.tails, alive, parts)
         return self
 
     def observe(
@@ -165,11 +205,16 @@ class View:
             stalled_at,
             before.rank,
             {} if late or stale else {**before.marks, **watermarks},
+            None,
+            before.shards,
         )
         news = View((*(e for e in self.endpoints if e.name != name), after), ends, heads, leaders, tails)
         live = news.live()
-        endpoints = nearest_first([judged(e, ends, tails, heads, live) for e in news.endpoints])
-        return View(endpoints, ends, heads, leaders, tails, live)
+        endpoints = nearest_first(
+            [judged(e, ends, tails, heads, live) if self.alive is None or e.meets(after) else e for e in news.endpoints]
+        )
+        parts = self._apart(after) if self.alive is not None or self.parts is None else {}
+        return View(endpoints, ends, heads, leaders, tails, live, parts)
 
     def _went_on(
         self, name: str, watermarks: Mapping[int, Watermark], asked: int, asked_at: float, now: float
@@ -220,19 +265,22 @@ class View:
             before.rank,
             watermarks if alike else {**marks, **watermarks},
             before.weakest,
+            before.shards,
         )
         live = self.live()
         endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
         if led:
             endpoints = tuple(
                 [
-                    judged(e, ends, self.tails, heads, live) if e.weakest is None or e.weakest in led else e
+                    judged(e, ends, self.tails, heads, live)
+                    if e.weakest in led or (e.weakest is None and e.meets(after))
+                    else e
                     for e in endpoints
                 ]
             )
         if after.weakest is None or after.weakest in moved or not ends.keys().isdisjoint(moved):
             endpoints = (*endpoints[:place], judged(after, ends, self.tails, heads, live), *endpoints[place + 1 :])
-        return View(endpoints, ends, heads, self.leaders, self.tails, live)
+        return View(endpoints, ends, heads, self.leaders, self.tails, live, self._apart(after))
 
     def _progress(
         self, before: EndpointView, watermarks: Mapping[int, Watermark], alike: bool
