@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "grant",
         "claims",
         "repeat",
+        "ending",
         "blocks",
         "recorded",
         "store",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from causal.core.decision import bears_out
 from causal.core.policy import ReadPolicy
+from causal.ending import aended, ended
 from causal.errors import ConfigError, StoreError
 from causal.grant import Grant
 from causal.repeat import AsyncRepeated, Repeated
@@ -104,11 +105,14 @@ class _Reading(_Block):
         self._policy = policy
         self._handle = None
 
-    def _lost(self, error: BaseException | None) -> None:
-        """Note an endpoint that failed underway, so that the next try goes round it."""
-        request = self._request
-        if isinstance(error, StoreError) and request is not None and request.serve is not None:
-            request.store.failed(request.serve.endpoint, error, request.store.number_now())
+    def _lost(self, handle: Any, error: BaseException) -> StoreError | None:
+        """Note an endpoint that failed underway, so that the next try goes round it; return that as an error, if it is not one yet."""
+        request, blame = self._request, getattr(handle, "blame", None)
+        lost: StoreError | None = None if blame is None or isinstance(error, StoreError) else blame(error)
+        failure = error if lost is None else lost
+        if isinstance(failure, StoreError) and request is not None and request.serve is not None:
+            request.store.failed(request.serve.endpoint, failure, request.store.number_now())
+        return lost
 
     def _begin(self) -> Any:
         """Return the connection of the write block that this read is inside of, or None after making the request."""
@@ -193,15 +197,21 @@ class Read(_Reading, Repeated, Generic[R]):
         if handle is None:
             return  # inside a write block: the transaction is not ours to end
         self._handle = None
+        lost = None
         if error is not None:
             self._account()
-            self._lost(error)
+            lost = self._lost(handle, error)
         try:
+            end = getattr(handle, "end", None)
+            if end is not None:
+                ended(end, self._account)
             self._session.join(handle.seen(), own=False, now=self._store._state.wall)
         finally:
             handle.close()
             if self._grant is None or self._store._state.on_receipt is not None:
                 self._account().finish()
+        if lost is not None:
+            raise lost from error
 
 
 class AsyncRead(_Reading, AsyncRepeated, Generic[R]):
@@ -224,15 +234,17 @@ class AsyncRead(_Reading, AsyncRepeated, Generic[R]):
         if handle is None or request is None:
             return
         self._handle = None
-        if error is not None:
-            self._lost(error)
+        lost = None if error is None else self._lost(handle, error)
         try:
+            await aended(handle, request)
             self._saw(handle.seen())
         finally:
             try:
                 await handle.close()
             finally:
                 request.finish()
+        if lost is not None:
+            raise lost from error
 
 
 class _Writing(_Block):
@@ -328,7 +340,7 @@ class Write(_Writing, Generic[W]):
         try:
             deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
-                handle.rollback()
+                self._undo(handle, request)
                 return
             sent = True
             commit = handle.commit(deps)
@@ -337,10 +349,18 @@ class Write(_Writing, Generic[W]):
             request.committed(commit)
         except BaseException as error:
             if not sent or request.settles(error, done=done):  # what the gate itself is in doubt of was never sent
-                handle.rollback()
+                self._undo(handle, request)
             raise
         finally:
             request.finish()
+
+    def _undo(self, handle: WriteHandle[W], request: Request) -> None:
+        """Roll back; what the transaction showed, it showed."""
+        end = getattr(handle, "end", None)
+        if end is not None:
+            ended(end, lambda: request)
+            self._saw(handle.seen())
+        handle.rollback()
 
 
 class AsyncWrite(_Writing, Generic[W]):
@@ -368,7 +388,7 @@ class AsyncWrite(_Writing, Generic[W]):
         try:
             deps = self._concluded(handle, request, commits=kind is None)
             if kind is not None:
-                await handle.rollback()
+                await self._undo(handle, request)
                 return
             sent = True
             commit = await handle.commit(deps)
@@ -377,10 +397,16 @@ class AsyncWrite(_Writing, Generic[W]):
             request.committed(commit)
         except BaseException as error:
             if not sent or request.settles(error, done=done):  # what the gate itself is in doubt of was never sent
-                await handle.rollback()
+                await self._undo(handle, request)
             raise
         finally:
             request.finish()
+
+    async def _undo(self, handle: AsyncWriteHandle[W], request: Request) -> None:
+        """Roll back; what the transaction showed, it showed."""
+        if await aended(handle, request):
+            self._saw(handle.seen())
+        await handle.rollback()
 
 
 _blocks: Final[ContextVar[tuple[_Writing, ...]]] = ContextVar("causal_write_blocks", default=())

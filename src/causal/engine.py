@@ -23,8 +23,8 @@ damaged, full or read-only, and `CommitUnknown` only from `commit`, only when th
 
 Threads: a link is used by many threads at once; a handle by one thread (or task) at a time.
 
-Optional: a handle that can name the versions that it shows and writes is `Traced` (a write: `TracedWrite`), too. Only the recording of
-histories asks for it (`causal.recorder`); an engine without it loses nothing else.
+Optional: a handle whose driver says only at its end what was shown is `Ending`, too. One that can name the versions that it shows and
+writes is `Traced` (a write: `TracedWrite`); only the recording of histories asks for that (`causal.recorder`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from causal.core.watermark import Watermark
+    from causal.errors import StoreError
 
 R_co = TypeVar("R_co", covariant=True)
 W_co = TypeVar("W_co", covariant=True)
@@ -168,6 +169,23 @@ class TracedWrite(Traced, Protocol):
 
     def written(self) -> Iterable[KeyVersion]:
         """Return what the block wrote, once it has ended: without `version` unless the commit was acknowledged."""
+
+
+class Ending(Protocol):
+    """What a handle may offer besides, whose driver only says at its end what was shown. Thread-safety: as the handle.
+
+    An asynchronous handle's `end` is awaited.
+    """
+
+    def end(self) -> Any:
+        """End the snapshot, or undo the transaction: what `seen()` returns afterwards counts. Idempotent; `close` or `rollback` follows.
+
+        A read block calls it before `seen()`, a write block where it does not commit. Raises: StoreError if what was shown cannot be
+        learned: the session then reads at the leader for a while.
+        """
+
+    def blame(self, error: BaseException) -> StoreError | None:
+        """Return an error that the block raised as one of this endpoint, if it is: another may do better. None: it is the block's own."""
 
 
 class Link(Protocol[R_co, W_co]):

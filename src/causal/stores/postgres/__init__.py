@@ -1,0 +1,13 @@
+"""PostgreSQL with streaming replication: reads at standbys that are far enough, writes at whoever is primary.
+
+`PostgresEngine` is what a user names; `link.py` and `alink.py` are the contract over it. Below: `lsn.py` and `lineage.py` say what a
+server's answers prove (pure), `statements.py` what is said to it, `exchange.py` how, `server.py` what is known of it, `blocks.py` how a
+block begins and ends. `install.py` is what a database's owner runs once.
+"""
+
+from causal.stores.postgres.engine import PostgresEngine, Replica, Shard
+from causal.stores.postgres.install import install, script
+from causal.stores.postgres.link import PostgresLink
+from causal.stores.postgres.pools import PoolSettings
+
+__all__ = ["PoolSettings", "PostgresEngine", "PostgresLink", "Replica", "Shard", "install", "script"]

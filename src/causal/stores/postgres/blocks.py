@@ -1,0 +1,282 @@
+"""One block on one backend: its first message, its last, and what they show. Without I/O: `exchange.drive` and `adrive` carry the messages.
+
+Owns when a connection may still be used, and what a block can have shown at most. The connection in between is the user's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from causal.core.frontier import Frontier, Position, pack
+from causal.engine import Commit
+from causal.errors import CommitUnknown, StoreError, Unreachable
+from causal.stores.postgres import statements
+from causal.stores.postgres.exchange import Cut, failed, first_line, values
+from causal.stores.postgres.lineage import Known, at_lsn
+from causal.stores.postgres.lsn import parse, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from psycopg.pq.abc import PGconn, PGresult
+
+    from causal.core.watermark import Watermark
+    from causal.stores.postgres.server import Backend, Ground, Server
+
+    Steps = Generator[bytes, list[PGresult], None]
+
+STALE_S: Final = 0.1
+"""How old an answer may be for a block's end to go without asking for the timeline again."""
+_SNAPSHOT_PLACE: Final = 1
+"""Where a message's first answer is: after BEGIN's."""
+
+
+@attrs.frozen
+class Manner:
+    """How an engine's blocks run. Thread-safety: immutable."""
+
+    isolation: str = "read committed"
+    transaction: bool = True
+    """Whether a read block is one transaction; otherwise each of its statements is its own."""
+
+
+class Block:
+    """What reading and writing share. Thread-safety: one thread or task at a time."""
+
+    def __init__(self, server: Server, connection: Any, backend: Backend, ground: Ground, manner: Manner) -> None:
+        self.server = server
+        self.connection = connection
+        self.watermarks: Mapping[int, Watermark] = {}
+        self.usable = True
+        """Whether the connection may go back to its pool."""
+        self._backend = backend
+        self._ground = ground
+        self._manner = manner
+        self._known: Known | None = None
+        self._ended = False
+        self._seen = Frontier()
+
+    @property
+    def pgconn(self) -> PGconn:
+        """The connection below cursors."""
+        pgconn: PGconn = self.connection.pgconn
+        return pgconn
+
+    def seen(self) -> Frontier:
+        """Return what the block can have shown at most; known once it has ended."""
+        return self._seen
+
+    def blame(self, error: BaseException) -> StoreError | None:
+        """Return why the server ended the block, where it was not the block's own statement."""
+        why = conflict(error)
+        if why is None:
+            return None
+        return Unreachable(
+            f"{self.server.name} ended this block: {why}; rows that it had fetched may lack the rest. Run it again"
+        )
+
+    # --- the first message -----------------------------------------------------------------------------------------
+
+    def begin(self, *, writing: bool) -> Steps:
+        """Open the transaction, and learn where the server is before its first snapshot. Raises: Unreachable, StoreError."""
+        known, at = self.server.known, time.monotonic()
+        light = self._backend.direct and known is not None and known.life == self._backend.life
+        transaction = writing or self._manner.transaction
+        results = yield statements.beginning(
+            self._manner.isolation,
+            writing=writing,
+            light=light,
+            installed=self._ground.installed,
+            transaction=transaction,
+        )
+        self._check(results)
+        if not light:
+            facts = self.server.facts(results, _SNAPSHOT_PLACE, self._ground)
+            if self._backend.direct and facts.life != self._backend.life:
+                self._changed()
+            self._known = known = self.server.learn(facts, at)
+            self.watermarks = known.marks
+            return
+        assert known is not None
+        pid, standby, lsn = self.server.here(results, _SNAPSHOT_PLACE, self._ground)
+        if pid != self._backend.pid or standby != self._backend.life.standby:
+            self._changed()
+        self._known = known
+        # A standby's marks say what its history is proven to hold, which a later LSN alone is not; a primary numbers its own.
+        self.watermarks = known.marks if standby and lsn >= known.lsn else at_lsn(self.server.shard, known, lsn)
+
+    def _changed(self) -> None:
+        self.usable = False
+        raise Unreachable(f"{self.server.name} has restarted, or changed its role")
+
+    def _check(self, results: list[PGresult]) -> None:
+        if failed(results[-1]) is not None:
+            self.usable = False  # whatever it is: another connection may do better, and its transaction is of no use
+            self.server.refused(results)
+
+    # --- the last message ------------------------------------------------------------------------------------------
+
+    def _left(self) -> str:
+        """Return what ends the transaction, as the user left it. Raises: Unreachable if the connection is of no more use."""
+        if self.connection.closed:
+            self.usable = False
+            raise Unreachable(f"{self.server.name}: the connection was lost")
+        status = self.pgconn.transaction_status
+        if status == TransactionStatus.INTRANS:
+            return "COMMIT"
+        if status == TransactionStatus.INERROR:
+            return "ROLLBACK"
+        if status == TransactionStatus.IDLE:
+            return ""
+        self.usable = False
+        raise Unreachable(f"{self.server.name}: the block left a statement unfinished")
+
+    def account(self, how: str) -> Steps:
+        """End the transaction, and learn what it can have shown. Raises: Unreachable if that cannot be learned."""
+        assert self._known is not None
+        known, ground, at = self._known, self._ground, time.monotonic()
+        light, lsn = self._backend.direct and known.life == self._backend.life and at - known.at < STALE_S, 0
+        stamps = ground.stamps
+        place = 0 if how == "COMMIT" and (light or not stamps) else 2 if how else 1
+        results = yield statements.ending(how, light=light, stamps=stamps, installed=ground.installed)
+        self._check(results)
+        after = place + 1
+        if light:
+            pid, standby, lsn = self.server.here(results, place, ground)
+            if pid != self._backend.pid or standby != known.life.standby:
+                self._changed()
+            seq = results[place].get_value(0, 3)
+            if seq is not None and int(seq) != known.seq:
+                light = False
+                results = yield statements.ending("", light=False, stamps=stamps, installed=ground.installed)
+                self._check(results)
+                place = 1
+        if not light:
+            facts = self.server.facts(results, place, ground)
+            if facts.life != known.life:
+                self._changed()
+            known, lsn = self.server.learn(facts, at), facts.lsn
+            after = place + (3 if ground.installed else 2)
+        entries = {} if known.origin is None else {pack(self.server.shard, known.origin): lsn}
+        if stamps:
+            entries |= _stamped(results[after])
+        self._seen = Frontier.of(entries)
+
+
+class Reading(Block):
+    """One read block."""
+
+    def end(self) -> Steps:
+        """End the transaction, and learn what it can have shown."""
+        if self._ended:
+            return
+        self._ended = True
+        yield from self.account(self._left())
+
+    def undo(self) -> Steps:
+        """End the transaction, if it has not ended, whatever it has shown. Never raises."""
+        if self._ended:
+            return
+        self._ended = True
+        yield from _rolled_back(self)
+
+
+class Writing(Block):
+    """One write block."""
+
+    def end(self) -> Steps:
+        """Undo the transaction, and learn what it can have shown."""
+        if self._ended:
+            return
+        self._ended = True
+        yield from self.account("ROLLBACK" if self._left() else "")
+
+    def undo(self) -> Steps:
+        """Undo the transaction, if it has not ended. Never raises."""
+        if self._ended:
+            return
+        self._ended = True
+        yield from _rolled_back(self)
+
+    def commit(self, deps: Frontier) -> Generator[bytes, list[PGresult], Commit]:
+        """Commit, with what the write depends on in other shards, and learn its position in the same message."""
+        if self._ended:
+            raise StoreError("this write block has ended")
+        self._ended = True
+        how = self._left()
+        if how == "ROLLBACK":
+            yield from self.account(how)
+            raise StoreError("nothing was written: an earlier statement failed, and the transaction with it")
+        assert self._known is not None
+        origin, ground = self._known.origin, self._ground
+        stamp = self._stamp(deps)
+        if not how:  # the user has ended the transaction: what they committed is covered by where the log is now
+            yield from self.account("")
+            assert origin is not None
+            return Commit(Position(self.server.shard, origin, self._seen.offset(self.server.shard, origin) or 0))
+        try:
+            results = yield (stamp + statements.COMMITTING).encode()
+        except Cut as cut:
+            self.usable = False
+            results = list(cut.results)
+            if len(results) <= bool(stamp) + 1 or failed(results[bool(stamp) + 1]) is not None:
+                raise CommitUnknown(f"{self.server.name} did not answer a commit: {cut}") from cut
+        error = failed(results[-1]) if results else None
+        place = bool(stamp)
+        if error is not None and len(results) <= place + 2:
+            if self.usable:
+                yield from self.account(self._left() and "ROLLBACK")  # it wrote nothing, but what it showed, it showed
+            raise error
+        if results[place + 1].command_status != b"COMMIT":
+            raise StoreError("nothing was written: the server rolled the transaction back")
+        settings = values(results, place)
+        wrote = settings[1] == b"t"
+        if len(results) < place + 3 or error is not None or origin is None:
+            return Commit(None, captured=not wrote)
+        flush, insert = (rounded(parse(v or b"0/0"), ground.segment, ground.page) for v in values(results, place + 2))
+        if not wrote:
+            return Commit(None, Frontier.of({pack(self.server.shard, origin): insert}))
+        # An asynchronous commit is not flushed yet; a later insert position covers it. Any other is: and flush waits for nobody else's.
+        return Commit(Position(self.server.shard, origin, insert if settings[0] == b"off" else flush))
+
+    def _stamp(self, deps: Frontier) -> str:
+        if not self._ground.stamps:
+            return ""
+        others = {
+            (key >> 32, key & 0xFFFFFFFF): offset
+            for key, offset in deps.entries.items()
+            if key >> 32 != self.server.shard and offset < 2**63
+        }
+        return statements.stamping(others) if others else ""
+
+
+def _rolled_back(block: Block) -> Steps:
+    """Send ROLLBACK where there is something to roll back."""
+    try:
+        if not block.connection.closed and block.pgconn.transaction_status != TransactionStatus.IDLE:
+            yield b"ROLLBACK"
+    except StoreError:
+        block.usable = False
+    if block.connection.closed or block.pgconn.transaction_status != TransactionStatus.IDLE:
+        block.usable = False
+
+
+def _stamped(result: PGresult) -> dict[int, int]:
+    rows = ([result.get_value(n, column) for column in range(3)] for n in range(result.ntuples))
+    return {pack(int(s or 0), int(o or 0)): int(upto or 0) for s, o, upto in rows}
+
+
+def conflict(error: BaseException) -> str | None:
+    """Return why a block failed, where its server is the reason and another may do better; None where its statement is."""
+    if isinstance(error, errors.SerializationFailure | errors.QueryCanceled) and "conflict with recovery" in str(error):
+        return f"cancelled: {first_line(str(error))}"
+    if isinstance(error, errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow):
+        return first_line(str(error))
+    if isinstance(error, errors.OperationalError) and error.sqlstate is None:
+        return first_line(str(error))
+    return None

@@ -1,0 +1,188 @@
+"""Which history a server is in, and how far it has applied it: from what it said of itself to a watermark. Pure.
+
+Owns the rules (who is `origin`, where it `ended`, what is proven). Asks nobody: `server.py` does, by the statements of `statements.py`.
+
+A timeline number is not a name of a history: two standbys promoted at once share it, and a crash that drops asynchronous commits, or a
+backup that is put back, goes on under it. So each life of a primary inserts a row of its own, a random origin, before its first position
+is handed out. The row is replicated in order: a server's own copy of the rows is its lineage, as far as it has applied it.
+
+What a row cannot show is a switch to another timeline whose row has not been written yet. So an LSN counts for the newest row only as
+far as the server was seen to follow that row's timeline *after* it had reached that LSN.
+"""
+
+from __future__ import annotations
+
+import zlib
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import attrs
+
+from causal.core.watermark import Watermark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@attrs.frozen
+class Life:
+    """One life of one server's memory: what is known of it holds for no other. Thread-safety: immutable.
+
+    `recovered`: where the recovery ended that a primary began with, by crash or promotion; None after a clean start.
+    """
+
+    started: str
+    address: str | None
+    port: str | None
+    standby: bool
+    recovered: int | None = None
+
+    def __str__(self) -> str:
+        return f"{'standby' if self.standby else 'primary'} since {self.started}"
+
+
+@attrs.frozen
+class Facts:
+    """What one answer said, in this order: where the server was, then its timeline, then its rows. Thread-safety: immutable.
+
+    `timeline`: the one a primary writes, or the one a standby receives now; None where it cannot be seen.
+    """
+
+    life: Life
+    lsn: int
+    timeline: int | None
+    rows: tuple[Row, ...] = ()
+
+
+@attrs.frozen
+class Row:
+    """One origin: a life of a primary, and where the history before it ended.
+
+    `parent_end` is None where nobody can know. Thread-safety: immutable.
+    """
+
+    seq: int
+    origin: int
+    parent_end: int | None
+    start: int
+    timeline: int
+    started: str
+    recovered: int | None
+
+    def is_of(self, life: Life, timeline: int | None) -> bool:
+        """Return whether this is the row of a primary's present life."""
+        return (
+            not life.standby
+            and self.started == life.started
+            and self.recovered == life.recovered
+            and self.timeline == timeline
+        )
+
+
+@attrs.frozen
+class Known:
+    """What a server is known to hold. Thread-safety: immutable.
+
+    `lsn` is proven to be of `origin`, the newest; `marks` says so by shard id. `seq` is the newest row's.
+    """
+
+    life: Life
+    lsn: int
+    origin: int | None
+    seq: int | None
+    timeline: int | None
+    marks: Mapping[int, Watermark]
+    at: float
+
+
+def current(facts: Facts) -> Row | None:
+    """Return the row of a primary's present life, if it is there."""
+    newest = facts.rows[-1] if facts.rows else None
+    return newest if newest is not None and newest.is_of(facts.life, facts.timeline) else None
+
+
+def proven(facts: Facts, before: Known | None) -> int | None:
+    """Return how far a server has applied the newest origin for certain; None if not even its row shows that."""
+    if not facts.rows:
+        return None
+    newest = facts.rows[-1]
+    if facts.timeline == newest.timeline:
+        return facts.lsn
+    if before is not None and before.life == facts.life and before.origin == newest.origin:
+        return max(newest.start, min(before.lsn, facts.lsn))
+    return newest.start
+
+
+def known(shard: int, facts: Facts, before: Known | None, at: float) -> Known:
+    """Return what an answer shows. `before` is what an earlier one of the same server did."""
+    rows = facts.rows
+    origins: dict[int, tuple[int, int | None]] = {}
+    for row, following in pairwise(rows):
+        if following.parent_end is not None:  # its successor is here, so all of it that survives is
+            origins[row.origin] = following.parent_end, following.parent_end
+    upto, newest, leads = proven(facts, before), rows[-1] if rows else None, frozenset[int]()
+    if newest is not None and upto is not None:
+        origins[newest.origin] = upto, None
+        if newest.is_of(facts.life, facts.timeline):
+            leads = frozenset({newest.origin})
+    mark = Watermark(shard, origins, facts.life, leads)
+    return Known(
+        facts.life,
+        upto or 0,
+        newest.origin if newest is not None else None,
+        newest.seq if newest is not None else None,
+        facts.timeline,
+        {shard: mark},
+        at,
+    )
+
+
+def at_lsn(shard: int, before: Known, lsn: int) -> Mapping[int, Watermark]:
+    """Return the marks of a server whose newest origin is applied up to `lsn`, and as it was known otherwise."""
+    mark = before.marks[shard]
+    if before.origin is None or before.origin not in mark.origins:
+        return before.marks
+    return {shard: attrs.evolve(mark, origins={**mark.origins, before.origin: (lsn, None)})}
+
+
+def of_timeline(system: int, timeline: int) -> int:
+    """Return the origin of a timeline where no rows are installed.
+
+    HAZARD: a crash that drops asynchronous commits, a backup that is put back and a second promotion of the same timeline number keep this
+    name: what they lost looks applied. Install the rows.
+    """
+    return zlib.crc32(f"{system}/{timeline}".encode()) or 1
+
+
+def by_timeline(system: int, facts: Facts, ends: Sequence[tuple[int, int]]) -> tuple[Row, ...]:
+    """Return the rows that stand for timelines, oldest first: those whose end was witnessed as (timeline, end), and the present one."""
+    rows: list[Row] = []
+    end: int | None = None
+    for timeline, after in ends:
+        rows.append(Row(timeline, of_timeline(system, timeline), end, 0, timeline, "", None))
+        end = after
+    if facts.timeline is not None:
+        life = facts.life
+        rows.append(
+            Row(
+                facts.timeline,
+                of_timeline(system, facts.timeline),
+                end,
+                0,
+                facts.timeline,
+                life.started,
+                life.recovered,
+            )
+        )
+    return tuple(rows)
+
+
+def supersedes(one: Known, other: Known) -> bool:
+    """Return whether a primary's history is newer than another primary's: who was promoted later has the higher timeline."""
+    return (
+        not one.life.standby
+        and not other.life.standby
+        and one.timeline is not None
+        and other.timeline is not None
+        and one.timeline > other.timeline
+    )

@@ -1,0 +1,284 @@
+"""One PostgreSQL server behind one DSN: what is known of it, and how it is asked.
+
+Owns the connection that questions go through, and what its answers prove (by `lineage.py`). Blocks have pools of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import attrs
+from psycopg import conninfo, errors, pq
+
+from causal.errors import ConfigError, StoreError, Unreachable
+from causal.stores.postgres import statements
+from causal.stores.postgres.exchange import ask, connect, failed, first_line, values
+from causal.stores.postgres.lineage import Facts, Known, Life, Row, by_timeline, current, known
+from causal.stores.postgres.lsn import parse, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg.pq.abc import PGconn, PGresult
+
+_UNITS: Final = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+_REMEMBERED: Final = 8
+"""How many ends of timelines a process remembers where no rows are installed."""
+
+
+@attrs.frozen
+class Ground:
+    """What does not change while a server's database lives. Thread-safety: immutable."""
+
+    system: int
+    segment: int
+    page: int
+    installed: bool
+    stamps: bool
+    user: str
+
+    @classmethod
+    def of(cls, result: PGresult) -> Ground:
+        """Read the answer to HELLO."""
+        system, segment, page, installed, stamps, user = (_text(result, column) for column in range(6))
+        number = segment.rstrip("kMGB")
+        return cls(
+            int(system),
+            int(number) * _UNITS[segment[len(number) :] or "B"],
+            int(page),
+            installed == "t",
+            stamps == "t",
+            user,
+        )
+
+
+@attrs.frozen
+class Backend:
+    """The backend behind one of our connections, as it was when that was made. Thread-safety: immutable.
+
+    `direct`: the connection is this backend's own for good. Otherwise somebody in between may change the server with every transaction.
+    """
+
+    pid: bytes
+    life: Life
+    direct: bool
+
+
+class Server:
+    """One server of one shard.
+
+    Thread-safety: safe; questions are asked one at a time. HAZARD: not to be used across a fork.
+    """
+
+    def __init__(self, name: str, dsn: str, shard: int) -> None:
+        self.name = name
+        self.shard = shard
+        self.dsn = dsn
+        self.known: Known | None = None
+        """The newest answer's; kept while the server is silent."""
+        self.ground: Ground | None = None
+        self.down = False
+        """Whether the last question went without an answer."""
+        self._backends: WeakKeyDictionary[object, Backend] = WeakKeyDictionary()
+        self._asking = threading.Lock()
+        self._pgconn: PGconn | None = None
+        self._ends: tuple[tuple[int, int], ...] = ()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Server {self.name}>"
+
+    # --- questions -------------------------------------------------------------------------------------------------
+
+    def poll(self, timeout_s: float) -> Known:
+        """Ask the server where it is, now. Raises: Unreachable; StoreError where a privilege is missing, which it names."""
+        deadline = time.monotonic() + timeout_s
+        if not self._asking.acquire(timeout=max(0.0, timeout_s)):
+            raise Unreachable(f"{self.name} has not answered an earlier question yet")
+        try:
+            return self._poll(deadline)
+        except BaseException:
+            self._hang_up()
+            raise
+        finally:
+            self._asking.release()
+
+    def _poll(self, deadline: float) -> Known:
+        if self._closed:
+            raise ConfigError("this link is closed")
+        ground = self._ground(deadline)
+        at = time.monotonic()
+        facts = self.facts(self._ask(statements.question(installed=ground.installed), deadline), 1, ground)
+        if ground.installed and not facts.life.standby and current(facts) is None:
+            self._ask(statements.BEGIN_ORIGIN, deadline)
+            facts = self.facts(self._ask(statements.question(installed=True), deadline), 1, ground)
+            if current(facts) is None:
+                raise Unreachable(f"{self.name} has begun another life")
+        if facts.life.standby and facts.timeline is None:
+            facts = self._bounded(facts, deadline)
+        news = self.learn(facts, at)
+        if not news.marks[self.shard].origins:
+            raise StoreError(
+                f"cannot see which history {self.name} follows: run `causal postgres install` at the primary, "
+                f"or there GRANT pg_monitor TO {ground.user}"
+            )
+        return news
+
+    def learn(self, facts: Facts, at: float) -> Known:
+        """Take an answer over as what is known, unless a newer question was answered already; return what it shows."""
+        before = self.known
+        if self.ground is not None and not self.ground.installed:
+            if before is not None and before.life.standby and not facts.life.standby:
+                self._witness(before, facts)
+            facts = self._named(facts)
+        news = known(self.shard, facts, before, at)
+        if before is None or before.at <= at:
+            self.known = news
+        return news
+
+    def _witness(self, before: Known, facts: Facts) -> None:
+        """Remember where a timeline ended that this server was seen to follow until it was promoted."""
+        end = facts.life.recovered
+        if before.timeline is not None and end is not None and facts.timeline != before.timeline:
+            self._ends = (*self._ends, (before.timeline, end))[-_REMEMBERED:]
+
+    def _named(self, facts: Facts) -> Facts:
+        """Return facts whose rows stand for timelines, where none are installed."""
+        assert self.ground is not None
+        before, timeline = self.known, facts.timeline
+        if timeline is None and before is not None and before.life == facts.life:
+            timeline = before.timeline
+        rows = by_timeline(self.ground.system, attrs.evolve(facts, timeline=timeline), self._ends)
+        return attrs.evolve(facts, rows=rows)
+
+    def _bounded(self, facts: Facts, deadline: float) -> Facts:
+        """Return facts of a standby that receives nothing, at a place that it must have reached on a timeline that it names."""
+        bound, timeline = values(self._ask(statements.BOUND, deadline), 0)
+        if bound is None or timeline is None or not int(timeline):
+            return facts
+        upto = min(parse(bound), facts.lsn)
+        before = self.known
+        if before is not None and before.life == facts.life and before.lsn >= upto:
+            return facts
+        return attrs.evolve(facts, lsn=upto, timeline=int(timeline))
+
+    def _ground(self, deadline: float) -> Ground:
+        if self._pgconn is not None and self.ground is not None:
+            return self.ground
+        self._pgconn = connect(self._probing(), max(0.0, deadline - time.monotonic()))
+        result = self._ask(statements.HELLO, deadline)[0]
+        self.ground = ground = Ground.of(result)
+        return ground
+
+    def _probing(self) -> bytes:
+        params = conninfo.conninfo_to_dict(self.dsn)
+        params.setdefault("application_name", "causal")
+        return conninfo.make_conninfo("", **params).encode()
+
+    def _ask(self, message: bytes, deadline: float) -> list[PGresult]:
+        assert self._pgconn is not None
+        results = ask(self._pgconn, message, max(0.0, deadline - time.monotonic()))
+        self.refused(results)
+        return results
+
+    def refused(self, results: Sequence[PGresult]) -> None:
+        """Raise what a server answered instead of a result. Raises: Unreachable; StoreError where a privilege is missing."""
+        error = failed(results[-1]) if results else None
+        if error is None:
+            return
+        said = first_line(str(error))
+        if isinstance(error, errors.InsufficientPrivilege):
+            role = self.ground.user if self.ground is not None else "the role"
+            raise StoreError(
+                f"{self.name}: {said}. Run `causal postgres install` at the primary with --role {role}, or there: "
+                f"GRANT USAGE ON SCHEMA causal TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA causal TO {role}; "
+                f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA causal TO {role}"
+            ) from error
+        raise Unreachable(f"{self.name}: {said}") from error
+
+    # --- reading answers -------------------------------------------------------------------------------------------
+
+    def facts(self, results: Sequence[PGresult], place: int, ground: Ground) -> Facts:
+        """Read the answer to `statements.facts`, which begins at a place among the results."""
+        _, standby, lsn, started, address, port, recovered, timeline = values(results, place)
+        if lsn is None or started is None:
+            raise Unreachable(f"{self.name} is starting up")
+        life = Life(
+            started.decode(),
+            None if address is None else address.decode(),
+            None if port is None else port.decode(),
+            standby == b"t",
+            None if recovered is None else parse(recovered),
+        )
+        received = values(results, place + 1)[0]
+        if timeline is not None:
+            number: int | None = int(timeline, 16)
+        else:
+            number = None if received is None else int(received)
+        at = parse(lsn)
+        facts = Facts(life, at if life.standby else rounded(at, ground.segment, ground.page), number)
+        if not ground.installed:
+            return facts
+        table = results[place + 2]
+        return attrs.evolve(facts, rows=tuple(_row(table, n) for n in range(table.ntuples)))
+
+    def here(self, results: Sequence[PGresult], place: int, ground: Ground) -> tuple[bytes | None, bool, int]:
+        """Read the first three columns, which every check has: the backend, whether it is a standby, and where it is."""
+        pid, standby, lsn, *_ = values(results, place)
+        if lsn is None:
+            raise Unreachable(f"{self.name} is starting up")
+        at = parse(lsn)
+        return pid, standby == b"t", at if standby == b"t" else rounded(at, ground.segment, ground.page)
+
+    # --- the backends of a pool ------------------------------------------------------------------------------------
+
+    def introduce(self, connection: object, pgconn: pq.abc.PGconn, results: Sequence[PGresult], ground: Ground) -> None:
+        """Remember which backend a new connection has, by the answer to `statements.question`."""
+        pid = results[1].get_value(0, 0)
+        facts = self.facts(results, 1, ground)
+        assert pid is not None
+        self._backends[connection] = Backend(pid, facts.life, int(pid) == pgconn.backend_pid)
+
+    def backend(self, connection: object) -> Backend | None:
+        """Return what is known of a pooled connection's backend."""
+        return self._backends.get(connection)
+
+    def close(self) -> None:
+        """Hang up. Idempotent."""
+        self._closed = True
+        if self._asking.acquire(timeout=1.0):
+            try:
+                self._hang_up()
+            finally:
+                self._asking.release()
+
+    def _hang_up(self) -> None:
+        pgconn, self._pgconn = self._pgconn, None
+        if pgconn is not None:
+            pgconn.finish()
+
+
+def _text(result: PGresult, column: int) -> str:
+    value = result.get_value(0, column)
+    return "" if value is None else value.decode()
+
+
+def _row(table: PGresult, n: int) -> Row:
+    seq, origin, parent_end, start, timeline, started, recovered = (table.get_value(n, c) for c in range(7))
+    assert seq is not None
+    assert origin is not None
+    assert start is not None
+    assert timeline is not None
+    assert started is not None
+    return Row(
+        int(seq),
+        int(origin),
+        None if parent_end is None else parse(parent_end),
+        parse(start),
+        int(timeline),
+        started.decode(),
+        None if recovered is None else parse(recovered),
+    )

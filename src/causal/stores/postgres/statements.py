@@ -1,0 +1,117 @@
+"""What is said to a server, as bytes. Each constant is one message, or a statement of one.
+
+Owns the SQL of reads, writes and questions. The tables and functions are in `install.py`.
+
+HAZARD: the order of statements is what makes them sound. A statement's snapshot is taken before its functions run, so an LSN asked for in
+the statement that reads (or inside the transaction of a REPEATABLE READ that reads) may be later than what was read. Here the LSN is
+always asked for in an earlier statement than the reads that it is to cover, and in a later one than the reads that it is to account for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HERE: Final = (
+    "pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), "
+    "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() "
+    "ELSE pg_catalog.pg_current_wal_insert_lsn() END"
+)
+"""What is checked with every block: the backend, its role and how far it is."""
+
+_FACTS: Final = (
+    f"SELECT {_HERE}, EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()), "
+    "pg_catalog.inet_server_addr(), pg_catalog.inet_server_port(), "
+    "CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END, "
+    "CASE WHEN NOT pg_catalog.pg_is_in_recovery() "
+    "THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END"
+)
+
+_ROWS: Final = "SELECT seq, origin, parent_end, start, timeline, EXTRACT(epoch FROM started), recovered FROM causal.lineage ORDER BY seq"
+_RECEIVED: Final = "SELECT causal.received_timeline()"
+_RECEIVED_PLAIN: Final = (
+    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1)"
+)
+_STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
+
+HELLO: Final = (
+    b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
+    b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
+    b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user"
+)
+"""What holds for as long as a server lives, and what is installed there."""
+
+BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
+"""How far a standby must have applied which timeline, where it receives none at present."""
+
+BEGIN_ORIGIN: Final = b"BEGIN READ WRITE; SELECT causal.begin_origin(); COMMIT"
+
+
+def facts(*, installed: bool) -> str:
+    """Return the statements that tell everything of a server, in the order that proves it."""
+    if installed:
+        return f"{_FACTS}; {_RECEIVED}; {_ROWS}"
+    return f"{_FACTS}; {_RECEIVED_PLAIN}"
+
+
+def question(*, installed: bool) -> bytes:
+    """Return the message of a probe."""
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {facts(installed=installed)}; COMMIT".encode()
+
+
+def prepare(*, installed: bool) -> bytes:
+    """Return the message that prepares what blocks execute, on a connection whose backend is its own."""
+    newest = "(SELECT max(seq) FROM causal.lineage)" if installed else "NULL::bigint"
+    return f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}".encode()
+
+
+def beginning(isolation: str, *, writing: bool, light: bool, installed: bool, transaction: bool = True) -> bytes:
+    """Return a block's first message: where the server is, then a transaction whose first snapshot is taken later."""
+    here = "EXECUTE causal_here" if light else facts(installed=installed)
+    begin = f"BEGIN ISOLATION LEVEL {isolation.upper()} {'READ WRITE' if writing else 'READ ONLY'}"
+    check = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+    if not transaction:
+        return f"{check}; {here}; COMMIT".encode()
+    if isolation == "read committed":
+        return f"{begin}; {here}".encode()
+    return (
+        f"{check}; {here}; COMMIT; {begin}".encode()
+    )  # the first statement of such a transaction takes its only snapshot
+
+
+def ending(how: str, *, light: bool, stamps: bool, installed: bool) -> bytes:
+    """Return a read's last message: what it can have shown at most. `how` ends the transaction; empty if there is none any more."""
+    here = "EXECUTE causal_end" if light else facts(installed=installed)
+    told = f"{here}; {_STAMPS}" if stamps else here
+    if how == "COMMIT" and (light or not stamps):
+        return f"{told}; COMMIT".encode()
+    # What a REPEATABLE READ's snapshot is too old to show, and what a failed transaction cannot ask.
+    check = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+    return f"{how + '; ' if how else ''}{check}; {told}; COMMIT".encode()
+
+
+COMMITTING: Final = (
+    "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL; "
+    "COMMIT; "
+    "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()"
+)
+"""A write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it."""
+
+OUTSIDE: Final = _FACTS.encode()
+
+
+def stamping(stamps: Mapping[tuple[int, int], int]) -> str:
+    """Return the statement that stores what a write depends on in other shards, in its own transaction.
+
+    A slot for each backend: writers do not wait for each other. Keys in order: those who share a slot cannot deadlock.
+    """
+    rows = ", ".join(
+        f"(pg_catalog.pg_backend_pid() % 64, {shard:d}, {origin:d}, {upto:d})"
+        for (shard, origin), upto in sorted(stamps.items())
+    )
+    return (
+        f"INSERT INTO causal.dependency AS d (slot, shard, origin, upto) VALUES {rows} "
+        "ON CONFLICT (slot, shard, origin) DO UPDATE SET upto = excluded.upto WHERE d.upto < excluded.upto; "
+    )
