@@ -163,6 +163,9 @@ class Read(_Reading, Repeated, Generic[R]):
                     self._handle = handle
                     self._grant = grant
                     return handle.connection
+                request = Request(state, session, shard, state.policy, kind="read")
+                if grant.accounts(request).accepts(marks):
+                    return self._serves(request, handle, shard)
                 handle.close()
         self._grant = None
         inside: R | None = self._begin()
@@ -170,10 +173,15 @@ class Read(_Reading, Repeated, Generic[R]):
             return inside
         request = self._request
         assert request is not None
-        self._handle = handle = store._admit(request)
-        if request.common and self._policy is None and (link := store._live) is not None:  # it may be closed meanwhile
+        return self._serves(request, store._admit(request), shard)
+
+    def _serves(self, request: Request, handle: ReadHandle[R], shard: int) -> R:
+        self._request, self._grant, self._handle = request, None, handle
+        if (
+            request.common and self._policy is None and (link := self._store._live) is not None
+        ):  # it may be closed meanwhile
             assert request.serve is not None
-            session.grants[shard] = Grant(request, request.serve, link)
+            self._session.grants[shard] = Grant(request, request.serve, link)
         return handle.connection
 
     @property
@@ -189,7 +197,7 @@ class Read(_Reading, Repeated, Generic[R]):
             state = self._store._state
             self._request = request = Request(state, self._session, state.shard(self._shard), state.policy, kind="read")
             assert self._grant is not None
-            request.granted(self._grant.serve, self._grant.view)
+            self._grant.accounts(request)
         return request
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:

@@ -8,6 +8,8 @@ What the gate relies on, and what breaks if it does not hold:
 * A watermark is a promise about one server incarnation: everything up to `applied` of that origin is visible to a snapshot taken
   *after* the watermark, on the same incarnation. HAZARD: a watermark computed from a later moment than the snapshot serves stale
   reads as fresh, which no other part can detect.
+  One endpoint may be several servers, behind a balancer: a snapshot of another incarnation than was known is judged by what it shows
+  itself.
 * Origins are numbered once. Whatever can make a log forget (failover, restore, an unclean restart of a store that does not wait for
   durability) starts a new origin and gives the old one an `end`. HAZARD: a history that keeps its name after forgetting makes lost
   writes look applied.

@@ -17,7 +17,7 @@ class Grant:
     anew every time: the snapshot's own watermarks, and its freshness. Thread-safety: immutable by convention.
     """
 
-    __slots__ = ("fresh_until", "link", "serve", "shards", "version", "view")
+    __slots__ = ("asked", "asked_at", "fresh_until", "link", "serve", "shards", "version", "view")
 
     def __init__(self, request: Request, serve: Serve, link: Link[Any, Any]) -> None:
         self.version = request.version
@@ -26,3 +26,10 @@ class Grant:
         self.shards = (request.shard,)
         self.link = link
         self.fresh_until = serve.known.fresh_at + request.store.max_staleness_s
+        # Of a snapshot that is asked for from here on; the view that the grant holds under has nothing newer.
+        self.asked, self.asked_at = request.store.numbers, request.asked_at
+
+    def accounts(self, request: Request) -> Request:
+        """Let a request's account say that it went this way."""
+        request.granted(self.serve, self.view, self.asked, self.asked_at)
+        return request

@@ -6,12 +6,13 @@ Both loops (`store.py`, `async_store.py`) drive it, so that every rule is writte
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
-from causal.core.gate import UNCHECKED, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
+from causal.core.gate import UNCHECKED, Probe, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
 from causal.core.receipt import Receipt
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_STEPS: Final = 1000
 """Decisions per request: an endpoint that flaps between decision and snapshot ends in a timeout, not in an endless loop."""
+MAX_VAIN: Final = 3
+"""Snapshots of one endpoint that are tried in vain before others are preferred: several servers may take turns behind it."""
 MAX_LATE_ATTEMPTS: Final = 10
 """Snapshots that may be tried in vain once the budget is spent."""
 
@@ -64,6 +67,7 @@ class Request:
         "store",
         "transaction",
         "unproven",
+        "vain",
         "version",
         "view",
         "waited_s",
@@ -92,6 +96,7 @@ class Request:
         self.refused: GateError | StoreError | None = None
         self.transaction: str | None = None
         self.unproven = self.lacking = False
+        self.vain: Counter[str] | None = None
         self.view = _NOTHING_KNOWN
         self._budget: bool | None = None
         self.version = session.version  # before the demand: what changes in between only makes a grant expire
@@ -106,22 +111,22 @@ class Request:
         self.steps += 1
         if self.steps == 1:
             self.began_at = now
+            # Of the snapshot that a Serve leads to: known before it is asked for. The common case need not draw one of its own.
+            self.asked = store.numbers
             serve = covered(self.demand, view, policy, now, store.max_staleness_s, self.at)
             if serve is not None:
                 self.serve = serve
                 self.attempts = 1
                 return serve
         if not self.arrived:
-            # The common case has no need of a number. Drawn late, it only asks for newer answers.
-            wrote_at = self.session.wrote_at if policy.strategy is Strategy.WINDOW else None
-            wrote_ago_s = store.wall() - wrote_at if wrote_at is not None else math.inf
-            self.arrived = store.number_now()
-            self.demand = self.demand.again(self.arrived, wrote_ago_s, self.at)
-        self.asked = store.number_now()  # of the snapshot that a Serve leads to: drawn before it is asked for
+            self._arrives()
+        self.asked = store.number_now()
         elapsed_s = now - self.began_at
         if self.steps > MAX_STEPS or (self.attempts > MAX_LATE_ATTEMPTS and elapsed_s >= policy.wait_s):
             return Refuse("timeout", f"none of {self.attempts} snapshots bore its decision out")
-        decision = decide(self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s)
+        decision = self._around(view, elapsed_s, now) or decide(
+            self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s
+        )
         if isinstance(decision, Serve):
             return self._serves(decision)
         self.reasons += (decision.reason,)
@@ -129,16 +134,39 @@ class Request:
             self.view = _NOTHING_KNOWN  # many wait, for long: none of them keeps a view that others have replaced
         return decision
 
+    def _around(self, view: View, elapsed_s: float, now: float) -> Serve | Probe | None:
+        """Go round endpoints whose snapshots keep showing something else than was known, if that comes to anything."""
+        if self.vain is None or max(self.vain.values()) < MAX_VAIN:
+            return None
+        for name, times in self.vain.items():
+            if times >= MAX_VAIN:
+                view = view.failed(name, "its snapshots show something else", asked=self.asked, now=now)
+        limit_s = self.store.max_staleness_s
+        decision = decide(self.demand, view, self.policy, elapsed_s, now=now, max_staleness_s=limit_s)
+        if isinstance(decision, Probe) or (isinstance(decision, Serve) and decision.how not in UNCHECKED):
+            return decision
+        return None
+
+    def _arrives(self) -> None:
+        """Draw the request's number. The common case has no need of one; drawn late, it only asks for newer answers."""
+        wrote_at = self.session.wrote_at if self.policy.strategy is Strategy.WINDOW else None
+        wrote_ago_s = self.store.wall() - wrote_at if wrote_at is not None else math.inf
+        self.arrived = self.store.number_now()
+        self.demand = self.demand.again(self.arrived, wrote_ago_s, self.at)
+
     def _serves(self, serve: Serve) -> Serve:
         self.serve = serve
         self.attempts += 1
-        # What the gate itself sends to a leader is limited; who asks for the leader by policy is not.
-        sent = serve.how == "fallback" or (serve.how == "leader" and self.policy.strategy is not Strategy.LEADER)
-        if sent and self._budget is None and self.at is None:
+        if self._sent(serve):
             authenticated = self.session.authenticated
             self.store.enter_leader(authenticated=authenticated)
             self._budget = authenticated
         return serve
+
+    def _sent(self, serve: Serve) -> bool:
+        """Whether the gate itself sends this to a leader, which is limited; who asks for the leader by policy is not."""
+        sent = serve.how == "fallback" or (serve.how == "leader" and self.policy.strategy is not Strategy.LEADER)
+        return sent and self._budget is None and self.at is None
 
     @property
     def common(self) -> bool:
@@ -149,17 +177,50 @@ class Request:
         served = self.serve is not None and self.serve.how == "covered"
         return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
 
-    def granted(self, serve: Serve, view: View) -> None:
-        """Account for a read that went the way of an earlier one."""
-        self.serve, self.view, self.attempts = serve, view, 1
+    def granted(self, serve: Serve, view: View, asked: int, asked_at: float) -> None:
+        """Account for a read that went the way of an earlier one, as if it had been decided now."""
+        self.serve, self.view, self.asked, self.asked_at = serve, view, asked, asked_at
+        self.steps = self.attempts = 1
+        self.began_at = self.store.monotonic()
 
     def accepts(self, watermarks: Mapping[int, Watermark]) -> bool:
         """Judge the snapshot that `serve` led to: whether its own watermarks cover the need, from the incarnation that was known (I4).
 
-        What it shows is news for the next decision, if it differs from what was known.
+        What it shows is news, if it differs from what was known, and the gate decides once more, by that. If it decides for the same
+        endpoint, and the snapshot bears that out, there is no need of another snapshot, which might be another server's again.
         """
         serve = self.serve
         assert serve is not None
+        good = self._bears_out(serve, watermarks) or self._taught(serve.endpoint, watermarks)
+        if not good:
+            self.vain = self.vain or Counter()
+            self.vain[serve.endpoint] += 1
+        return good
+
+    def _taught(self, name: str, watermarks: Mapping[int, Watermark]) -> bool:
+        store, policy = self.store, self.policy
+        view, now = store.observe(name, watermarks, self.asked, self.asked_at), store.monotonic()
+        known = view.of(name)
+        if known is None:
+            return False
+        lives = known.incarnations
+        if any(known.holds(shard) and lives.get(shard) != mark.incarnation for shard, mark in watermarks.items()):
+            # Somebody has met another server there since. What others believe stays; this snapshot is judged by what it shows itself.
+            view = view.observe(name, watermarks, asked=store.numbers, asked_at=self.asked_at, now=now)
+        again: Decision | None = covered(self.demand, view, policy, now, store.max_staleness_s, self.at)
+        if again is None:
+            if not self.arrived:
+                self._arrives()
+            elapsed_s = now - self.began_at
+            again = decide(self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s)
+        if not isinstance(again, Serve) or again.endpoint != name or again.how in UNCHECKED or self._sent(again):
+            return False
+        if not self._bears_out(again, watermarks):
+            return False
+        self.serve, self.view = again, view
+        return True
+
+    def _bears_out(self, serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
         if serve.how in UNCHECKED:
             return True
         self.unproven = serve.unproven
@@ -174,8 +235,6 @@ class Request:
             if serve.known.fresh_at < self.store.monotonic() - bound_s:
                 self.unproven = True
                 good = self.policy.unproven == "serve"
-        if not good:
-            self.store.observe(serve.endpoint, watermarks, self.asked, self.asked_at)
         return good
 
     # --- a write's end ---------------------------------------------------------------------------------------------

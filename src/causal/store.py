@@ -213,6 +213,7 @@ class CausalStore(StoreBase[R, W]):
                 return reading
             reading.close()
             self._probe(link, name)  # the snapshot need not hold every shard that is demanded
+            self._state.known(link.endpoints)  # somebody new may number what it showed
         except StoreError as error:
             if request.kind == "write" and (not isinstance(error, Unreachable) or error.final):
                 request.gave_up(error, self._state.monotonic() - began)

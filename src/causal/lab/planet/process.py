@@ -245,6 +245,7 @@ class Process:
                             return lives if writes else Shown(request, entry, marks)
                         if not writes:
                             yield from self._probe(name)
+                            state.known(self.endpoints)
                 elif kind is Probe:
                     for name in decision.endpoints:  # type: ignore[union-attr]
                         request.probes += 1
