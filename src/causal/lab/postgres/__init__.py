@@ -4,6 +4,7 @@ Needs the extra `lab-postgres`, or PostgreSQL's own programs and psycopg.
 """
 
 from causal.lab.postgres.cluster import PostgresCluster
+from causal.lab.postgres.proxy import Proxy
 from causal.lab.postgres.server import Server
 
-__all__ = ["PostgresCluster", "Server"]
+__all__ = ["PostgresCluster", "Proxy", "Server"]

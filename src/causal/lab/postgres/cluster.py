@@ -19,7 +19,7 @@ from causal.lab.postgres import watchdog
 from causal.lab.postgres.binaries import Binaries
 from causal.lab.postgres.postmaster import wait_until
 from causal.lab.postgres.server import Common, Server
-from causal.lab.postgres.template import SUPERUSER, USER, copy_as_new, copy_tree, write_private
+from causal.lab.postgres.template import SUPERUSER, USER, copy_as_new, copy_tree, reset_databases, write_private
 from causal.lab.postgres.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ class PostgresCluster:
 
     def _configure_replica(self, replica: Server) -> None:
         replica.follow_at_start(self.primary)
-        if self._lag_s:
-            replica.set_lag(self._lag_s)
+        replica.set_lag(self._lag_s)
+        replica.note_settings()
 
     def _start(self, server: Server, *, wait: bool = True) -> None:
         """Start a server for the first time; on TCP, at another port when somebody was faster."""
@@ -233,8 +233,8 @@ class PostgresCluster:
             raise
         return replica
 
-    def _wait_streaming(self) -> None:
-        names = {server.name for server in self.replicas if server.running and server.upstream is self.primary}
+    def _wait_streaming(self, timeout_s: float = 30) -> None:
+        names = {server.name for server in self.replicas if server.upstream is self.primary}
 
         def streaming() -> bool:
             rows = self.primary.query("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
@@ -242,7 +242,7 @@ class PostgresCluster:
 
         wait_until(
             streaming,
-            30,
+            timeout_s,
             lambda: "standbys do not stream:\n" + "\n".join(self.servers[n]._postmaster.said() for n in names),
         )
 
@@ -313,6 +313,28 @@ class PostgresCluster:
     def rejoin(self, site: str) -> None:
         """Undo `cut_off`."""
         self._at(site).thaw()
+
+    def reset(self) -> bool:
+        """Undo what a test did: data, roles, lag, pauses, settings, stopped servers. Return False where only a new cluster can."""
+        import psycopg
+
+        if self._common is None or len(self.servers) != self._replicas + 1:
+            return False
+        if any(server.reshaped for server in self.servers.values()):
+            return False
+        try:
+            for server in self.servers.values():
+                server.thaw()
+                server.restore_settings()
+                server.start()
+                server.resume()
+            with self.primary._connect("postgres") as connection:
+                reset_databases(connection)
+            self._wait_streaming(5)
+            self.wait_caught_up(5 + self._lag_s)
+        except (StoreError, ConfigError, psycopg.Error):
+            return False
+        return all(server.running for server in self.servers.values())
 
     def close(self) -> None:
         """End all servers and remove their files. Idempotent."""

@@ -59,6 +59,7 @@ class Server:
         """Whether something was done to it that only a new cluster undoes: promoted, rewound, restored, made to follow another."""
         self._common = common
         self._own: dict[str, object] = {}
+        self._noted: dict[str, object] = {}
         self._revision = 0
         self._frozen = False
         self.folder = common.folder / name
@@ -126,7 +127,8 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Shut it down: `fast` ends sessions and writes a checkpoint, `immediate` leaves it to recover at the next start.
 
-        HAZARD: a fast shutdown waits until standbys that are connected have everything, thus for a frozen one until its time is out.
+        HAZARD: a fast shutdown waits until standbys that are connected have everything: for one that is frozen, or ahead of a restored
+        primary, until `wal_sender_timeout`. `immediate` and `kill` wait for nobody.
         Raises: StoreError.
         """
         self._frozen = False
@@ -287,7 +289,7 @@ class Server:
     def rewind(self, other: Server) -> None:
         """Undo, with pg_rewind, what this server wrote and `other` does not have, and start it as a standby of it. Raises: StoreError."""
         self.reshaped = True
-        self.stop("fast")
+        self.stop("immediate")  # a fast one waits for standbys; pg_rewind recovers what is not shut down cleanly
         command = [self._common.binaries.program("pg_rewind"), "--target-pgdata", self.data, "--no-sync"]
         self._common.account.run(
             [*command, "--source-server", other._admin_dsn("postgres")], f"pg_rewind of {self.name}"
@@ -347,6 +349,24 @@ class Server:
     def settings(self) -> dict[str, object]:
         """What was set for this server alone."""
         return dict(self._own)
+
+    def note_settings(self) -> None:
+        """Remember the settings of now, for `restore_settings`."""
+        self._noted = dict(self._own)
+
+    def restore_settings(self) -> None:
+        """Set what was noted, by a restart where something needs one."""
+        automatic = self.data / "postgresql.auto.conf"
+        altered = automatic.read_text(encoding="utf-8").count("\n") > 2  # ALTER SYSTEM was used
+        if self._own == self._noted and not altered:
+            return
+        write_private(self._common.account, automatic, "")
+        self._own = dict(self._noted)
+        try:
+            self.configure()
+        except ConfigError:
+            self.stop()
+            self.start()
 
     def _write_configuration(self) -> None:
         self._revision += 1
