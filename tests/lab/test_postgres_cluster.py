@@ -20,7 +20,6 @@ from causal.lab.postgres.account import Account
 from causal.lab.postgres.binaries import NEEDED, VARIABLE, Binaries
 from causal.lab.postgres.template import crc32c
 
-SRC = str(Path(__file__).parents[2] / "src")
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 has_debian = pytest.mark.skipif(not (DEBIAN / "initdb").exists(), reason=f"no PostgreSQL 15 in {DEBIAN}")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends servers another account")
@@ -335,7 +334,7 @@ def test_passwords_tls_and_an_older_version() -> None:
         checked = f"{cluster.primary.dsn} sslmode=verify-full sslrootcert={cluster.certificate}"
         with psycopg.connect(checked) as connection:
             assert connection.pgconn.ssl_in_use
-        with pytest.raises(psycopg.OperationalError, match="no pg_hba.conf entry"):
+        with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry"):
             psycopg.connect(f"{cluster.primary.dsn} sslmode=disable").close()
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(cluster.primary.dsn.replace("it", "its"), sslmode="require").close()

@@ -1,20 +1,17 @@
 """The pytest plugin, as somebody else's tests see it."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["pytester"]
+import causal
 
-SRC = str(Path(__file__).parents[2] / "src")
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A suite of somebody's own, in another process, which finds the package where this one does."""
-    import causal
-
     monkeypatch.setenv("PYTHONPATH", str(Path(causal.__file__).parents[1]))
     monkeypatch.delenv("CAUSAL_POSTGRES_BIN", raising=False)
     pytester.makeconftest('pytest_plugins = ["causal.lab.postgres.plugin"]')
@@ -123,4 +120,3 @@ def test_a_suite_that_does_not_use_it_pays_for_no_more_than_the_name(suite: pyte
 def test_it_may_be_named_twice(suite: pytest.Pytester) -> None:
     suite.makepyfile("def test_one(): pass")
     suite.runpytest_subprocess("-p", "causal.lab.postgres.plugin").assert_outcomes(passed=1)
-    assert "causal" in sys.modules

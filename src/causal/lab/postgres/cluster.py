@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 from causal.errors import ConfigError, StoreError
 from causal.lab.postgres import watchdog
 from causal.lab.postgres.binaries import Binaries
+from causal.lab.postgres.layout import Common
 from causal.lab.postgres.postmaster import wait_until
-from causal.lab.postgres.server import Common, Server
+from causal.lab.postgres.server import Server
 from causal.lab.postgres.template import SUPERUSER, USER, copy_as_new, copy_tree, reset_databases, write_private
 from causal.lab.postgres.workspace import Workspace
 
@@ -237,6 +238,9 @@ class PostgresCluster:
         names = {server.name for server in self.replicas if server.upstream is self.primary}
 
         def streaming() -> bool:
+            for name in names:
+                if not self.servers[name].running:
+                    raise StoreError(f"{name} has ended:\n{self.servers[name]._postmaster.said()}")
             rows = self.primary.query("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
             return names <= {name for (name,) in rows}
 

@@ -15,36 +15,18 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from causal.errors import ConfigError, StoreError
 from causal.lab.postgres.binaries import INSTALL
+from causal.lab.postgres.layout import conninfo, quoted
 from causal.lab.postgres.postmaster import Postmaster, wait_until
 from causal.lab.postgres.template import SUPERUSER, USER, copy_tree, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import psycopg
 
-    from causal.lab.postgres.account import Account
-    from causal.lab.postgres.binaries import Binaries
+    from causal.lab.postgres.layout import Common
 
 _CONNECT_S = 10
-
-
-@attrs.frozen
-class Common:
-    """What the servers of one cluster share. Thread-safety: immutable."""
-
-    binaries: Binaries
-    account: Account
-    folder: Path
-    sockets: Path
-    tcp: bool
-    settings: Mapping[str, object]
-    hba: str
-    password: str | None
 
 
 class Server:
@@ -382,20 +364,3 @@ class Server:
         }
         text = "".join(f"{name} = {quoted(value)}\n" for name, value in merged.items())
         write_private(self._common.account, self.folder / "server.conf", text)
-
-
-def quoted(value: object) -> str:
-    """Return a value as a configuration file writes it."""
-    text = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def conninfo(**parts: object) -> str:
-    """Return a connection string of key=value pairs."""
-
-    def plain(text: str) -> str:
-        return (
-            text if text and not set(text) & set(" '\\") else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        )
-
-    return " ".join(f"{name}={plain(str(value))}" for name, value in parts.items())
