@@ -434,6 +434,27 @@ def test_the_checksum_is_castagnolis() -> None:
     assert crc32c(b"123456789") == 0xE3069283  # RFC 3720 and every table of checksums
 
 
+def test_a_forked_process_leaves_its_parents_servers_alone() -> None:
+    child = """
+import os, sys
+from causal.lab.postgres import PostgresCluster
+with PostgresCluster(replicas=0) as cluster:
+    child = os.fork()
+    if not child:
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    print(cluster.primary.query("SELECT 1"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", child],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout == "[(1,)]\n", done.stderr
+
+
 HELD = """
 import os, sys, time
 from causal.lab.postgres import PostgresCluster
@@ -458,8 +479,14 @@ def clean(root: Path) -> bool:
         (None, "raise RuntimeError"),
         (None, "os._exit(3)"),
         (None, "sys.exit(0 if os.fork() else 0)"),
+        # The child holds the pipe open that tells of the parent's end, until the files are gone or the test has failed.
+        (
+            signal.SIGKILL,
+            "os.fork() or [time.sleep(0.02) for n in range(1500) if cluster.primary.folder.exists()] and os._exit(0);"
+            "time.sleep(60)",
+        ),
     ],
-    ids=["killed", "terminated", "interrupted", "raised", "exited", "forked"],
+    ids=["killed", "terminated", "interrupted", "raised", "exited", "forked", "outlived"],
 )
 def test_however_the_parent_ends_nothing_is_left(how: signal.Signals | None, then: str) -> None:
     with subprocess.Popen(

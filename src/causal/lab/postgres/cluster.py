@@ -89,6 +89,7 @@ class PostgresCluster:
         self._ssl = ssl
         self._initdb = tuple(initdb)
         self._common: Common | None = None
+        self._process = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,6 +114,7 @@ class PostgresCluster:
         """Make the servers, start them, and return when the standbys stream and have everything. Raises: ConfigError, StoreError."""
         if self._common is not None:
             raise ConfigError("the cluster is started already")
+        self._process = os.getpid()
         try:
             self._make()
         except BaseException:
@@ -341,9 +343,9 @@ class PostgresCluster:
         return all(server.running for server in self.servers.values())
 
     def close(self) -> None:
-        """End all servers and remove their files. Idempotent."""
+        """End all servers and remove their files. Idempotent; does nothing in a process that was forked, whose parent they serve."""
         common, self._common = self._common, None
-        if common is None:
+        if common is None or self._process != os.getpid():
             return
         for server in self.servers.values():
             if server.running:
