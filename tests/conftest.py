@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 import causal
 
 # An installed package brings it along by its entry point of the same name; from source, this does.
-pytest_plugins = ["causal.lab.postgres.plugin"]
+pytest_plugins = ["_causal_pytest"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 

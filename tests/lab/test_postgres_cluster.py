@@ -455,6 +455,7 @@ with PostgresCluster(replicas=0) as cluster:
     assert done.stdout == "[(1,)]\n", done.stderr
 
 
+WHILE_THERE = "[time.sleep(0.02) for n in range(1500) if cluster.primary.folder.exists()]"
 HELD = """
 import os, sys, time
 from causal.lab.postgres import PostgresCluster
@@ -480,11 +481,7 @@ def clean(root: Path) -> bool:
         (None, "os._exit(3)"),
         (None, "sys.exit(0 if os.fork() else 0)"),
         # The child holds the pipe open that tells of the parent's end, until the files are gone or the test has failed.
-        (
-            signal.SIGKILL,
-            "os.fork() or [time.sleep(0.02) for n in range(1500) if cluster.primary.folder.exists()] and os._exit(0);"
-            "time.sleep(60)",
-        ),
+        (signal.SIGKILL, f"os.fork() or {WHILE_THERE} and os._exit(0); time.sleep(60)"),
     ],
     ids=["killed", "terminated", "interrupted", "raised", "exited", "forked", "outlived"],
 )

