@@ -183,10 +183,14 @@ class PostgresCluster:
 
     def _access(self) -> str:
         lines = self._hba or ("local all all trust", "host all all 127.0.0.1/32 trust")
-        # The superuser and replication come first, over the socket alone: a test's own lines cannot lock the cluster out.
-        return "".join(
-            f"{line}\n" for line in (f"local all {SUPERUSER} trust", f"local replication {SUPERUSER} trust", *lines)
+        # The superuser comes first and over the socket alone: a test's own lines cannot lock the cluster out, and TCP, where everybody
+        # on the machine may knock, gives nobody the right to run programs.
+        first = (
+            f"local all {SUPERUSER} trust",
+            f"local replication {SUPERUSER} trust",
+            f"host all {SUPERUSER} all reject",
         )
+        return "".join(f"{line}\n" for line in (*first, *lines))
 
     def _make_certificate(self, common: Common) -> None:
         from causal.lab.postgres.certificate import self_signed
@@ -257,20 +261,19 @@ class PostgresCluster:
         for server in list(self.servers.values()):
             if server.running and server.upstream is not None and server.upstream.running and server.in_recovery:
                 target = server.upstream.flushed()
-                wait_until(
-                    lambda server=server, target=target: server.reached(target),  # type: ignore[misc]
-                    timeout_s,
-                    lambda server=server, target=target: (  # type: ignore[misc]
-                        f"{server.name} has replayed {server.wal()} and not {target} of {server.upstream.name} after {timeout_s:g} s"
-                        + (
-                            ": replay is paused"
-                            if server.paused
-                            else f": its lag is {server.lag_s:g} s"
-                            if server.lag_s
-                            else ""
-                        )
-                    ),
-                )
+                self._wait_reached(server, target, timeout_s)
+
+    @staticmethod
+    def _wait_reached(server: Server, target: str, timeout_s: float) -> None:
+        def otherwise() -> str:
+            said = f"{server.name} has replayed {server.wal()} and not {target} after {timeout_s:g} s"
+            if server.paused:
+                return f"{said}: replay is paused"
+            if server.lag_s:
+                return f"{said}: its lag is {server.lag_s:g} s"
+            return f"{said}. It says:\n{server._postmaster.said()}"
+
+        wait_until(lambda: server.reached(target), timeout_s, otherwise)
 
     # The words of causal.controls.Controls.
 
@@ -300,9 +303,7 @@ class PostgresCluster:
             if lag_s:
                 server.set_lag(0)
             server.resume()
-            wait_until(
-                lambda: server.reached(target), 30, lambda: f"{endpoint} has replayed {server.wal()} and not {target}"
-            )
+            self._wait_reached(server, target, 30)
         finally:
             if lag_s:
                 server.set_lag(lag_s)

@@ -48,7 +48,7 @@ class Server:
         self.data = self.folder / "data"
         self.folder.mkdir(mode=0o700)
         common.account.own(self.folder)
-        self._postmaster = Postmaster(common.binaries, common.account, self.data, self.folder / "log")
+        self._postmaster = Postmaster(common.binaries, common.account, self.data, common.folder / f"{name}.log")
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self.dsn}>"

@@ -168,7 +168,7 @@ def reset_databases(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
 def write_private(account: Account, path: Path, text: str | bytes) -> None:
     """Write a file that only the servers' account and this process read; whole or not at all."""
     beside = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(text.encode() if isinstance(text, str) else text)
     account.own(beside)
     beside.replace(path)
