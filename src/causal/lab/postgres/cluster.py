@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 from causal.errors import ConfigError, StoreError
 from causal.lab.postgres import watchdog
 from causal.lab.postgres.binaries import Binaries
+from causal.lab.postgres.layout import Common
 from causal.lab.postgres.postmaster import wait_until
-from causal.lab.postgres.server import Common, Server
-from causal.lab.postgres.template import SUPERUSER, USER, copy_as_new, copy_tree, write_private
+from causal.lab.postgres.server import Server
+from causal.lab.postgres.template import SUPERUSER, USER, copy_as_new, copy_tree, reset_databases, write_private
 from causal.lab.postgres.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class PostgresCluster:
         self._ssl = ssl
         self._initdb = tuple(initdb)
         self._common: Common | None = None
+        self._process = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -112,6 +114,7 @@ class PostgresCluster:
         """Make the servers, start them, and return when the standbys stream and have everything. Raises: ConfigError, StoreError."""
         if self._common is not None:
             raise ConfigError("the cluster is started already")
+        self._process = os.getpid()
         try:
             self._make()
         except BaseException:
@@ -160,8 +163,8 @@ class PostgresCluster:
 
     def _configure_replica(self, replica: Server) -> None:
         replica.follow_at_start(self.primary)
-        if self._lag_s:
-            replica.set_lag(self._lag_s)
+        replica.set_lag(self._lag_s)
+        replica.note_settings()
 
     def _start(self, server: Server, *, wait: bool = True) -> None:
         """Start a server for the first time; on TCP, at another port when somebody was faster."""
@@ -180,10 +183,14 @@ class PostgresCluster:
 
     def _access(self) -> str:
         lines = self._hba or ("local all all trust", "host all all 127.0.0.1/32 trust")
-        # The superuser and replication come first, over the socket alone: a test's own lines cannot lock the cluster out.
-        return "".join(
-            f"{line}\n" for line in (f"local all {SUPERUSER} trust", f"local replication {SUPERUSER} trust", *lines)
+        # The superuser comes first and over the socket alone: a test's own lines cannot lock the cluster out, and TCP, where everybody
+        # on the machine may knock, gives nobody the right to run programs.
+        first = (
+            f"local all {SUPERUSER} trust",
+            f"local replication {SUPERUSER} trust",
+            f"host all {SUPERUSER} all reject",
         )
+        return "".join(f"{line}\n" for line in (*first, *lines))
 
     def _make_certificate(self, common: Common) -> None:
         from causal.lab.postgres.certificate import self_signed
@@ -233,16 +240,19 @@ class PostgresCluster:
             raise
         return replica
 
-    def _wait_streaming(self) -> None:
-        names = {server.name for server in self.replicas if server.running and server.upstream is self.primary}
+    def _wait_streaming(self, timeout_s: float = 30) -> None:
+        names = {server.name for server in self.replicas if server.upstream is self.primary}
 
         def streaming() -> bool:
+            for name in names:
+                if not self.servers[name].running:
+                    raise StoreError(f"{name} has ended:\n{self.servers[name]._postmaster.said()}")
             rows = self.primary.query("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
             return names <= {name for (name,) in rows}
 
         wait_until(
             streaming,
-            30,
+            timeout_s,
             lambda: "standbys do not stream:\n" + "\n".join(self.servers[n]._postmaster.said() for n in names),
         )
 
@@ -251,20 +261,19 @@ class PostgresCluster:
         for server in list(self.servers.values()):
             if server.running and server.upstream is not None and server.upstream.running and server.in_recovery:
                 target = server.upstream.flushed()
-                wait_until(
-                    lambda server=server, target=target: server.reached(target),  # type: ignore[misc]
-                    timeout_s,
-                    lambda server=server, target=target: (  # type: ignore[misc]
-                        f"{server.name} has replayed {server.wal()} and not {target} of {server.upstream.name} after {timeout_s:g} s"
-                        + (
-                            ": replay is paused"
-                            if server.paused
-                            else f": its lag is {server.lag_s:g} s"
-                            if server.lag_s
-                            else ""
-                        )
-                    ),
-                )
+                self._wait_reached(server, target, timeout_s)
+
+    @staticmethod
+    def _wait_reached(server: Server, target: str, timeout_s: float) -> None:
+        def otherwise() -> str:
+            said = f"{server.name} has replayed {server.wal()} and not {target} after {timeout_s:g} s"
+            if server.paused:
+                return f"{said}: replay is paused"
+            if server.lag_s:
+                return f"{said}: its lag is {server.lag_s:g} s"
+            return f"{said}. It says:\n{server._postmaster.said()}"
+
+        wait_until(lambda: server.reached(target), timeout_s, otherwise)
 
     # The words of causal.controls.Controls.
 
@@ -294,9 +303,7 @@ class PostgresCluster:
             if lag_s:
                 server.set_lag(0)
             server.resume()
-            wait_until(
-                lambda: server.reached(target), 30, lambda: f"{endpoint} has replayed {server.wal()} and not {target}"
-            )
+            self._wait_reached(server, target, 30)
         finally:
             if lag_s:
                 server.set_lag(lag_s)
@@ -314,10 +321,32 @@ class PostgresCluster:
         """Undo `cut_off`."""
         self._at(site).thaw()
 
+    def reset(self) -> bool:
+        """Undo what a test did: data, roles, lag, pauses, settings, stopped servers. Return False where only a new cluster can."""
+        import psycopg
+
+        if self._common is None or len(self.servers) != self._replicas + 1:
+            return False
+        if any(server.reshaped for server in self.servers.values()):
+            return False
+        try:
+            for server in self.servers.values():
+                server.thaw()
+                server.restore_settings()
+                server.start()
+                server.resume()
+            with self.primary._connect("postgres") as connection:
+                reset_databases(connection)
+            self._wait_streaming(5)
+            self.wait_caught_up(5 + self._lag_s)
+        except (StoreError, ConfigError, psycopg.Error):
+            return False
+        return all(server.running for server in self.servers.values())
+
     def close(self) -> None:
-        """End all servers and remove their files. Idempotent."""
+        """End all servers and remove their files. Idempotent; does nothing in a process that was forked, whose parent they serve."""
         common, self._common = self._common, None
-        if common is None:
+        if common is None or self._process != os.getpid():
             return
         for server in self.servers.values():
             if server.running:

@@ -15,36 +15,18 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from causal.errors import ConfigError, StoreError
 from causal.lab.postgres.binaries import INSTALL
+from causal.lab.postgres.layout import conninfo, quoted
 from causal.lab.postgres.postmaster import Postmaster, wait_until
 from causal.lab.postgres.template import SUPERUSER, USER, copy_tree, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import psycopg
 
-    from causal.lab.postgres.account import Account
-    from causal.lab.postgres.binaries import Binaries
+    from causal.lab.postgres.layout import Common
 
 _CONNECT_S = 10
-
-
-@attrs.frozen
-class Common:
-    """What the servers of one cluster share. Thread-safety: immutable."""
-
-    binaries: Binaries
-    account: Account
-    folder: Path
-    sockets: Path
-    tcp: bool
-    settings: Mapping[str, object]
-    hba: str
-    password: str | None
 
 
 class Server:
@@ -59,13 +41,14 @@ class Server:
         """Whether something was done to it that only a new cluster undoes: promoted, rewound, restored, made to follow another."""
         self._common = common
         self._own: dict[str, object] = {}
+        self._noted: dict[str, object] = {}
         self._revision = 0
         self._frozen = False
         self.folder = common.folder / name
         self.data = self.folder / "data"
         self.folder.mkdir(mode=0o700)
         common.account.own(self.folder)
-        self._postmaster = Postmaster(common.binaries, common.account, self.data, self.folder / "log")
+        self._postmaster = Postmaster(common.binaries, common.account, self.data, common.folder / f"{name}.log")
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self.dsn}>"
@@ -126,7 +109,8 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Shut it down: `fast` ends sessions and writes a checkpoint, `immediate` leaves it to recover at the next start.
 
-        HAZARD: a fast shutdown waits until standbys that are connected have everything, thus for a frozen one until its time is out.
+        HAZARD: a fast shutdown waits until standbys that are connected have everything: for one that is frozen, or ahead of a restored
+        primary, until `wal_sender_timeout`. `immediate` and `kill` wait for nobody.
         Raises: StoreError.
         """
         self._frozen = False
@@ -287,7 +271,7 @@ class Server:
     def rewind(self, other: Server) -> None:
         """Undo, with pg_rewind, what this server wrote and `other` does not have, and start it as a standby of it. Raises: StoreError."""
         self.reshaped = True
-        self.stop("fast")
+        self.stop("immediate")  # a fast one waits for standbys; pg_rewind recovers what is not shut down cleanly
         command = [self._common.binaries.program("pg_rewind"), "--target-pgdata", self.data, "--no-sync"]
         self._common.account.run(
             [*command, "--source-server", other._admin_dsn("postgres")], f"pg_rewind of {self.name}"
@@ -348,6 +332,24 @@ class Server:
         """What was set for this server alone."""
         return dict(self._own)
 
+    def note_settings(self) -> None:
+        """Remember the settings of now, for `restore_settings`."""
+        self._noted = dict(self._own)
+
+    def restore_settings(self) -> None:
+        """Set what was noted, by a restart where something needs one."""
+        automatic = self.data / "postgresql.auto.conf"
+        altered = automatic.read_text(encoding="utf-8").count("\n") > 2  # ALTER SYSTEM was used
+        if self._own == self._noted and not altered:
+            return
+        write_private(self._common.account, automatic, "")
+        self._own = dict(self._noted)
+        try:
+            self.configure()
+        except ConfigError:
+            self.stop()
+            self.start()
+
     def _write_configuration(self) -> None:
         self._revision += 1
         merged = {
@@ -362,20 +364,3 @@ class Server:
         }
         text = "".join(f"{name} = {quoted(value)}\n" for name, value in merged.items())
         write_private(self._common.account, self.folder / "server.conf", text)
-
-
-def quoted(value: object) -> str:
-    """Return a value as a configuration file writes it."""
-    text = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def conninfo(**parts: object) -> str:
-    """Return a connection string of key=value pairs."""
-
-    def plain(text: str) -> str:
-        return (
-            text if text and not set(text) & set(" '\\") else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        )
-
-    return " ".join(f"{name}={plain(str(value))}" for name, value in parts.items())

@@ -10,11 +10,13 @@ import os
 import secrets
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from causal.errors import StoreError
 
 if TYPE_CHECKING:
+    import psycopg
+
     from causal.lab.postgres.account import Account
     from causal.lab.postgres.binaries import Binaries
 
@@ -142,10 +144,31 @@ def _step(crc: int, byte: int) -> int:
     return crc
 
 
+def reset_databases(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Bring databases and roles back to the template's. The connection is a superuser's, to the database `postgres`, in autocommit."""
+    from psycopg import sql
+
+    connection.execute("SET client_min_messages = error")
+    for (name,) in connection.execute(
+        "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+    ):
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    found = connection.execute(
+        "SELECT rolname FROM pg_roles WHERE NOT starts_with(rolname, 'pg_') AND rolname <> ALL(%s)",
+        ([USER, SUPERUSER],),
+    )
+    for (name,) in found:
+        connection.execute(sql.SQL("DROP OWNED BY {0} CASCADE").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+    connection.execute(f"ALTER ROLE {USER} RESET ALL")
+    connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active")
+    connection.execute(f"CREATE DATABASE {USER} OWNER {USER}")
+
+
 def write_private(account: Account, path: Path, text: str | bytes) -> None:
     """Write a file that only the servers' account and this process read; whole or not at all."""
     beside = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(text.encode() if isinstance(text, str) else text)
     account.own(beside)
     beside.replace(path)

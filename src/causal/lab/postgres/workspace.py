@@ -99,7 +99,7 @@ class Workspace:
                 self._watch(made)
             else:
                 made.mkdir()
-            made.chmod(0o755)
+            made.chmod(0o700)  # for the account and root alone: whoever can connect may be superuser
             self.account.own(made)
             return made
 
