@@ -163,9 +163,9 @@ class Read(_Reading, Repeated, Generic[R]):
                     self._handle = handle
                     self._grant = grant
                     return handle.connection
-                request = Request(state, session, shard, state.policy, kind="read")
-                if grant.accounts(request).accepts(marks):
-                    return self._serves(request, handle, shard)
+                again = Request(state, session, shard, state.policy, kind="read")
+                if grant.accounts(again).accepts(marks):
+                    return self._serves(again, handle, shard)
                 handle.close()
         self._grant = None
         inside: R | None = self._begin()

@@ -98,11 +98,10 @@ class PostgresEngine:
             )
         if order not in {"random", "listed"}:
             raise ConfigError(f"order is 'random' or 'listed', not {order!r}")
-        for name, value in (("timeout_s", timeout_s), ("poll_s", poll_s)):
-            if not isinstance(value, int | float) or not (isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is a positive number of seconds, not {value!r}")
+        _positive("timeout_s", timeout_s)
+        _positive("poll_s", poll_s)
         self.site = site
-        given: Mapping[str, Any] = shards or ({} if primary is None else {"main": Shard(primary, replicas)})
+        given = {"main": Shard(primary, replicas)} if primary is not None else shards or {}
         self._given = {name: _shard(name, shard) for name, shard in given.items()}
         self._indexes = _indexes(self._given)
         self._pool = pool or PoolSettings()
@@ -167,6 +166,11 @@ class PostgresEngine:
             replica.site,
             near if replica.latency_s is None else replica.latency_s,
         )
+
+
+def _positive(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or not (isfinite(value) and value > 0):
+        raise ConfigError(f"{name} is a positive number of seconds, not {value!r}")
 
 
 def _shard(name: str, given: Shard | Mapping[str, Any]) -> Shard:

@@ -98,9 +98,9 @@ class Servers:
         for other in self.by_name.values():
             if other.shard == server.shard and other.known is not None and supersedes(other.known, known):
                 raise Unreachable(
-                        f"{server.name} takes writes on timeline {known.timeline}, but {other.name} was promoted to timeline "
-                        f"{other.known.timeline}: stop it, and rewind it or clone it anew"
-                    )
+                    f"{server.name} takes writes on timeline {known.timeline}, but {other.name} was promoted to timeline "
+                    f"{other.known.timeline}: stop it, and rewind it or clone it anew"
+                )
 
     def leader(self, shard: int) -> str:
         """Return who takes the writes of a shard, as far as is known: of several primaries the one promoted last."""
