@@ -94,6 +94,8 @@ class FakeEngine:
         self.before: Callable[[str, str], object] = lambda kind, name: None
         self.answer: Callable[[Handle], Commit] | None = None
         self.calls: list[tuple[str, str]] = []
+        self.timeout_s = 0.0
+        """How long the newest probe may take."""
         self.open_handles: list[Handle] = []
         self.open_links = 0
 
@@ -126,6 +128,7 @@ class FakeLink:
         return [Endpoint(s.name, s.name, s.latency_s, s.shards) for s in self.engine.servers.values()]
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
+        self.engine.timeout_s = timeout_s
         return self.engine.reach("probe", endpoint, self._closed).watermarks()
 
     def read(self, endpoint: str, shards: Sequence[int]) -> Handle:

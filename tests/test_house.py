@@ -53,6 +53,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trail",
         "session",
         "state",
+        "asking",
         "request",
         "transaction",
         "grant",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
+from causal.asking import PROBE_TIMEOUT_S, aprobe, worth_s
 from causal.blocks import AsyncRead, AsyncWrite
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
@@ -37,7 +38,6 @@ P = ParamSpec("P")
 
 POLL_S: Final = 0.001
 POLL_MAX_S: Final = 0.005
-PROBE_TIMEOUT_S: Final = 1.0
 
 
 class _Line:
@@ -154,9 +154,11 @@ class AsyncCausalStore(StoreBase[R, W]):
                 elif isinstance(decision, Probe):
                     request.probes += len(decision.endpoints)
                     if len(decision.endpoints) == 1:  # a task of its own would outlast the question
-                        await self._ask(link, decision.endpoints[0], request)
+                        await self._ask(link, decision.endpoints[0], request, decision.within_s)
                     else:
-                        await _together(self._ask(link, name, request) for name in decision.endpoints)
+                        await _together(
+                            self._ask(link, name, request, decision.within_s) for name in decision.endpoints
+                        )
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     place = _Place(self, decision.endpoint, request)
@@ -202,27 +204,27 @@ class AsyncCausalStore(StoreBase[R, W]):
             self._state.failed(name, error, request.asked)
         return None
 
-    async def _ask(self, link: AsyncLink[R, W], name: str, request: Request) -> None:
+    async def _ask(self, link: AsyncLink[R, W], name: str, request: Request, within_s: float | None) -> None:
         """Probe for a request, or share a probe that started after it arrived: of each endpoint one question is under way at a time."""
+        state, timeout_s = self._state, worth_s(self._state, name, within_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         while (asking := self._asking.get(name)) is not None:
-            await asyncio.shield(asking)
-            if self._state.heard_since(name, request.demand.shards, request.arrived):
+            await asyncio.wait((asking,), timeout=deadline - loop.time())
+            if not asking.done():
+                state.failed(name, Unreachable(f"{name} does not answer"), request.asked)
                 return
-        self._asking[name] = asking = asyncio.get_running_loop().create_future()
+            if state.heard_since(name, request.demand.shards, request.arrived):
+                return
+        self._asking[name] = asking = loop.create_future()
         try:
-            await self._probe(link, name)
+            await self._probe(link, name, timeout_s)
         finally:
             del self._asking[name]
             asking.set_result(None)
 
-    async def _probe(self, link: AsyncLink[R, W], name: str) -> View:
-        state = self._state
-        asked, asked_at = state.number_now(), state.monotonic()
-        try:
-            watermarks = await link.probe(name, PROBE_TIMEOUT_S)
-        except StoreError as error:  # a damaged endpoint is gone round like one that does not answer
-            return state.failed(name, error, asked)
-        return state.observe(name, watermarks, asked, asked_at)
+    async def _probe(self, link: AsyncLink[R, W], name: str, timeout_s: float = PROBE_TIMEOUT_S) -> View:
+        return await aprobe(self._state, link, name, timeout_s)
 
     async def _poll(self, link: AsyncLink[R, W], name: str, line: _Line) -> None:
         pause_s = POLL_S

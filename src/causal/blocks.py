@@ -159,9 +159,9 @@ class Read(_Reading, Repeated, Generic[R]):
                     self._handle = handle
                     self._grant = grant
                     return handle.connection
-                request = Request(state, session, shard, state.policy, kind="read")
-                if grant.accounts(request).accepts(marks):
-                    return self._serves(request, handle, shard)
+                granted = grant.accounts(Request(state, session, shard, state.policy, kind="read"))
+                if granted.accepts(marks):
+                    return self._serves(granted, handle, shard)
                 handle.close()
         self._grant = None
         inside: R | None = self._begin()

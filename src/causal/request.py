@@ -177,6 +177,11 @@ class Request:
         served = self.serve is not None and self.serve.how == "covered"
         return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
 
+    def left_s(self, probe: Probe) -> float | None:
+        """Return how long the next of a decision's questions is worth waiting for; None where all that follows depends on it."""
+        within_s = probe.within_s
+        return None if within_s is None else within_s - (self.store.monotonic() - self.asked_at)
+
     def granted(self, serve: Serve, view: View, asked: int, asked_at: float) -> None:
         """Account for a read that went the way of an earlier one, as if it had been decided now."""
         self.serve, self.view, self.asked, self.asked_at = serve, view, asked, asked_at
