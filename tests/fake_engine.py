@@ -81,7 +81,7 @@ class FakeEngine:
     """`before(kind, name)` runs before every probe, read and write: it may change servers, move time, raise."""
 
     def __init__(
-        self, *servers: Server, shards: Mapping[str, int] | None = None, leader: str = "", **promises: bool
+        self, *servers: Server, shards: Mapping[str, int] | None = None, leader: str = "", **promises: Any
     ) -> None:
         self.servers = {server.name: server for server in servers}
         self.shards: Mapping[str, int] = shards or {"main": 0}
@@ -235,7 +235,7 @@ class Time:
         return {"keyring": KEYS, "audience": "shop", "monotonic": self.monotonic, "wall": self.wall, **given}
 
 
-def near_and_far(offset: int = 10, **promises: bool) -> FakeEngine:
+def near_and_far(offset: int = 10, **promises: Any) -> FakeEngine:
     """A replica here, and far away the leader, which numbers origin 1 of shard 0."""
     far = Server("far", {0: {1: (offset, None)}}, {0: {1}}, latency_s=0.05)
     return FakeEngine(Server("near", {0: {1: (offset, None)}}), far, leader="far", **promises)

@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "session",
         "state",
         "asking",
+        "feed",
         "request",
         "transaction",
         "grant",

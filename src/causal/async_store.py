@@ -15,13 +15,14 @@ from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import Waiter, WaitQueue
 from causal.errors import StoreError, Unreachable
+from causal.feed import AsyncFeed
 from causal.recorded import AsyncRecordedRead, AsyncRecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
@@ -69,6 +70,8 @@ class AsyncCausalStore(StoreBase[R, W]):
         self._live: AsyncLink[R, W] | None = None
         self._lines: dict[str, _Line] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
+        self._real = sleep is asyncio.sleep
+        self._feed: AsyncFeed | None = None
 
     async def __aenter__(self) -> Self:
         await self._link()
@@ -80,14 +83,19 @@ class AsyncCausalStore(StoreBase[R, W]):
     async def close(self) -> None:
         """Close the connections and end the polling; reads that wait are refused. Idempotent; a later use opens them again."""
         link, self._live = self._live, None
+        feed, self._feed = self._feed, None
         for line in self._lines.values():
             if line.poller is not None:
                 line.poller.cancel()
                 line.poller = None
             for waiter in line.queue.drain():
                 _over(waiter.handle)
-        if link is not None:
-            await link.close()
+        try:
+            if feed is not None:
+                await feed.end()
+        finally:
+            if link is not None:
+                await link.close()
         if self._state.history is not None:
             await asyncio.to_thread(self._state.history.flush)
 
@@ -101,6 +109,9 @@ class AsyncCausalStore(StoreBase[R, W]):
                 try:
                     self._state.known(link.endpoints)
                     await _together(self._probe(link, e.name) for e in link.endpoints)
+                    poll_s = self._state.engine.capabilities.poll_s
+                    if poll_s is not None and self._real:
+                        self._feed = AsyncFeed(self._state, link, poll_s, _polled(self._lines))
                 except BaseException:
                     await link.close()
                     raise
@@ -286,6 +297,11 @@ class _Place:
             line.poller = None
         state.leave_wait(self.endpoint, self.request.session.subject)
         self.request.waited_s += state.monotonic() - self.began
+
+
+def _polled(lines: Mapping[str, _Line]) -> Callable[[str], bool]:
+    """Whether reads wait at an endpoint that a task polls for them."""
+    return lambda name: (line := lines.get(name)) is not None and line.poller is not None and not line.poller.done()
 
 
 def _over(woken: asyncio.Future[None]) -> None:

@@ -156,6 +156,8 @@ class Read(_Reading, Repeated, Generic[R]):
             else:
                 marks = handle.watermarks
                 if (serve.borne_out is marks or bears_out(serve, marks)) and state.monotonic() <= grant.fresh_until:
+                    if not state.used:
+                        state.use()
                     self._handle = handle
                     self._grant = grant
                     return handle.connection

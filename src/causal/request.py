@@ -110,6 +110,8 @@ class Request:
         self.view = view = store.view
         self.steps += 1
         if self.steps == 1:
+            if not store.used:
+                store.use()
             self.began_at = now
             # Of the snapshot that a Serve leads to: known before it is asked for. The common case need not draw one of its own.
             self.asked = store.numbers

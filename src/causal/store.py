@@ -18,13 +18,14 @@ from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.errors import StoreError, Unreachable
+from causal.feed import Feed
 from causal.recorded import RecordedRead, RecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
@@ -65,6 +66,7 @@ class CausalStore(StoreBase[R, W]):
         self._opening = threading.Lock()
         self._live: Link[R, W] | None = None
         self._lines: dict[str, Line] = {}
+        self._feed: Feed | None = None
         _stores.add(self)
 
     def __enter__(self) -> Self:
@@ -78,6 +80,9 @@ class CausalStore(StoreBase[R, W]):
         """Close this process's connections; reads that wait are refused. Idempotent; a later use opens them again."""
         with self._opening:
             link, self._live = self._live, None
+            feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.end()
         for line in list(self._lines.values()):
             with line.lock:
                 waiters = line.queue.drain()
@@ -85,6 +90,8 @@ class CausalStore(StoreBase[R, W]):
                 waiter.handle.event.set()
         if link is not None:
             link.close()
+        if feed is not None:
+            feed.join()
         if self._state.history is not None:
             self._state.history.flush()
 
@@ -99,6 +106,9 @@ class CausalStore(StoreBase[R, W]):
                     self._state.known(link.endpoints)
                     for endpoint in link.endpoints:
                         self._probe(link, endpoint.name)
+                    poll_s = self._state.engine.capabilities.poll_s
+                    if poll_s is not None and self._real:
+                        self._feed = Feed(self._state, link, poll_s, _polled(self._lines))
                 except BaseException:
                     link.close()
                     raise
@@ -107,7 +117,9 @@ class CausalStore(StoreBase[R, W]):
 
     def _forked(self) -> None:
         """In a forked child: the parent's connections are not ours, its threads are gone, and its locks may be held for ever."""
-        self._live, self._lines = None, {}
+        if self._feed is not None:
+            self._feed.forked()
+        self._live, self._feed, self._lines = None, None, {}
         self._opening = threading.Lock()
         self._state.forked()
 
@@ -262,6 +274,11 @@ class CausalStore(StoreBase[R, W]):
             ready = line.queue.drain() if known is None or down else line.queue.advance(known.applied)
         for waiter in ready:
             waiter.handle.event.set()
+
+
+def _polled(lines: Mapping[str, Line]) -> Callable[[str], bool]:
+    """Whether reads wait at an endpoint, one of which asks it again and again."""
+    return lambda name: (line := lines.get(name)) is not None and line.polling
 
 
 _stores: Final[WeakSet[CausalStore[Any, Any]]] = WeakSet()
