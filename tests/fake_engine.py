@@ -81,7 +81,7 @@ class FakeEngine:
     """`before(kind, name)` runs before every probe, read and write: it may change servers, move time, raise."""
 
     def __init__(
-        self, *servers: Server, shards: Mapping[str, int] | None = None, leader: str = "", **promises: bool
+        self, *servers: Server, shards: Mapping[str, int] | None = None, leader: str = "", **promises: Any
     ) -> None:
         self.servers = {server.name: server for server in servers}
         self.shards: Mapping[str, int] = shards or {"main": 0}
@@ -94,6 +94,8 @@ class FakeEngine:
         self.before: Callable[[str, str], object] = lambda kind, name: None
         self.answer: Callable[[Handle], Commit] | None = None
         self.calls: list[tuple[str, str]] = []
+        self.timeout_s = 0.0
+        """How long the newest probe may take."""
         self.open_handles: list[Handle] = []
         self.open_links = 0
 
@@ -126,6 +128,7 @@ class FakeLink:
         return [Endpoint(s.name, s.name, s.latency_s, s.shards) for s in self.engine.servers.values()]
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
+        self.engine.timeout_s = timeout_s
         return self.engine.reach("probe", endpoint, self._closed).watermarks()
 
     def read(self, endpoint: str, shards: Sequence[int]) -> Handle:
@@ -232,7 +235,7 @@ class Time:
         return {"keyring": KEYS, "audience": "shop", "monotonic": self.monotonic, "wall": self.wall, **given}
 
 
-def near_and_far(offset: int = 10, **promises: bool) -> FakeEngine:
+def near_and_far(offset: int = 10, **promises: Any) -> FakeEngine:
     """A replica here, and far away the leader, which numbers origin 1 of shard 0."""
     far = Server("far", {0: {1: (offset, None)}}, {0: {1}}, latency_s=0.05)
     return FakeEngine(Server("near", {0: {1: (offset, None)}}), far, leader="far", **promises)

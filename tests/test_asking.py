@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from causal import AsyncCausalStore, CausalStore, Frontier, Limits, Position, ReadPolicy
+from causal import AsyncCausalStore, CausalStore, Frontier, Limits, NoEndpoint, Position, ReadPolicy
+from causal.asking import PROBE_TIMEOUT_S
 from causal.core.watermark import Watermark
 from causal.errors import Unreachable
-from tests.fake_engine import KEYS, AsyncFakeLink, FakeEngine, idle, near_and_far
+from tests.fake_engine import KEYS, AsyncFakeLink, FakeEngine, Server, Time, idle, near_and_far
 
 READERS = 12
 POLICY = ReadPolicy(wait_s=60.0)
@@ -162,3 +163,139 @@ def test_threads_share_a_question_that_is_sent_after_they_arrived(fails: bool) -
         assert found == ["far" if fails else "near"] * READERS
         assert started + 1 <= probes(engine) <= started + 2  # the first one's, and one for all others
         assert idle(store)
+
+
+# --- how long an answer is worth waiting for -------------------------------------------------------------------------------
+
+
+def hanging(engine: FakeEngine, time: Time, *names: str) -> list[tuple[str, float]]:
+    """From now on, who is named answers no question; return what is asked, and how long an answer is waited for."""
+    asked: list[tuple[str, float]] = []
+
+    def before(kind: str, name: str) -> None:
+        if kind == "probe":
+            asked.append((name, round(engine.timeout_s, 6)))
+            if name in names:
+                time.now_s += engine.timeout_s
+                raise Unreachable(f"{name} does not answer in time")
+
+    engine.before = before
+    return asked
+
+
+def more(store: Any) -> Any:
+    session = store.session()
+    session.join(ONE_MORE)
+    return session
+
+
+@pytest.mark.parametrize("then", ["leader", "stale", "error"])
+def test_who_hangs_does_not_outlast_the_budget_where_others_can_serve(then: Any) -> None:
+    time, engine = Time(), near_and_far()
+    engine.servers["third"] = Server("third", {0: {1: (10, None)}}, latency_s=0.01)
+    store = time.store(engine, policy=ReadPolicy(0.1, then=then))
+    engine.servers["third"].origins[0] = engine.servers["far"].origins[0] = {1: (11, None)}
+    asked = hanging(engine, time, "near")
+    began_s = time.now_s
+    with (block := more(store).read()) as server:
+        assert server.name in ("third", "far")
+    assert block.receipt.held
+    assert asked[0] == ("near", 0.1 if then == "leader" else 0.05)
+    assert time.now_s <= began_s + 0.11
+
+
+def test_a_question_that_everything_depends_on_has_its_time() -> None:
+    time, engine = Time(), near_and_far()
+    store = time.store(engine)
+    asked = hanging(engine, time, "near", "far")
+    engine.servers["far"].leads = {}
+    with pytest.raises(NoEndpoint), more(store).read(policy=ReadPolicy.leader()):
+        pass
+    assert {timeout_s for _, timeout_s in asked} == {PROBE_TIMEOUT_S}
+
+
+def test_a_write_waits_for_the_one_that_takes_it() -> None:
+    time, engine = Time(), near_and_far()
+    store = time.store(engine)
+    engine.servers["far"].origins[0] = {1: (11, None)}
+    asked = hanging(engine, time)
+    with more(store).write():
+        pass
+    assert asked == [("far", PROBE_TIMEOUT_S)]
+
+
+@pytest.mark.parametrize(("wait_s", "latency_s", "expected"), [(0.001, 0.0, 0.02), (0.05, 0.1, 0.2), (5.0, 0.0, 1.0)])
+def test_nobody_is_given_up_for_being_far_away_or_a_little_late(
+    wait_s: float, latency_s: float, expected: float
+) -> None:
+    time, engine = Time(), near_and_far()
+    engine.servers["near"].latency_s, engine.servers["far"].latency_s = latency_s, 2 * latency_s + 0.01
+    store = time.store(engine, policy=ReadPolicy(wait_s))
+    asked = hanging(engine, time, "near")
+    with more(store).read() as server:
+        assert server.name == "far"
+    assert asked[0] == ("near", expected)
+
+
+def test_who_polls_for_a_line_comes_back_in_time() -> None:
+    time, engine = Time(), near_and_far()
+    store = time.store(engine)
+    engine.servers["far"].origins[0] = {1: (11, None)}
+    store._probe(store._link(), "far")
+    asked: list[tuple[str, float]] = []
+
+    def later(kind: str, name: str) -> None:
+        if (kind, name) == ("probe", "near") and not asked:
+            asked.extend(hanging(engine, time, "near") or [(name, engine.timeout_s)])
+
+    engine.before = later
+    began_s = time.now_s
+    with more(store).read() as server:
+        assert server.name == "far"
+    assert time.now_s <= began_s + 0.2
+
+
+def test_who_waits_for_anothers_question_does_not_outlast_the_budget_either() -> None:
+    engine = near_and_far()
+    may, asked = threading.Event(), threading.Event()
+
+    def before(kind: str, endpoint: str) -> None:
+        if (kind, endpoint) == ("probe", "near") and started:
+            asked.set()
+            assert may.wait(60)
+
+    engine.before, started = before, False
+    policy = ReadPolicy(0.05)
+    with CausalStore[Any, Any](engine, keyring=KEYS, audience="shop", policy=policy) as store:
+        engine.servers["far"].origins[0] = {1: (11, None)}
+        store._probe(store._link(), "far")
+        started = True
+        first = threading.Thread(target=lambda: more(store).run_read(lambda server: None))
+        first.start()
+        assert asked.wait(60)
+        with more(store).read() as server:
+            assert server.name == "far"
+        may.set()
+        first.join(60)
+        assert idle(store)
+
+
+def test_nor_does_a_task() -> None:
+    async def main() -> None:
+        engine = near_and_far()
+        slow = Slow(engine)
+        store: AsyncCausalStore[Any, Any] = AsyncCausalStore(
+            slow, keyring=KEYS, audience="shop", policy=ReadPolicy(0.05)
+        )
+        async with store:
+            engine.servers["far"].origins[0] = {1: (11, None)}
+            await store._probe(await store._link(), "far")
+            slow.may.clear()
+            first = asyncio.create_task(more(store).run_read(name))
+            await settled()
+            assert await more(store).run_read(name) == "far"
+            slow.may.set()
+            await first
+            assert not store._asking
+
+    asyncio.run(main())

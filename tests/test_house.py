@@ -53,6 +53,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trail",
         "session",
         "state",
+        "asking",
+        "feed",
         "request",
         "transaction",
         "grant",

@@ -6,7 +6,9 @@ import pytest
 
 from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Position, ReadPolicy, Receipt, StoreError
 from causal.core.frontier import EVERY_STORE, LeaderMark, pack
+from causal.core.gate import Probe
 from causal.engine import Commit
+from causal.request import Request
 from causal.stores.memory import MemoryEngine
 from tests.fake_engine import FakeEngine, Handle, Origins, Server, Time, idle, near_and_far
 
@@ -317,3 +319,15 @@ def test_what_a_block_showed_is_seen_whatever_becomes_of_its_write(
     except (StoreError, CommitUnknown, KeyboardInterrupt):
         pass
     assert session.seen.exact == seen(0, 2, 3)
+
+
+# --- what is left of a budget --------------------------------------------------------------------------------------------
+
+
+def test_of_several_questions_each_has_what_the_ones_before_have_left(time: Time) -> None:
+    store = time.store(near_and_far())
+    request = Request(store._state, store.session()._state, 0, ReadPolicy(), kind="read")
+    request.decide()
+    time.now_s += 0.03
+    assert request.left_s(Probe(("near", "far"), "", 0.1)) == pytest.approx(0.07)
+    assert request.left_s(Probe(("near", "far"), "")) is None

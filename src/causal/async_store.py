@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
+from causal.asking import PROBE_TIMEOUT_S, aprobe, worth_s
 from causal.blocks import AsyncRead, AsyncWrite
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
 from causal.core.waiting import Waiter, WaitQueue
 from causal.errors import StoreError, Unreachable
+from causal.feed import AsyncFeed
 from causal.recorded import AsyncRecordedRead, AsyncRecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
@@ -37,7 +39,6 @@ P = ParamSpec("P")
 
 POLL_S: Final = 0.001
 POLL_MAX_S: Final = 0.005
-PROBE_TIMEOUT_S: Final = 1.0
 
 
 class _Line:
@@ -69,6 +70,8 @@ class AsyncCausalStore(StoreBase[R, W]):
         self._live: AsyncLink[R, W] | None = None
         self._lines: dict[str, _Line] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
+        self._real = sleep is asyncio.sleep
+        self._feed: AsyncFeed | None = None
 
     async def __aenter__(self) -> Self:
         await self._link()
@@ -80,14 +83,19 @@ class AsyncCausalStore(StoreBase[R, W]):
     async def close(self) -> None:
         """Close the connections and end the polling; reads that wait are refused. Idempotent; a later use opens them again."""
         link, self._live = self._live, None
+        feed, self._feed = self._feed, None
         for line in self._lines.values():
             if line.poller is not None:
                 line.poller.cancel()
                 line.poller = None
             for waiter in line.queue.drain():
                 _over(waiter.handle)
-        if link is not None:
-            await link.close()
+        try:
+            if feed is not None:
+                await feed.end()
+        finally:
+            if link is not None:
+                await link.close()
         if self._state.history is not None:
             await asyncio.to_thread(self._state.history.flush)
 
@@ -101,6 +109,9 @@ class AsyncCausalStore(StoreBase[R, W]):
                 try:
                     self._state.known(link.endpoints)
                     await _together(self._probe(link, e.name) for e in link.endpoints)
+                    poll_s = self._state.engine.capabilities.poll_s
+                    if poll_s is not None and self._real:
+                        self._feed = AsyncFeed(self._state, link, poll_s, _polled(self._lines))
                 except BaseException:
                     await link.close()
                     raise
@@ -154,9 +165,11 @@ class AsyncCausalStore(StoreBase[R, W]):
                 elif isinstance(decision, Probe):
                     request.probes += len(decision.endpoints)
                     if len(decision.endpoints) == 1:  # a task of its own would outlast the question
-                        await self._ask(link, decision.endpoints[0], request)
+                        await self._ask(link, decision.endpoints[0], request, decision.within_s)
                     else:
-                        await _together(self._ask(link, name, request) for name in decision.endpoints)
+                        await _together(
+                            self._ask(link, name, request, decision.within_s) for name in decision.endpoints
+                        )
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     place = _Place(self, decision.endpoint, request)
@@ -202,27 +215,27 @@ class AsyncCausalStore(StoreBase[R, W]):
             self._state.failed(name, error, request.asked)
         return None
 
-    async def _ask(self, link: AsyncLink[R, W], name: str, request: Request) -> None:
+    async def _ask(self, link: AsyncLink[R, W], name: str, request: Request, within_s: float | None) -> None:
         """Probe for a request, or share a probe that started after it arrived: of each endpoint one question is under way at a time."""
+        state, timeout_s = self._state, worth_s(self._state, name, within_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         while (asking := self._asking.get(name)) is not None:
-            await asyncio.shield(asking)
-            if self._state.heard_since(name, request.demand.shards, request.arrived):
+            await asyncio.wait((asking,), timeout=deadline - loop.time())
+            if not asking.done():
+                state.failed(name, Unreachable(f"{name} does not answer"), request.asked)
                 return
-        self._asking[name] = asking = asyncio.get_running_loop().create_future()
+            if state.heard_since(name, request.demand.shards, request.arrived):
+                return
+        self._asking[name] = asking = loop.create_future()
         try:
-            await self._probe(link, name)
+            await self._probe(link, name, timeout_s)
         finally:
             del self._asking[name]
             asking.set_result(None)
 
-    async def _probe(self, link: AsyncLink[R, W], name: str) -> View:
-        state = self._state
-        asked, asked_at = state.number_now(), state.monotonic()
-        try:
-            watermarks = await link.probe(name, PROBE_TIMEOUT_S)
-        except StoreError as error:  # a damaged endpoint is gone round like one that does not answer
-            return state.failed(name, error, asked)
-        return state.observe(name, watermarks, asked, asked_at)
+    async def _probe(self, link: AsyncLink[R, W], name: str, timeout_s: float = PROBE_TIMEOUT_S) -> View:
+        return await aprobe(self._state, link, name, timeout_s)
 
     async def _poll(self, link: AsyncLink[R, W], name: str, line: _Line) -> None:
         pause_s = POLL_S
@@ -284,6 +297,11 @@ class _Place:
             line.poller = None
         state.leave_wait(self.endpoint, self.request.session.subject)
         self.request.waited_s += state.monotonic() - self.began
+
+
+def _polled(lines: Mapping[str, _Line]) -> Callable[[str], bool]:
+    """Whether reads wait at an endpoint that a task polls for them."""
+    return lambda name: (line := lines.get(name)) is not None and line.poller is not None and not line.poller.done()
 
 
 def _over(woken: asyncio.Future[None]) -> None:

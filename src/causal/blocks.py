@@ -160,12 +160,14 @@ class Read(_Reading, Repeated, Generic[R]):
             else:
                 marks = handle.watermarks
                 if (serve.borne_out is marks or bears_out(serve, marks)) and state.monotonic() <= grant.fresh_until:
+                    if not state.used:
+                        state.use()
                     self._handle = handle
                     self._grant = grant
                     return handle.connection
-                again = Request(state, session, shard, state.policy, kind="read")
-                if grant.accounts(again).accepts(marks):
-                    return self._serves(again, handle, shard)
+                granted = grant.accounts(Request(state, session, shard, state.policy, kind="read"))
+                if granted.accepts(marks):
+                    return self._serves(granted, handle, shard)
                 handle.close()
         self._grant = None
         inside: R | None = self._begin()

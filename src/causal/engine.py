@@ -31,11 +31,13 @@ writes is `Traced` (a write: `TracedWrite`); only the recording of histories ask
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
 from causal.core.frontier import Frontier, Position
+from causal.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +66,11 @@ class Endpoint:
     shards: frozenset[int] | None = None
 
 
+def _pause(_: object, __: object, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(f"poll_s is a positive number of seconds, or None, not {value!r}")
+
+
 @attrs.frozen
 class Capabilities:
     """What an engine promises beyond the contract.
@@ -72,10 +79,14 @@ class Capabilities:
     guarantees hold shard by shard. It cannot be promised where an endpoint holds only some shards: nobody could then be judged by a
     whole frontier. `clock_offsets`: offsets are hybrid logical timestamps and every live origin sends heartbeats, so old
     demands may fold into one floor. Thread-safety: immutable.
+
+    `poll_s`: how often a store is to ask each endpoint in the background while it is in use, so that the common read needs no question
+    of its own; None: never. Units: seconds.
     """
 
     dependencies: bool = False
     clock_offsets: bool = False
+    poll_s: float | None = attrs.field(default=None, validator=_pause)
 
 
 @attrs.frozen

@@ -110,6 +110,8 @@ class Request:
         self.view = view = store.view
         self.steps += 1
         if self.steps == 1:
+            if not store.used:
+                store.use()
             self.began_at = now
             # Of the snapshot that a Serve leads to: known before it is asked for. The common case need not draw one of its own.
             self.asked = store.numbers
@@ -176,6 +178,11 @@ class Request:
         """
         served = self.serve is not None and self.serve.how == "covered"
         return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
+
+    def left_s(self, probe: Probe) -> float | None:
+        """Return how long the next of a decision's questions is worth waiting for; None where all that follows depends on it."""
+        within_s = probe.within_s
+        return None if within_s is None else within_s - (self.store.monotonic() - self.asked_at)
 
     def granted(self, serve: Serve, view: View, asked: int, asked_at: float) -> None:
         """Account for a read that went the way of an earlier one, as if it had been decided now."""

@@ -83,6 +83,10 @@ class StoreState:
     """How a write waits for its leader to cover what the session demands."""
     dependencies: bool = False
     clock_offsets: bool = False
+    used: bool = True
+    """Whether a block was entered since the feed last looked."""
+    woken: Callable[[], object] | None = attrs.field(default=None, init=False)
+    """What is told that a store is used again."""
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     numbers: int = 0
     leader_reads: int = 0
@@ -204,6 +208,13 @@ class StoreState:
         self.lock = threading.Lock()
         self.leader_reads = self.unauthenticated = 0
         self.waiting, self.waiters = Counter(), Counter()
+        self.used, self.woken = True, None
+
+    def use(self) -> None:
+        """Note that a block was entered: in the hot path only if `used` does not say so already."""
+        self.used = True
+        if self.woken is not None:
+            self.woken()
 
     # --- news ----------------------------------------------------------------------------------------------------
 

@@ -12,19 +12,20 @@ import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 from weakref import WeakSet
 
+from causal.asking import PROBE_TIMEOUT_S, Line, Sleeper, probe, worth_s
 from causal.blocks import Read, Write
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
-from causal.core.waiting import WaitQueue
 from causal.errors import StoreError, Unreachable
+from causal.feed import Feed
 from causal.recorded import RecordedRead, RecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
@@ -42,30 +43,6 @@ P = ParamSpec("P")
 POLL_S: Final = 0.001
 """The first pause between two questions to an endpoint that is waited on; pauses grow to POLL_MAX_S."""
 POLL_MAX_S: Final = 0.005
-PROBE_TIMEOUT_S: Final = 1.0
-
-
-class _Sleeper:
-    """One waiting thread: woken by its event; `leads` says that it polls for all."""
-
-    __slots__ = ("event", "leads")
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.leads = False
-
-
-class _Line:
-    """The reads that wait at one endpoint, and whether one of them polls it; and whether a question to it is under way."""
-
-    __slots__ = ("asked", "asking", "lock", "polling", "queue")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.queue: WaitQueue[_Sleeper] = WaitQueue()
-        self.polling = False
-        self.asked = threading.Condition(threading.Lock())
-        self.asking = False
 
 
 class CausalStore(StoreBase[R, W]):
@@ -88,7 +65,8 @@ class CausalStore(StoreBase[R, W]):
         self._real = sleep is time.sleep
         self._opening = threading.Lock()
         self._live: Link[R, W] | None = None
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
+        self._feed: Feed | None = None
         _stores.add(self)
 
     def __enter__(self) -> Self:
@@ -102,6 +80,9 @@ class CausalStore(StoreBase[R, W]):
         """Close this process's connections; reads that wait are refused. Idempotent; a later use opens them again."""
         with self._opening:
             link, self._live = self._live, None
+            feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.end()
         for line in list(self._lines.values()):
             with line.lock:
                 waiters = line.queue.drain()
@@ -109,6 +90,8 @@ class CausalStore(StoreBase[R, W]):
                 waiter.handle.event.set()
         if link is not None:
             link.close()
+        if feed is not None:
+            feed.join()
         if self._state.history is not None:
             self._state.history.flush()
 
@@ -123,6 +106,9 @@ class CausalStore(StoreBase[R, W]):
                     self._state.known(link.endpoints)
                     for endpoint in link.endpoints:
                         self._probe(link, endpoint.name)
+                    poll_s = self._state.engine.capabilities.poll_s
+                    if poll_s is not None and self._real:
+                        self._feed = Feed(self._state, link, poll_s, _polled(self._lines))
                 except BaseException:
                     link.close()
                     raise
@@ -131,7 +117,9 @@ class CausalStore(StoreBase[R, W]):
 
     def _forked(self) -> None:
         """In a forked child: the parent's connections are not ours, its threads are gone, and its locks may be held for ever."""
-        self._live, self._lines = None, {}
+        if self._feed is not None:
+            self._feed.forked()
+        self._live, self._feed, self._lines = None, None, {}
         self._opening = threading.Lock()
         self._state.forked()
 
@@ -183,7 +171,7 @@ class CausalStore(StoreBase[R, W]):
                 elif isinstance(decision, Probe):
                     for name in decision.endpoints:
                         request.probes += 1
-                        self._ask(link, name, request)
+                        self._ask(link, name, request, request.left_s(decision))
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     self._wait(link, decision, request)
@@ -221,44 +209,31 @@ class CausalStore(StoreBase[R, W]):
             self._state.failed(name, error, request.asked)
         return None
 
-    def _ask(self, link: Link[R, W], name: str, request: Request) -> None:
+    def _ask(self, link: Link[R, W], name: str, request: Request, within_s: float | None) -> None:
         """Probe for a request, or share a probe that started after it arrived: of each endpoint one question is under way at a time."""
+        state, timeout_s = self._state, worth_s(self._state, name, within_s)
         if not self._real:
-            self._probe(link, name)
-            return
-        line = self._line(name)
-        with line.asked:
-            while line.asking:
-                line.asked.wait()
-                if self._state.heard_since(name, request.demand.shards, request.arrived):
-                    return
-            line.asking = True
-        try:
-            self._probe(link, name)
-        finally:
-            with line.asked:
-                line.asking = False
-                line.asked.notify_all()
+            self._probe(link, name, timeout_s)
+        elif not self._line(name).ask(
+            lambda: self._probe(link, name, timeout_s),
+            lambda: state.heard_since(name, request.demand.shards, request.arrived),
+            timeout_s,
+        ):
+            state.failed(name, Unreachable(f"{name} does not answer"), request.asked)
 
-    def _line(self, name: str) -> _Line:
+    def _line(self, name: str) -> Line:
         line = self._lines.get(name)
-        return line if line is not None else self._lines.setdefault(name, _Line())
+        return line if line is not None else self._lines.setdefault(name, Line())
 
-    def _probe(self, link: Link[R, W], name: str) -> View:
-        state = self._state
-        asked, asked_at = state.number_now(), state.monotonic()
-        try:
-            watermarks = link.probe(name, PROBE_TIMEOUT_S)
-        except StoreError as error:  # a damaged endpoint is gone round like one that does not answer
-            return state.failed(name, error, asked)
-        return state.observe(name, watermarks, asked, asked_at)
+    def _probe(self, link: Link[R, W], name: str, timeout_s: float = PROBE_TIMEOUT_S) -> View:
+        return probe(self._state, link, name, timeout_s)
 
     def _wait(self, link: Link[R, W], wait: Wait, request: Request) -> None:
         """Wait in the endpoint's line: one thread of the line polls for all, the others sleep until they are covered."""
         state, began = self._state, self._state.monotonic()
         line = self._line(wait.endpoint)
         state.enter_wait(wait.endpoint, request.session.subject)
-        sleeper, deadline, pause_s = _Sleeper(), began + wait.for_s, POLL_S
+        sleeper, deadline, pause_s = Sleeper(), began + wait.for_s, POLL_S
         waiter = None
         try:
             with line.lock:
@@ -273,7 +248,7 @@ class CausalStore(StoreBase[R, W]):
                     pause_s = min(pause_s * 1.5, POLL_MAX_S)
                     if not waiter.waiting:
                         break  # closed
-                    self._poll(link, wait.endpoint, line)
+                    self._poll(link, wait.endpoint, line, worth_s(state, wait.endpoint, wait.for_s))
                 elif self._real:
                     sleeper.event.wait(left_s)
                     sleeper.event.clear()
@@ -292,13 +267,18 @@ class CausalStore(StoreBase[R, W]):
             state.leave_wait(wait.endpoint, request.session.subject)
             request.waited_s += state.monotonic() - began
 
-    def _poll(self, link: Link[R, W], name: str, line: _Line) -> None:
-        known = self._probe(link, name).of(name)
+    def _poll(self, link: Link[R, W], name: str, line: Line, timeout_s: float) -> None:
+        known = self._probe(link, name, timeout_s).of(name)
         with line.lock:
             down = known is None or known.down is not None
             ready = line.queue.drain() if known is None or down else line.queue.advance(known.applied)
         for waiter in ready:
             waiter.handle.event.set()
+
+
+def _polled(lines: Mapping[str, Line]) -> Callable[[str], bool]:
+    """Whether reads wait at an endpoint, one of which asks it again and again."""
+    return lambda name: (line := lines.get(name)) is not None and line.polling
 
 
 _stores: Final[WeakSet[CausalStore[Any, Any]]] = WeakSet()

@@ -101,12 +101,40 @@ def test_a_known_watermark_that_covers_costs_no_question() -> None:
 def test_an_old_watermark_is_asked_again_then_waited_for_then_left_for_the_leader() -> None:
     demand, policy = at(12), ReadPolicy(0.1)
     view = view_of(far=leader(10), near=replica(10))
-    assert gate(demand, view) == Probe(("near",), "what is known of near is older than the request")
+    assert gate(demand, view) == Probe(("near",), "what is known of near is older than the request", 0.1)
     view = view_of(far=leader(10), near=replica(10, asked=101))
     wait = gate(demand, view, policy, elapsed_s=0.03)
     assert isinstance(wait, Wait)
     assert (wait.endpoint, dict(wait.need), round(wait.for_s, 6)) == ("near", {pack(0, 1): 12}, 0.07)
     assert serves(gate(demand, view, policy, elapsed_s=0.1)) == ("far", "fallback")
+
+
+@pytest.mark.parametrize(
+    ("then", "other", "within_s"),
+    [
+        ("leader", leader(12), 0.07),  # it is known to cover
+        ("leader", leader(10), 0.07),  # it numbers what is demanded: it covers by construction
+        ("leader", replica(11), None),  # it may not get there, and then all hangs on the leader
+        ("leader", leader(12, down="gone"), None),
+        ("stale", replica(11), 0.035),
+        ("error", replica(11), 0.035),  # which may get there, if it is asked in time
+        ("error", leader(10, down="gone"), None),
+    ],
+)
+def test_an_answer_is_waited_for_no_longer_than_is_left_where_others_can_serve(
+    then: Any, other: Known, within_s: float | None
+) -> None:
+    view = view_of(near=replica(10), other=other, head=leader(11, latency_s=1.0, down="gone"))
+    probe = gate(at(12), view, ReadPolicy(0.1, then, "serve"), elapsed_s=0.03)
+    assert isinstance(probe, Probe)
+    assert probe.endpoints == ("near",)
+    assert probe.within_s == (within_s and pytest.approx(within_s))
+
+
+def test_what_a_write_hangs_on_is_waited_for() -> None:
+    view = view_of(near=replica(12), far=leader(10))
+    probe = gate(at(12).again(ARRIVED, at="far"), view)
+    assert probe == Probe(("far",), "what is known of far is older than the request", None)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +152,7 @@ def test_who_numbers_writes_is_spared_while_someone_nearer_may_get_there() -> No
     demand = at(11)
     view = view_of(far=leader(11), near=replica(10), mid=replica(10, latency_s=0.01))
     assert covered(demand, view, ReadPolicy(), NOW, STALENESS_S) is None
-    assert gate(demand, view) == Probe(("near",), "what is known of near is older than the request")
+    assert gate(demand, view) == Probe(("near",), "what is known of near is older than the request", 0.1)
     caught_up = view_of(far=leader(11), near=replica(11, asked=101), mid=replica(10, latency_s=0.01))
     assert serves(gate(demand, caught_up)) == ("near", "covered")
     behind = view_of(far=leader(11), near=replica(10, asked=101), mid=replica(10, latency_s=0.01))
@@ -165,7 +193,7 @@ def test_reads_come_back_from_the_leader_once_replicas_are_shown_to_be_fresh_aga
     """A quiet process asks nobody, and after max_staleness knows no fresh replica: it must ask, not stay at the leader."""
     old = NOW - STALENESS_S - 1
     view = view_of(far=leader(10, asked_at=old), near=replica(10, asked_at=old))
-    assert gate(NOTHING, view) == Probe(("near",), "what is known of near is older than the request")
+    assert gate(NOTHING, view) == Probe(("near",), "what is known of near is older than the request", 0.1)
     view = view.observe("near", replica(10).watermarks("near"), asked=101, asked_at=NOW, now=NOW)
     assert gate(NOTHING, view) == Probe(("far",), "near is not shown to be less than 900 s stale")
     view = view.observe("far", leader(10).watermarks("far"), asked=102, asked_at=NOW, now=NOW)

@@ -39,10 +39,15 @@ class Serve:
 
 @attrs.frozen
 class Probe:
-    """Ask these endpoints for their watermarks, now, and decide again."""
+    """Ask these endpoints for their watermarks, now, and decide again.
+
+    An answer that takes longer than `within_s` is not worth waiting for: others can serve. None: what follows depends on it.
+    Units: seconds.
+    """
 
     endpoints: tuple[str, ...]
     reason: str
+    within_s: float | None = None
 
 
 @attrs.frozen

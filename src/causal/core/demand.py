@@ -47,7 +47,7 @@ class Demand:
         arrived: int = 0,
         wrote_ago_s: float = float("inf"),
     ) -> None:
-        self.need = _join(own, seen)
+        self.need = joined(own, seen)
         self.memo: Any = None
         self.own = own
         self.shards = shards
@@ -130,7 +130,8 @@ def _narrow(entries: Mapping[int, int], number: int, only: int | None, shards: s
     return kept
 
 
-def _join(own: Mapping[int, int], seen: Mapping[int, int]) -> Mapping[int, int]:
+def joined(own: Mapping[int, int], seen: Mapping[int, int]) -> Mapping[int, int]:
+    """Return the larger offset of each origin. What is given may be what is returned: a demand is shared, not copied."""
     if not seen or not own:
         return own or seen
     need = dict(own)

@@ -109,3 +109,15 @@ def shown(here: int, samples: tuple[tuple[float, int], ...]) -> float:
         if head <= here or head == 0:
             return t
     return NEVER
+
+
+def refreshing(endpoint: EndpointView, live: Iterable[int], heads: Samples, oldest: float) -> dict[int, int] | None:
+    """Return what an endpoint must apply to be shown fresh since `oldest`; None where no head was asked for since then."""
+    fresh: dict[int, int] = {}
+    for key in live:
+        if key not in endpoint.leads:
+            recent = [head for at, head in heads.get(key, ()) if at >= oldest]
+            if not recent:
+                return None
+            fresh[key] = min(recent)
+    return fresh

@@ -26,7 +26,8 @@ from causal.core.decision import (
     is_older,
     is_unproven,
 )
-from causal.core.demand import Demand, considered
+from causal.core.demand import Demand, considered, joined
+from causal.core.evidence import refreshing
 from causal.core.frontier import ANY_ORIGIN, Loss
 from causal.core.lost import settled
 from causal.core.policy import ReadPolicy, Strategy
@@ -153,22 +154,22 @@ class _Case:
         how: How = "covered"
         if self.policy.strategy is Strategy.QUORUM:
             how, quorum = "quorum", self.quorum()
-            if not isinstance(quorum, dict):
+            if isinstance(quorum, (Probe, Refuse)):
                 return quorum
-            need = _join(need if self.policy.token else {}, quorum)
+            need = joined(need if self.policy.token else {}, quorum)
         if self.demand.floor is not None:
-            need = _join(need, self.floored(self.demand.floor))
+            need = joined(need, self.floored(self.demand.floor))
         shards = at_leaders(self.demand, self.policy)
         if shards:
             how = "leader"
             # What an ended origin left behind counts as much: its leader is gone, its acknowledged writes are not.
-            need = _join(need, {k: end for k, end in self.view.ends.items() if k >> 32 in shards})
+            need = joined(need, {k: end for k, end in self.view.ends.items() if k >> 32 in shards})
             heads = self.heads(shards)
             if isinstance(heads, EndpointView):
                 return Serve(heads.name, how, need, heads, clipped)
             if not isinstance(heads, dict):
                 return heads
-            need = _join(need, heads)
+            need = joined(need, heads)
         return self.gated(need, how, clipped)
 
     # --- demands that must be asked for --------------------------------------------------------------------------
@@ -219,7 +220,7 @@ class _Case:
             return Refuse("no endpoint", "no endpoint can be asked")
         return heads
 
-    def quorum(self) -> dict[int, int] | Probe | Refuse:
+    def quorum(self) -> Mapping[int, int] | Probe | Refuse:
         nearest = self.usable()[: self.policy.replicas]
         if len(nearest) < self.policy.replicas:
             return Refuse(
@@ -229,9 +230,9 @@ class _Case:
         unasked = tuple(e.name for e in nearest if not e.asked_since(self.demand.shards, self.demand.arrived))
         if unasked:
             return Probe(unasked, "a quorum asks its endpoints after the request")
-        need: dict[int, int] = {}
+        need: Mapping[int, int] = {}
         for endpoint in nearest:
-            need = _join(need, {k: v for k, v in endpoint.applied.items() if k >> 32 in self.demand.shards})
+            need = joined(need, {k: v for k, v in endpoint.applied.items() if k >> 32 in self.demand.shards})
         return need
 
     def floored(self, floor: int) -> dict[int, int]:
@@ -288,18 +289,19 @@ class _Case:
             if endpoint is best:
                 return None
             if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
-                return Probe((endpoint.name,), is_older(endpoint.name))
+                return Probe((endpoint.name,), is_older(endpoint.name), self.within((endpoint.name,), need, left_s))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
                 # Where nobody is known to number an origin, anybody may by now.
                 anybody = any(self.view.leader(k) is None for k in self.view.live())
-                leaders = [
+                leaders = tuple(
                     e.name
                     for e in self.usable()
                     if (e.leads or anybody) and not e.asked_since(self.demand.shards, self.demand.arrived)
-                ]
+                )
                 if leaders:
-                    return Probe(tuple(leaders), is_unproven(endpoint.name, self.limit_s))
+                    within_s = self.within(leaders, need, left_s)
+                    return Probe(leaders, is_unproven(endpoint.name, self.limit_s), within_s)
                 continue
             eta_s = endpoint.eta_s(lacking, self.now, self.policy.wait_s)
             if eta_s is None or eta_s <= left_s:
@@ -308,20 +310,24 @@ class _Case:
                 return Wait(endpoint.name, lacking, left_s, reason)
         return None
 
+    def within(self, names: tuple[str, ...], need: Mapping[int, int], left_s: float) -> float | None:
+        """Return how long to wait for these to answer: no longer than is left where others can do without them."""
+        falls_back = self.policy.then == "leader"
+        for e in self.servable():
+            if e.name not in names and e.down is None and e.asked and self.proven(e):
+                if not falls_back:
+                    return left_s / 2  # the others, who may get there, are to have some of it, too
+                if e.covers(need) or e.leads >= need.keys() - self.view.ends.keys():
+                    return left_s
+        return None
+
     def evidence(self, endpoint: EndpointView, need: Mapping[int, int]) -> Mapping[int, int] | None:
         """Return what an endpoint must apply to be served; None if its staleness cannot be shown by anything known."""
         if self.proven(endpoint):
             return need
-        oldest = self.now - self.limit_s
-        lacking = _join(need, self.view.ends)
-        for key in self.view.live():
-            if key in endpoint.leads:
-                continue
-            recent = [head for t, head in self.view.heads.get(key, ()) if t >= oldest]
-            if not recent:
-                return None
-            lacking[key] = max(lacking.get(key, 0), min(recent))
-        return None if endpoint.covers(lacking) else lacking
+        fresh = refreshing(endpoint, self.view.live(), self.view.heads, self.now - self.limit_s)
+        lacking = None if fresh is None else joined(joined(need, self.view.ends), fresh)
+        return None if lacking is None or endpoint.covers(lacking) else lacking
 
     def fallback(self, need: Mapping[int, int], clipped: tuple[Loss, ...]) -> Decision:
         """Go to the endpoint that covers by construction: the one that numbers every demanded origin."""
@@ -390,11 +396,3 @@ class _Case:
         return Refuse(
             "timeout" if any(self.proven(e) and e.down is None for e in self.servable()) else "no endpoint", reason
         )
-
-
-def _join(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
-    joined = dict(a)
-    for key, offset in b.items():
-        if offset > joined.get(key, -1):
-            joined[key] = offset
-    return joined
