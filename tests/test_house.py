@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.waiting",
         "core.demand",
         "core.decision",
+        "core.covered",
         "core.lost",
         "core.gate",
         "core",  # its __init__, after all that it may name
@@ -86,6 +87,7 @@ RUNTIME = frozenset({"attr", "attrs", "cbor2", "cryptography"})
 # Where, a file or a folder, a distribution may be imported that the package does not require.
 OPTIONAL = {
     "cli": {"click", "rich"},
+    "stores.postgres": {"psycopg", "psycopg_pool"},
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},

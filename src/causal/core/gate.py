@@ -9,10 +9,13 @@ that check serves stale reads whenever a server restarts between the decision an
 
 from __future__ import annotations
 
+import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from causal.core.covered import covered
 from causal.core.decision import (
     UNCHECKED,
     Decision,
@@ -31,7 +34,7 @@ from causal.core.evidence import refreshing
 from causal.core.frontier import ANY_ORIGIN, Loss
 from causal.core.lost import settled
 from causal.core.policy import ReadPolicy, Strategy
-from causal.core.view import NEVER, EndpointView, View
+from causal.core.view import EndpointView, View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,47 +58,11 @@ __all__ = [
 RETRY_S: Final = 1.0
 """How long an endpoint that failed is left alone while others serve; a request tries it once anyway before it is refused."""
 
+RECONSIDER_S: Final = 0.02
+"""How long one of several equally near replicas is waited for before the others are looked at again."""
+
 TICK_S: Final = 1e-6
 """A budget of less is spent: added to a clock's reading it may be rounded away, and waiting for it would not end."""
-
-
-def covered(
-    demand: Demand, view: View, policy: ReadPolicy, now: float, max_staleness_s: float, at: str | None = None
-) -> Serve | None:
-    """Return the nearest endpoint that is known to cover the whole demand, if the case is the common one: the hot path of `decide`.
-
-    It is not the common one if that endpoint is the leader of what is demanded and others are nearer: see `_Case.spared`.
-    `at` names the leader of a write, which alone may serve it and is gated on the demand alone (I9).
-    """
-    if (
-        policy.strategy is not Strategy.SESSION
-        or demand.leader_shards
-        or demand.floor is not None
-        or demand.at is not None
-    ):
-        return None
-    if view.parts is not None:
-        view = view.on(demand.shards)
-    limit = NEVER if policy.unproven == "serve" or at is not None else now - max_staleness_s
-    need = demand.need
-    for endpoint in view.endpoints:
-        if at is not None and endpoint.name != at:
-            continue
-        if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
-            memo: Serve | None = demand.memo
-            if memo is not None and memo.known is endpoint:
-                return memo  # the same demand, the same knowledge: both are immutable, so the same answer
-            applied = endpoint.applied
-            for key in need:
-                if applied.get(key, -1) < need[key]:
-                    break
-            else:
-                leader = not need or view.ends or not endpoint.leads.isdisjoint(need)
-                if endpoint.leads and leader and at is None and endpoint is not view.endpoints[0]:
-                    return None  # not the common case: see `_Case.spared`
-                demand.memo = serve = Serve(endpoint.name, "covered", need, endpoint)
-                return serve
-    return None
 
 
 def at_leaders(demand: Demand, policy: ReadPolicy) -> frozenset[int]:
@@ -283,22 +250,19 @@ class _Case:
     def probe_or_wait(self, need: Mapping[int, int], left_s: float, best: EndpointView | None) -> Probe | Wait | None:
         """Nearest first: ask it if it was not asked since the request, wait if it may get there in time, else look further.
 
+        Equally near replicas are asked before any is waited for, and looked at again while it is: one that stands still holds nobody up.
         `best`, if any, covers already: nobody beyond it is of use.
         """
+        waits: list[tuple[float, Wait]] = []
+        nearest_s = math.inf
         for endpoint in self.servable():
-            if endpoint is best:
-                return None
+            if endpoint is best or endpoint.latency_s > nearest_s or (waits and endpoint.leads):
+                break
             if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
                 return Probe((endpoint.name,), is_older(endpoint.name), self.within((endpoint.name,), need, left_s))
             lacking = self.evidence(endpoint, need)
             if lacking is None:
-                # Where nobody is known to number an origin, anybody may by now.
-                anybody = any(self.view.leader(k) is None for k in self.view.live())
-                leaders = tuple(
-                    e.name
-                    for e in self.usable()
-                    if (e.leads or anybody) and not e.asked_since(self.demand.shards, self.demand.arrived)
-                )
+                leaders = self.unheard_leaders()
                 if leaders:
                     within_s = self.within(leaders, need, left_s)
                     return Probe(leaders, is_unproven(endpoint.name, self.limit_s), within_s)
@@ -307,8 +271,17 @@ class _Case:
             if eta_s is None or eta_s <= left_s:
                 behind = lacking is need or not endpoint.covers(need)
                 reason = is_behind(endpoint.name) if behind else is_unproven(endpoint.name, self.limit_s)
-                return Wait(endpoint.name, lacking, left_s, reason)
-        return None
+                waits.append((math.inf if eta_s is None else eta_s, Wait(endpoint.name, lacking, left_s, reason)))
+                nearest_s = endpoint.latency_s
+        if len(waits) < 2:
+            return waits[0][1] if waits else None
+        return attrs.evolve(min(waits, key=itemgetter(0))[1], for_s=min(left_s, RECONSIDER_S))
+
+    def unheard_leaders(self) -> tuple[str, ...]:
+        """Return whose heads may show that an endpoint is current. Where nobody is known to number an origin, anybody may by now."""
+        anybody, unasked = any(self.view.leader(k) is None for k in self.view.live()), self.usable()
+        shards, arrived = self.demand.shards, self.demand.arrived
+        return tuple(e.name for e in unasked if (e.leads or anybody) and not e.asked_since(shards, arrived))
 
     def within(self, names: tuple[str, ...], need: Mapping[int, int], left_s: float) -> float | None:
         """Return how long to wait for these to answer: no longer than is left where others can do without them."""

@@ -5,6 +5,11 @@ server's answers prove (pure), `statements.py` what is said to it, `exchange.py`
 block begins and ends. `install.py` is what a database's owner runs once.
 """
 
+try:
+    import psycopg_pool  # noqa: F401 - psycopg comes with it
+except ImportError as error:
+    raise ImportError('PostgreSQL needs psycopg and its pool: pip install "causal-tokens[postgres]"') from error
+
 from causal.stores.postgres.engine import PostgresEngine, Replica, Shard
 from causal.stores.postgres.install import install, script
 from causal.stores.postgres.link import PostgresLink

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from causal.errors import StoreError
 from causal.stores.postgres.blocks import Reading, Writing
 from causal.stores.postgres.exchange import adrive
-from causal.stores.postgres.link import Servers
 from causal.stores.postgres.outside import aoutside, driver_connection
 from causal.stores.postgres.pools import AsyncPool
+from causal.stores.postgres.servers import Servers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from causal.core.frontier import Frontier
     from causal.core.watermark import Watermark
     from causal.engine import Commit, Endpoint
-    from causal.stores.postgres.link import Settings
+    from causal.stores.postgres.servers import Settings
 
 
 class AsyncReadBlock:

@@ -20,8 +20,9 @@ from causal.engine import Capabilities
 from causal.errors import ConfigError
 from causal.stores.postgres.alink import AsyncPostgresLink
 from causal.stores.postgres.blocks import Manner
-from causal.stores.postgres.link import Member, PostgresLink, Settings
+from causal.stores.postgres.link import PostgresLink
 from causal.stores.postgres.pools import PoolSettings
+from causal.stores.postgres.servers import Member, Settings
 
 Isolation = Literal["read committed", "repeatable read"]
 ELSEWHERE_S: Final = 0.05
@@ -117,7 +118,7 @@ class PostgresEngine:
     @property
     def capabilities(self) -> Capabilities:
         """A block's demand is that of its shard; what it depends on in others travels by stamps, where they are installed."""
-        return Capabilities()
+        return Capabilities(poll_s=self._poll_s)
 
     def open(self, store: int = 0) -> PostgresLink:
         """Make the pools; connections are made as they are needed. Raises: ConfigError."""

@@ -5,145 +5,26 @@ Owns the routing of each call to a server's pool, and who is taken for a shard's
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import psycopg
 
 from causal.core.frontier import Frontier
 from causal.engine import Commit, Endpoint
-from causal.errors import ConfigError, StoreError, Unreachable
+from causal.errors import StoreError
 from causal.stores.postgres.blocks import Reading, Writing
 from causal.stores.postgres.exchange import drive
-from causal.stores.postgres.lineage import supersedes
 from causal.stores.postgres.outside import driver_connection, outside
 from causal.stores.postgres.pools import Pool
-from causal.stores.postgres.server import Server
+from causal.stores.postgres.servers import Servers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from causal.core.watermark import Watermark
-    from causal.stores.postgres.blocks import Manner
-    from causal.stores.postgres.pools import PoolSettings
+    from causal.stores.postgres.servers import Settings
 
 B = TypeVar("B", Reading, Writing)
-
-LOOK_S: Final = 0.5
-"""How often a shard without a leader is looked over for a new one."""
-
-
-@attrs.frozen
-class Member:
-    """One server as it was configured: its name, where it is, and how near. Thread-safety: immutable."""
-
-    name: str
-    dsn: str
-    shard: int
-    site: str
-    latency_s: float
-
-
-@attrs.frozen
-class Settings:
-    """What a link takes from its engine. Thread-safety: immutable."""
-
-    members: tuple[Member, ...]
-    primaries: Mapping[int, str]
-    pool: PoolSettings
-    manner: Manner
-    timeout_s: float
-
-
-class Servers:
-    """The servers of a link, and who leads: shared by the synchronous and the asynchronous one. Thread-safety: safe."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.by_name = {m.name: Server(m.name, m.dsn, m.shard) for m in settings.members}
-        self.endpoints = tuple(
-            Endpoint(m.name, m.site, m.latency_s, shards=frozenset({m.shard})) for m in settings.members
-        )
-        self.closed = False
-        self._looked_at: dict[int, float] = {}
-
-    def of(self, endpoint: str) -> Server:
-        """Return a server by its endpoint's name."""
-        if self.closed:
-            raise ConfigError("this link is closed")
-        try:
-            return self.by_name[endpoint]
-        except KeyError:
-            raise ConfigError(f"no endpoint {endpoint!r} here") from None
-
-    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], bool]:
-        """Ask a server; return its marks, and whether its life is another than was known. Raises: Unreachable, StoreError."""
-        server = self.of(endpoint)
-        before = server.known
-        try:
-            known = server.poll(timeout_s)
-        except StoreError:
-            server.down = True
-            raise
-        server.down = False
-        self.not_deposed(server)
-        return known.marks, before is not None and before.life != known.life
-
-    def not_deposed(self, server: Server) -> None:
-        """Refuse a primary that another one has superseded. Raises: Unreachable."""
-        known = server.known
-        if known is None or known.life.standby:
-            return
-        for other in self.by_name.values():
-            if other.shard == server.shard and other.known is not None and supersedes(other.known, known):
-                raise Unreachable(
-                    f"{server.name} takes writes on timeline {known.timeline}, but {other.name} was promoted to timeline "
-                    f"{other.known.timeline}: stop it, and rewind it or clone it anew"
-                )
-
-    def leader(self, shard: int) -> str:
-        """Return who takes the writes of a shard, as far as is known: of several primaries the one promoted last."""
-        claims = [
-            s for s in self.by_name.values() if s.shard == shard and s.known is not None and not s.known.life.standby
-        ]
-        up = [s for s in claims if not s.down]
-        best: Server | None = None
-        for server in up or claims:
-            assert server.known is not None
-            if best is None or (best.known is not None and supersedes(server.known, best.known)):
-                best = server
-        if best is not None:
-            return best.name
-        try:
-            return self.settings.primaries[shard]
-        except KeyError:
-            raise ConfigError(f"no shard {shard} here") from None
-
-    def without_leader(self, shard: int) -> bool:
-        """Return whether it is time to look for a shard's leader: the one that is known does not answer, or was demoted."""
-        server, now = self.by_name.get(self.leader(shard)), time.monotonic()
-        if server is not None and not server.down and server.known is not None and not server.known.life.standby:
-            return False
-        if now - self._looked_at.get(shard, -LOOK_S) < LOOK_S:
-            return False
-        self._looked_at[shard] = now
-        return True
-
-    def look(self, shard: int) -> None:
-        """Ask every server of a shard, for one that was promoted."""
-        for server in self.by_name.values():
-            if server.shard == shard:
-                try:
-                    self.probe(server.name, self.settings.timeout_s)
-                except StoreError:
-                    continue
-
-    def close(self) -> None:
-        """Hang up everywhere. Idempotent."""
-        self.closed = True
-        for server in self.by_name.values():
-            server.close()
 
 
 class ReadBlock:

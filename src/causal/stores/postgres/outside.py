@@ -19,8 +19,8 @@ from causal.stores.postgres.lineage import current
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-    from causal.stores.postgres.link import Servers
     from causal.stores.postgres.server import Ground, Server
+    from causal.stores.postgres.servers import Servers
 
 _WRAPPERS: Final = ("driver_connection", "dbapi_connection", "connection", "_connection")
 """Where ORMs keep the driver's connection: SQLAlchemy and its pool, Django, asynchronous adapters."""
