@@ -221,6 +221,7 @@ def test_failover_and_the_way_back(cluster: PostgresCluster) -> None:
     third.follow(new)
     old.rewind(new)
     assert old.in_recovery
+    assert [server.upstream for server in (old, new, third)] == [new, None, new]
     cluster.wait_caught_up(30)
     assert [rows(server) for server in cluster.servers.values()] == [[1, 2, 3]] * 3
     with pytest.raises(ConfigError, match="replica-1 takes writes"):
