@@ -310,6 +310,14 @@ def test_it_gives_its_place_in_the_log(cluster: PostgresCluster) -> None:
     assert cluster.replicas[0].reached(place)
 
 
+def test_a_pause_is_lifted_by_a_reset(cluster: PostgresCluster) -> None:
+    pids = [server.pid for server in cluster.servers.values()]
+    cluster.replicas[0].pause()
+    assert cluster.reset()
+    assert not cluster.replicas[0].paused
+    assert [server.pid for server in cluster.servers.values()] == pids
+
+
 def system_identifier(cluster: PostgresCluster) -> int:
     return int(cluster.primary.query("SELECT system_identifier FROM pg_control_system()")[0][0])
 
