@@ -221,6 +221,7 @@ def test_failover_and_the_way_back(cluster: PostgresCluster) -> None:
     third.follow(new)
     old.rewind(new)
     assert old.in_recovery
+    assert [server.upstream for server in (old, new, third)] == [new, None, new]
     cluster.wait_caught_up(30)
     assert [rows(server) for server in cluster.servers.values()] == [[1, 2, 3]] * 3
     with pytest.raises(ConfigError, match="replica-1 takes writes"):
@@ -307,6 +308,14 @@ def test_it_gives_its_place_in_the_log(cluster: PostgresCluster) -> None:
     cluster.wait_caught_up()
     assert cluster.replicas[0].wal() != place
     assert cluster.replicas[0].reached(place)
+
+
+def test_a_pause_is_lifted_by_a_reset(cluster: PostgresCluster) -> None:
+    pids = [server.pid for server in cluster.servers.values()]
+    cluster.replicas[0].pause()
+    assert cluster.reset()
+    assert not cluster.replicas[0].paused
+    assert [server.pid for server in cluster.servers.values()] == pids
 
 
 def system_identifier(cluster: PostgresCluster) -> int:

@@ -337,8 +337,8 @@ class PostgresCluster:
                 server.resume()
             with self.primary._connect("postgres") as connection:
                 reset_databases(connection)
-            self._wait_streaming(5)
-            self.wait_caught_up(5 + self._lag_s)
+            self._wait_streaming(20)
+            self.wait_caught_up(20 + self._lag_s)
         except (StoreError, ConfigError, psycopg.Error):
             return False
         return all(server.running for server in self.servers.values())

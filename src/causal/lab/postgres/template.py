@@ -103,9 +103,8 @@ def copy_as_new(binaries: Binaries, account: Account, template: Path, data: Path
     account.run(
         [binaries.program("pg_resetwal"), "-f", "-D", data], "pg_resetwal"
     )  # the log's pages name the identifier too
-    _run_alone(
-        binaries, account, data, ""
-    )  # the new log says wal_level=minimal until a server has run, and no standby starts from that
+    # The new log says wal_level=minimal until a server has run, and no standby starts from that.
+    _run_alone(binaries, account, data, "")
 
 
 def _run_alone(binaries: Binaries, account: Account, data: Path, statements: str) -> None:
