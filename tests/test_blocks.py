@@ -26,7 +26,7 @@ from causal import (
     StoreError,
     WriteLost,
 )
-from causal.blocks import _blocks
+from causal.blocks import enclosing
 from causal.core.frontier import pack
 from causal.engine import Commit
 from causal.errors import Unreachable
@@ -159,10 +159,10 @@ def test_a_block_left_in_another_context_is_forgotten_in_this_one(time: Time, en
         block.__enter__()
         contextvars.copy_context().run(block.__exit__, None, None, None)
         assert how(session, shard="x") == "covered"
-    assert len(_blocks.get()) <= 1
+    assert len(enclosing.get()) <= 1
     with session.write(shard="x"):
         assert how(session, shard="x") == "transaction"
-    assert not _blocks.get()
+    assert not enclosing.get()
 
 
 def test_blocks_may_end_in_any_order(time: Time, engine: FakeEngine) -> None:
@@ -174,7 +174,7 @@ def test_blocks_may_end_in_any_order(time: Time, engine: FakeEngine) -> None:
     assert how(session, shard="y") == "transaction"
     assert how(session, shard="x") == "covered"
     y.__exit__(None, None, None)
-    assert not _blocks.get()
+    assert not enclosing.get()
 
 
 # --- how a write ends ------------------------------------------------------------------------------------------------
@@ -648,7 +648,7 @@ def test_a_block_that_could_not_be_entered_leaves_nothing(time: Time, kind: str)
     assert caught.value.receipt.refused == "GateTimeout"
     assert block.receipt.how == "refused"
     assert idle(store)
-    assert not _blocks.get()
+    assert not enclosing.get()
 
 
 def test_an_engine_that_breaks_its_contract_leaves_nothing(time: Time) -> None:

@@ -63,6 +63,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "repeat",
         "ending",
         "blocks",
+        "write_blocks",
         "recorded",
         "store",
         "async_store",

@@ -28,9 +28,10 @@ from causal import (
     Recorder,
     WriteLost,
 )
-from causal.blocks import Read, Write
+from causal.blocks import Read
 from causal.engine import KeyVersion
 from causal.stores.memory import MemoryCluster, MemoryEngine
+from causal.write_blocks import Write
 from tests.fake_engine import KEYS, FakeEngine, Handle, Server, near_and_far
 from tests.fake_engine import Time as FakeTime
 from tests.stores.worlds import MakeWorld, World, make_world

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from causal.asking import PROBE_TIMEOUT_S, aprobe, worth_s
-from causal.blocks import AsyncRead, AsyncWrite
+from causal.blocks import AsyncRead
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
@@ -20,6 +20,7 @@ from causal.recorded import AsyncRecordedRead, AsyncRecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
+from causal.write_blocks import AsyncWrite
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from causal.blocks import AsyncRead, AsyncWrite, Read, Write
+from causal.blocks import AsyncRead, Read
 from causal.errors import CommitUnknown
+from causal.write_blocks import AsyncWrite, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

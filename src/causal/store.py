@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 from weakref import WeakSet
 
 from causal.asking import PROBE_TIMEOUT_S, Line, Sleeper, probe, worth_s
-from causal.blocks import Read, Write
+from causal.blocks import Read
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
@@ -23,6 +23,7 @@ from causal.recorded import RecordedRead, RecordedWrite
 from causal.request import Request
 from causal.session import SessionState, Written
 from causal.state import callable_setting
+from causal.write_blocks import Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A soak: writers and gated readers on real servers, while standbys are paused, frozen, restarted and promoted, audited from what came back.
+"""A soak: writers and gated readers on real servers, while standbys are paused, frozen, restarted and promoted, audited from what returned.
 
 Every writer owns one key, whose value only ever grows. So what a session may be shown is simple: never less than what it was acknowledged
 or was shown before, unless it was told of the loss of exactly that. Nothing inside the library is asked for the verdict but the errors and
@@ -59,7 +59,9 @@ class Verdict:
     lost: int = 0
 
     def __str__(self) -> str:
-        sins = {f.name: getattr(self, f.name)[:3] for f in attrs.fields(Verdict) if isinstance(getattr(self, f.name), list)}
+        sins = {
+            f.name: getattr(self, f.name)[:3] for f in attrs.fields(Verdict) if isinstance(getattr(self, f.name), list)
+        }
         return f"{dict(sorted(self.counts.items()))}, {self.lost} lost writes; {sins}"
 
 
@@ -78,7 +80,8 @@ class Carried:
 
     def has_been_told(self, position: Position) -> bool:
         return any(
-            one.position.origin == position.origin and one.position.offset >= position.offset > one.end for one in self.told
+            one.position.origin == position.origin and one.position.offset >= position.offset > one.end
+            for one in self.told
         )
 
 
@@ -164,7 +167,10 @@ class Soak:
             with block as connection:
                 found = self.look(connection, who.name)
             if found < expected:
-                self.sin(self.verdict.stale_own, f"{who.name}: {found} < {expected}: {block.receipt} {block.receipt.considered}")
+                self.sin(
+                    self.verdict.stale_own,
+                    f"{who.name}: {found} < {expected}: {block.receipt} {block.receipt.considered}",
+                )
                 who.acknowledged = found if not self.plan.gated else expected
             if self.plan.gated:
                 who.token = session.token()
@@ -224,10 +230,19 @@ class Soak:
             self.forgiven(shown, receipt.clipped)
             for key, value in found.items():
                 if value < shown.get(key, 0) and not self.lost_meanwhile(key, shown[key], receipt.clipped):
-                    self.sin(self.verdict.backward, f"{name}: {key} {value} < {shown[key]}: {receipt} {receipt.considered}")
+                    self.sin(
+                        self.verdict.backward, f"{name}: {key} {value} < {shown[key]}: {receipt} {receipt.considered}"
+                    )
                 shown[key] = value
-            if handed and found[writer.name] < handed[1] and not self.lost_meanwhile(writer.name, handed[1], receipt.clipped):
-                self.sin(self.verdict.stale_own, f"{name} by {writer.name}'s token: {found[writer.name]} < {handed[1]}: {receipt}")
+            if (
+                handed
+                and found[writer.name] < handed[1]
+                and not self.lost_meanwhile(writer.name, handed[1], receipt.clipped)
+            ):
+                self.sin(
+                    self.verdict.stale_own,
+                    f"{name} by {writer.name}'s token: {found[writer.name]} < {handed[1]}: {receipt}",
+                )
             if self.plan.gated:
                 token = session.token()
             self.note(f"read {receipt.how}")
@@ -371,6 +386,7 @@ def soak(plan: Plan) -> Verdict:
         ]
         with contextlib.ExitStack() as stack:
             stores = [
-                stack.enter_context(CausalStore(e, keyring=keyring, audience="soak", policy=plan.policy)) for e in engines
+                stack.enter_context(CausalStore(e, keyring=keyring, audience="soak", policy=plan.policy))
+                for e in engines
             ]
             return Soak(plan, cluster, stores).run()

@@ -24,22 +24,27 @@ if TYPE_CHECKING:
     from causal.core.frontier import Frontier
     from causal.core.watermark import Watermark
     from causal.engine import Commit, Endpoint
+    from causal.stores.postgres.server import Server
     from causal.stores.postgres.servers import Settings
 
 
 class AsyncReadBlock:
     """The asynchronous twin of `ReadBlock`. Thread-safety: one task at a time."""
 
-    def __init__(self, block: Reading | Writing, pool: AsyncPool, timeout_s: float) -> None:
+    def __init__(self, block: Reading | Writing, pool: AsyncPool, link: AsyncPostgresLink) -> None:
         self._block = block
         self._pool: AsyncPool | None = pool
-        self._timeout_s = timeout_s
+        self._link = link
+        self._timeout_s = link.servers.settings.timeout_s
         self.connection: psycopg.AsyncConnection[Any] = block.connection
         self.watermarks = block.watermarks
 
     async def end(self) -> None:
         """End the transaction; `seen` then says what it can have shown."""
-        await adrive(self._block.end(), self._block.pgconn, self._timeout_s)
+        try:
+            await adrive(self._block.end(), self._block.pgconn, self._timeout_s)
+        except StoreError:
+            self._block.showed(await self._link.beyond(self._block.server, self._block.origin))
 
     def seen(self) -> Frontier:
         return self._block.seen()
@@ -84,11 +89,11 @@ class AsyncPostgresLink:
     """A process's live connection to the servers, in one event loop. Thread-safety: one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self._servers = Servers(settings)
+        self.servers = Servers(settings)
         self._settings = settings
         self._threads = ThreadPoolExecutor(len(settings.members) + 1, "causal-postgres")
         self._pools = {
-            name: AsyncPool(server, settings.pool, settings.timeout_s) for name, server in self._servers.by_name.items()
+            name: AsyncPool(server, settings.pool, settings.timeout_s) for name, server in self.servers.by_name.items()
         }
 
     async def open(self) -> None:
@@ -98,26 +103,30 @@ class AsyncPostgresLink:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return self._servers.endpoints
+        return self.servers.endpoints
 
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
-        self._servers.of(endpoint)
+        self.servers.of(endpoint)
         loop = asyncio.get_running_loop()
-        marks, another = await loop.run_in_executor(self._threads, self._servers.probe, endpoint, timeout_s)
+        marks, another = await loop.run_in_executor(self._threads, self.servers.probe, endpoint, timeout_s)
         if another:
             await self._pools[endpoint].renew()
         return marks
 
+    async def beyond(self, server: Server, origin: int | None) -> Frontier:
+        """Do as `Servers.beyond`, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.servers.beyond, server, origin)
+
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadBlock:
         block, pool = await self._open(endpoint, Reading, writing=False)
-        return AsyncReadBlock(block, pool, self._settings.timeout_s)
+        return AsyncReadBlock(block, pool, self)
 
     async def write(self, endpoint: str, shard: int, deps: Frontier) -> AsyncWriteBlock:
         block, pool = await self._open(endpoint, Writing, writing=True)
-        return AsyncWriteBlock(block, pool, self._settings.timeout_s)
+        return AsyncWriteBlock(block, pool, self)
 
     async def _open(self, endpoint: str, kind: Any, *, writing: bool) -> tuple[Any, AsyncPool]:
-        server, pool = self._servers.of(endpoint), self._pools[endpoint]
+        server, pool = self.servers.of(endpoint), self._pools[endpoint]
         if server.ground is None:
             await self.probe(endpoint, self._settings.timeout_s)
         connection, backend, ground = await pool.take()
@@ -130,16 +139,16 @@ class AsyncPostgresLink:
         return block, pool
 
     def leader(self, shard: int) -> str:
-        if self._servers.without_leader(shard):
-            self._threads.submit(self._servers.look, shard)
-        return self._servers.leader(shard)
+        if self.servers.without_leader(shard):
+            self._threads.submit(self.servers.look, shard)
+        return self.servers.leader(shard)
 
     async def position(self, connection: Any) -> Frontier:
         """Return what covers everything that was committed through a connection to a primary of this store."""
-        return await aoutside(driver_connection(connection), self._servers)
+        return await aoutside(driver_connection(connection), self.servers)
 
     async def close(self) -> None:
-        self._servers.close()
+        self.servers.close()
         for pool in self._pools.values():
             await pool.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -71,6 +71,15 @@ class Block:
         """Return what the block can have shown at most; known once it has ended."""
         return self._seen
 
+    @property
+    def origin(self) -> int | None:
+        """The newest origin that the server was known to have when the block began."""
+        return None if self._known is None else self._known.origin
+
+    def showed(self, most: Frontier) -> None:
+        """Take what somebody else says that was shown at most, where the server itself cannot be asked."""
+        self._seen = most
+
     def blame(self, error: BaseException) -> StoreError | None:
         """Return why the server ended the block, where it was not the block's own statement."""
         why = conflict(error)

@@ -30,16 +30,20 @@ B = TypeVar("B", Reading, Writing)
 class ReadBlock:
     """A read handle: a pooled connection inside the transaction that was checked. Thread-safety: one thread at a time."""
 
-    def __init__(self, block: Reading | Writing, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, block: Reading | Writing, pool: Pool, servers: Servers) -> None:
         self._block = block
         self._pool: Pool | None = pool
-        self._timeout_s = timeout_s
+        self._servers = servers
+        self._timeout_s = servers.settings.timeout_s
         self.connection: psycopg.Connection[Any] = block.connection
         self.watermarks = block.watermarks
 
     def end(self) -> None:
         """End the transaction; `seen` then says what it can have shown."""
-        drive(self._block.end(), self._block.pgconn, self._timeout_s)
+        try:
+            drive(self._block.end(), self._block.pgconn, self._timeout_s)
+        except StoreError:
+            self._block.showed(self._servers.beyond(self._block.server, self._block.origin))
 
     def seen(self) -> Frontier:
         return self._block.seen()
@@ -97,11 +101,11 @@ class PostgresLink:
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:
         block, pool = self._open(endpoint, Reading, writing=False)
-        return ReadBlock(block, pool, self._settings.timeout_s)
+        return ReadBlock(block, pool, self._servers)
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteBlock:
         block, pool = self._open(endpoint, Writing, writing=True)
-        return WriteBlock(block, pool, self._settings.timeout_s)
+        return WriteBlock(block, pool, self._servers)
 
     def _open(self, endpoint: str, kind: type[B], *, writing: bool) -> tuple[B, Pool]:
         server, pool = self._servers.of(endpoint), self._pools[endpoint]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from causal.core.frontier import Frontier
 from causal.engine import Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres.lineage import supersedes
@@ -111,6 +112,20 @@ class Servers:
             return self.settings.primaries[shard]
         except KeyError:
             raise ConfigError(f"no shard {shard} here") from None
+
+    def beyond(self, server: Server, origin: int | None) -> Frontier:
+        """Return what covers all that a standby has shown until now, of an origin, by asking the leader: no standby is ahead of it.
+
+        What a standby showed past the end of a history that was left is lost, and demanded by nobody. Raises: Unreachable, StoreError.
+        """
+        leader = self.by_name[self.leader(server.shard)]
+        if leader is server:
+            raise Unreachable(f"{server.name} cannot be asked what it showed")
+        self.probe(leader.name, self.settings.timeout_s)
+        known = leader.known
+        if known is None or known.life.standby or origin not in known.marks[server.shard].origins:
+            raise Unreachable(f"{leader.name} is not the leader any more")
+        return known.marks[server.shard].frontier
 
     def without_leader(self, shard: int) -> bool:
         """Return whether it is time to look for a shard's leader: the one that is known does not answer, or was demoted."""
