@@ -59,7 +59,8 @@ RETRY_S: Final = 1.0
 """How long an endpoint that failed is left alone while others serve; a request tries it once anyway before it is refused."""
 
 RECONSIDER_S: Final = 0.02
-"""How long one of several equally near replicas is waited for before the others are looked at again."""
+"""How long one of several equally near replicas is waited for, at least, before the others are looked at again: an eighth of what is left
+of the budget, so that many who wait for long do not decide all the time."""
 
 TICK_S: Final = 1e-6
 """A budget of less is spent: added to a clock's reading it may be rounded away, and waiting for it would not end."""
@@ -275,7 +276,7 @@ class _Case:
                 nearest_s = endpoint.latency_s
         if len(waits) < 2:
             return waits[0][1] if waits else None
-        return attrs.evolve(min(waits, key=itemgetter(0))[1], for_s=min(left_s, RECONSIDER_S))
+        return attrs.evolve(min(waits, key=itemgetter(0))[1], for_s=min(left_s, max(RECONSIDER_S, left_s / 8)))
 
     def unheard_leaders(self) -> tuple[str, ...]:
         """Return whose heads may show that an endpoint is current. Where nobody is known to number an origin, anybody may by now."""
