@@ -103,9 +103,9 @@ class AsyncPostgresLink:
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         self._servers.of(endpoint)
         loop = asyncio.get_running_loop()
-        marks, another = await loop.run_in_executor(self._threads, self._servers.probe, endpoint, timeout_s)
-        if another:
-            await self._pools[endpoint].renew()
+        marks, changed = await loop.run_in_executor(self._threads, self._servers.probe, endpoint, timeout_s)
+        for name in changed:
+            await self._pools[name].renew()
         return marks
 
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadBlock:

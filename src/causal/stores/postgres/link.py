@@ -5,6 +5,7 @@ Owns the routing of each call to a server's pool, and who is taken for a shard's
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from causal.core.watermark import Watermark
     from causal.stores.postgres.blocks import Manner
+    from causal.stores.postgres.lineage import Known
     from causal.stores.postgres.pools import PoolSettings
 
 B = TypeVar("B", Reading, Writing)
@@ -61,7 +63,8 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.by_name = {m.name: Server(m.name, m.dsn, m.shard) for m in settings.members}
+        lives: dict[int, dict[int, float]] = {m.shard: {} for m in settings.members}
+        self.by_name = {m.name: Server(m.name, m.dsn, m.shard, lives[m.shard]) for m in settings.members}
         self.endpoints = tuple(
             Endpoint(m.name, m.site, m.latency_s, shards=frozenset({m.shard})) for m in settings.members
         )
@@ -77,9 +80,22 @@ class Servers:
         except KeyError:
             raise ConfigError(f"no endpoint {endpoint!r} here") from None
 
-    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], bool]:
-        """Ask a server; return its marks, and whether its life is another than was known. Raises: Unreachable, StoreError."""
-        server = self.of(endpoint)
+    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], Sequence[str]]:
+        """Ask a server; return its marks, and which servers were found in another life than was known. Raises: Unreachable, StoreError."""
+        server, changed = self.of(endpoint), list[str]()
+        known = self._ask(server, timeout_s, changed)
+        if server.unsure:
+            # A standby that receives anew: of which life, the primary can tell.
+            leader = self.by_name[self.leader(server.shard)]
+            if not leader.down:
+                with contextlib.suppress(StoreError):
+                    self._ask(leader, timeout_s, changed)
+                    known = self._ask(server, timeout_s, changed)
+        self.not_deposed(server)
+        return known.marks, changed
+
+    @staticmethod
+    def _ask(server: Server, timeout_s: float, changed: list[str]) -> Known:
         before = server.known
         try:
             known = server.poll(timeout_s)
@@ -87,8 +103,9 @@ class Servers:
             server.down = True
             raise
         server.down = False
-        self.not_deposed(server)
-        return known.marks, before is not None and before.life != known.life
+        if before is not None and before.life != known.life:
+            changed.append(server.name)
+        return known
 
     def not_deposed(self, server: Server) -> None:
         """Refuse a primary that another one has superseded. Raises: Unreachable."""
@@ -209,9 +226,9 @@ class PostgresLink:
         return self._servers.endpoints
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
-        marks, another = self._servers.probe(endpoint, timeout_s)
-        if another:
-            self._pools[endpoint].renew()
+        marks, changed = self._servers.probe(endpoint, timeout_s)
+        for name in changed:
+            self._pools[name].renew()
         return marks
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:
