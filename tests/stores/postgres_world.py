@@ -16,7 +16,7 @@ from causal.core.frontier import Frontier
 from causal.core.position import Position
 from causal.core.watermark import Verdict, Watermark
 from causal.errors import StoreError, Unreachable
-from causal.stores.postgres.engine import PostgresEngine
+from causal.stores.postgres.engine import PostgresEngine, Replica
 from causal.stores.postgres.install import install
 from causal.stores.postgres.lsn import parse
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 SHARD = 0
 KEYS = Keyring.generate()
 ERROR = ReadPolicy(wait_s=0.2, then="error", unproven="serve")
-"""Wait a little, and say so rather than read elsewhere."""
+"""Wait a little, and say so rather than read at the leader."""
+READ = ReadPolicy(wait_s=0.2, unproven="serve")
 
 
 def until(condition: Callable[[], Any], what: str = "it", timeout_s: float = 20) -> Any:
@@ -54,15 +55,13 @@ def prepared(cluster: PostgresCluster, *, installed: bool = True) -> PostgresClu
     return cluster
 
 
-def engine(cluster: PostgresCluster, *names: str, **options: Any) -> PostgresEngine:
-    """Return the engine of a cluster: all servers, or only the primary and those that are named."""
-    chosen = names or tuple(server.name for server in cluster.replicas)
+def engine(cluster: PostgresCluster, *names: str, primary: str = "primary", **options: Any) -> PostgresEngine:
+    """Return the engine of a cluster: all servers, or only the primary and those that are named. An endpoint is named as its server."""
+    chosen = names or tuple(name for name in cluster.servers if name != primary)
     return PostgresEngine(
-        cluster.primary.dsn,
+        Replica(cluster.servers[primary].dsn, primary),
         {name: cluster.servers[name].dsn for name in chosen},
-        order="listed",
-        timeout_s=2.0,
-        **options,
+        **{"order": "listed", "timeout_s": 2.0, **options},
     )
 
 
@@ -123,7 +122,7 @@ def judged(link: PostgresLink, name: str, position: Position, row: int) -> set[V
     """
     verdicts: set[Verdict] = set()
     demand = Frontier.of({position.shard << 32 | position.origin: position.offset})
-    for asked in (True, False, False):
+    for asked in (False, True, False):  # in band first: a block may meet what nobody has asked about
         try:
             if asked:
                 marked(link, name)
@@ -141,7 +140,7 @@ def judged(link: PostgresLink, name: str, position: Position, row: int) -> set[V
     return verdicts
 
 
-def served(session: Any, row: int, policy: ReadPolicy = ERROR) -> str:
+def served(session: Any, row: int, policy: ReadPolicy = READ) -> str:
     """Read a row that a session has written: it is there, wherever that is, or an error says why not. Return who served."""
     with (block := session.read(policy=policy)) as connection:
         there = connection.execute("SELECT 1 FROM t WHERE id = %s", (row,)).fetchone() is not None

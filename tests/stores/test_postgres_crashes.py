@@ -82,3 +82,92 @@ def test_a_block_that_meets_a_new_life_first_is_not_served_by_its_number(cluster
         assert passed(cluster.primary, position.offset)
         with pytest.raises(GateError):
             served(reader, row)
+
+
+def test_a_clean_restart_loses_nothing(cluster: PostgresCluster) -> None:
+    replica = cluster.replicas[0]
+    with opened(cluster) as store:
+        alice, row = store.session(), next(ROW)
+        position = put(alice, row)
+        until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
+        cluster.primary.stop()
+        assert served(alice, row) == "replica-1"  # while the primary is down, what was proven or is proven to be there
+        cluster.primary.start()
+        cluster.wait_caught_up()
+        for name in ("replica-1", "primary"):
+            until(lambda name=name: judged(store._link(), name, position, row) == {Verdict.APPLIED}, name)
+        assert served(alice, row) == "replica-1"
+        later = put(alice, second := next(ROW))
+        assert later.origin != position.origin
+        until(lambda: here(replica, second))
+        assert served(alice, second)
+        with linked(cluster) as link:  # one who has not been there before
+            for name in ("replica-1", "primary"):
+                assert judged(link, name, position, row) <= {Verdict.APPLIED, Verdict.BEHIND}
+                until(lambda name=name: judged(link, name, position, row) == {Verdict.APPLIED}, name)
+
+
+@pytest.mark.parametrize("how", ["restart", "backend"])
+def test_a_standby_that_comes_back_behind_its_own_watermark_is_known_for_where_it_is(
+    cluster: PostgresCluster, how: str
+) -> None:
+    """Twice over: the position is of the newest origin, and of one that has ended where the standby is not yet."""
+    replica = cluster.replicas[0]
+    with opened(cluster) as store:
+        link = store._link()
+        replica.query("CHECKPOINT")  # it replays from its last restart point, which is before all of this
+        put(alice := store.session(), ended := next(ROW))
+        (old,) = alice.own
+        cluster.primary.stop()
+        cluster.primary.start()
+        store.head()
+        new = put(alice, newest := next(ROW))
+        assert new.origin != old.origin
+        until(lambda: here(replica, newest))
+        until(lambda: Verdict.APPLIED in judged(link, "replica-1", new, newest))
+        assert judged(link, "replica-1", old, ended) == {Verdict.APPLIED}
+        try:
+            if how == "restart":
+                replica.kill()
+                replica.set_lag(3600)
+                replica.start()
+            else:  # the postmaster lives on: by its start, it is the same
+                replica.set_lag(3600)
+                replica.crash_backend()
+            assert not here(replica, ended), "it is not behind: the test is void"
+            assert not passed(replica, old.offset)
+            for position, row in ((old, ended), (new, newest)):
+                assert Verdict.APPLIED not in judged(link, "replica-1", position, row)
+            assert served(alice, newest) == "primary"
+            assert served(alice, ended) == "primary"
+        finally:
+            replica.set_lag(0)
+        until(lambda: judged(link, "replica-1", new, newest) == {Verdict.APPLIED})
+        assert judged(link, "replica-1", old, ended) == {Verdict.APPLIED}
+
+
+def test_with_the_primary_down_a_new_process_reads_what_a_standby_must_have(cluster: PostgresCluster) -> None:
+    replica = cluster.replicas[0]
+    with opened(cluster) as store:
+        old = put(alice := store.session(), row := next(ROW))
+        until(lambda: here(replica, row))
+        cluster.primary.query("CHECKPOINT")
+        cluster.wait_caught_up()
+        replica.query("CHECKPOINT")  # a restart point: the control file says how far it must have come
+        new = put(alice, late := next(ROW))
+        until(lambda: here(replica, late))
+        link = store._link()
+        until(lambda: judged(link, "replica-1", new, late) == {Verdict.APPLIED})
+        cluster.primary.kill()
+        until(lambda: not replica.query("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"))
+        try:
+            for _ in range(3):
+                assert judged(link, "replica-1", new, late) == {Verdict.APPLIED}  # proven before
+            assert served(alice, late) == "replica-1"
+            with linked(cluster, timeout_s=0.3) as fresh:
+                for _ in range(3):
+                    assert judged(fresh, "replica-1", old, row) == {Verdict.APPLIED}
+                assert judged(fresh, "replica-1", new, late) <= {Verdict.APPLIED, Verdict.BEHIND}
+        finally:
+            cluster.primary.start()
+            cluster.wait_caught_up()

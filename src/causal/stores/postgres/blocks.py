@@ -148,7 +148,8 @@ class Block:
         """End the transaction, and learn what it can have shown. Raises: Unreachable if that cannot be learned."""
         assert self._known is not None
         known, ground, at = self._known, self._ground, time.monotonic()
-        light, lsn = self._backend.direct and known.life == self._backend.life and at - known.at < STALE_S, 0
+        light = self._backend.direct and known.life == self._backend.life and at - known.at < STALE_S
+        light, lsn = light and not known.doubtful, 0
         stamps = ground.stamps
         place = 0 if how == "COMMIT" and (light or not stamps) else 2 if how else 1
         results = yield statements.ending(how, light=light, stamps=stamps, installed=ground.installed)

@@ -87,7 +87,8 @@ class Row:
 class Known:
     """What a server is known to hold. Thread-safety: immutable.
 
-    `lsn` is proven to be of `origin`, the newest; `marks` says so by shard id. `seq` is the newest row's.
+    `lsn` is proven to be of `origin`, the newest; `marks` says so by shard id. `seq` is the newest row's. `doubtful`: see the function.
+    `reached` is where the server is, of whatever history.
     """
 
     life: Life
@@ -97,6 +98,8 @@ class Known:
     timeline: int | None
     marks: Mapping[int, Watermark]
     at: float
+    doubtful: bool
+    reached: int
 
 
 def current(facts: Facts) -> Row | None:
@@ -150,6 +153,8 @@ def known(shard: int, facts: Facts, before: Known | None, at: float, *, confirme
         facts.timeline,
         {shard: mark},
         at,
+        doubtful(facts, confirmed=confirmed),
+        facts.lsn,
     )
 
 
@@ -194,6 +199,20 @@ def by_timeline(system: int, facts: Facts, ends: Sequence[tuple[int, int]]) -> t
             )
         )
     return tuple(rows)
+
+
+def ahead(one: Known, other: Known) -> int | None:
+    """Return where the newest history that a standby has ended, as another server knows, if the standby is past that; else None.
+
+    It holds what was lost; or it follows what came after, whose row it will have in a moment.
+    """
+    if one.origin is None or not one.doubtful or not one.life.standby:
+        return None
+    for mark in other.marks.values():
+        _, end = mark.origins.get(one.origin, (0, None))
+        if end is not None and one.reached > end:
+            return end
+    return None
 
 
 def supersedes(one: Known, other: Known) -> bool:

@@ -17,7 +17,8 @@ from causal.engine import Commit, Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres.blocks import Reading, Writing
 from causal.stores.postgres.exchange import drive
-from causal.stores.postgres.lineage import supersedes
+from causal.stores.postgres.lineage import ahead, supersedes
+from causal.stores.postgres.lsn import spell
 from causal.stores.postgres.outside import driver_connection, outside
 from causal.stores.postgres.pools import Pool
 from causal.stores.postgres.server import Server
@@ -92,6 +93,7 @@ class Servers:
                     self._ask(leader, timeout_s, changed)
                     known = self._ask(server, timeout_s, changed)
         self.not_deposed(server)
+        self._not_ahead(server, known)
         return known.marks, changed
 
     @staticmethod
@@ -118,6 +120,16 @@ class Servers:
                     f"{server.name} takes writes on timeline {known.timeline}, but {other.name} was promoted to timeline "
                     f"{other.known.timeline}: stop it, and rewind it or clone it anew"
                 )
+
+    def _not_ahead(self, server: Server, known: Known) -> None:
+        """Refuse a standby that is past the end of the history that it has. Raises: Unreachable."""
+        for other in self.by_name.values():
+            if other.shard == server.shard and other.known is not None:
+                end = ahead(known, other.known)
+                if end is not None:
+                    raise Unreachable(
+                        f"{server.name} is at {spell(known.reached)}, past {spell(end)}, where its history ended: it holds what was lost"
+                    )
 
     def leader(self, shard: int) -> str:
         """Return who takes the writes of a shard, as far as is known: of several primaries the one promoted last."""

@@ -91,6 +91,7 @@ class Server:
         self._backends: WeakKeyDictionary[object, Backend] = WeakKeyDictionary()
         self._asking = threading.Lock()
         self._pgconn: PGconn | None = None
+        self._followed: tuple[Life, int] | None = None
         self._ends: tuple[tuple[int, int], ...] = ()
         self._closed = False
 
@@ -152,8 +153,6 @@ class Server:
             self._lives[origin] = max(at, self._lives.get(origin, at))
         confirmed = self._confirmed(facts)
         news = known(self.shard, facts, before, at, confirmed=confirmed)
-        if news.timeline is None and before is not None and before.life == facts.life:
-            news = attrs.evolve(news, timeline=before.timeline)
         self.unsure = not confirmed
         if before is None or before.at <= at:
             self.known = news
@@ -174,16 +173,19 @@ class Server:
     def _witness(self, before: Known, facts: Facts) -> None:
         """Remember where a timeline ended that this server was seen to follow until it was promoted."""
         end = facts.life.recovered
+        followed = self._followed[1] if self._followed is not None and self._followed[0] == before.life else None
         # One that skips a number may have followed, unseen, the timeline that it skips.
-        if before.timeline is not None and end is not None and facts.timeline == before.timeline + 1:
-            self._ends = (*self._ends, (before.timeline, end))[-_REMEMBERED:]
+        if followed is not None and end is not None and facts.timeline == followed + 1:
+            self._ends = (*self._ends, (followed, end))[-_REMEMBERED:]
 
     def _named(self, facts: Facts) -> Facts:
         """Return facts whose rows stand for timelines, where none are installed."""
         assert self.ground is not None
-        before, timeline = self.known, facts.timeline
-        if timeline is None and before is not None and before.life == facts.life:
-            timeline = before.timeline
+        timeline = facts.timeline
+        if timeline is not None:
+            self._followed = facts.life, timeline
+        elif self._followed is not None and self._followed[0] == facts.life:
+            timeline = self._followed[1]
         rows = by_timeline(self.ground.system, attrs.evolve(facts, timeline=timeline), self._ends)
         return attrs.evolve(facts, rows=rows)
 
