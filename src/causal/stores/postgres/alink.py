@@ -108,9 +108,9 @@ class AsyncPostgresLink:
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         self.servers.of(endpoint)
         loop = asyncio.get_running_loop()
-        marks, another = await loop.run_in_executor(self._threads, self.servers.probe, endpoint, timeout_s)
-        if another:
-            await self._pools[endpoint].renew()
+        marks, changed = await loop.run_in_executor(self._threads, self.servers.probe, endpoint, timeout_s)
+        for name in changed:
+            await self._pools[name].renew()
         return marks
 
     async def beyond(self, server: Server, origin: int | None) -> Frontier:

@@ -110,14 +110,22 @@ class Block:
                 self._changed()
             self._known = known = self.server.learn(facts, at)
             self.watermarks = known.marks
+            self._leading(known)
             return
         assert known is not None
         pid, standby, lsn = self.server.here(results, _SNAPSHOT_PLACE, self._ground)
         if pid != self._backend.pid or standby != self._backend.life.standby:
             self._changed()
         self._known = known
+        self._leading(known)
         # A standby's marks say what its history is proven to hold, which a later LSN alone is not; a primary numbers its own.
         self.watermarks = known.marks if standby and lsn >= known.lsn else at_lsn(self.server.shard, known, lsn)
+
+    def _leading(self, known: Known) -> None:
+        """Refuse a primary in a life whose origin is not there yet: a question begins it. Raises: Unreachable."""
+        if not known.life.standby and not known.marks[self.server.shard].leads:
+            self.usable = False
+            raise Unreachable(f"{self.server.name} has begun another life")
 
     def _changed(self) -> None:
         self.usable = False
@@ -149,7 +157,8 @@ class Block:
         """End the transaction, and learn what it can have shown. Raises: Unreachable if that cannot be learned."""
         assert self._known is not None
         known, ground, at = self._known, self._ground, time.monotonic()
-        light, lsn = self._backend.direct and known.life == self._backend.life and at - known.at < STALE_S, 0
+        light = self._backend.direct and known.life == self._backend.life and at - known.at < STALE_S
+        light, lsn = light and not known.doubtful, 0
         stamps = ground.stamps
         place = 0 if how == "COMMIT" and (light or not stamps) else 2 if how else 1
         results = yield statements.ending(how, light=light, stamps=stamps, installed=ground.installed)
@@ -170,6 +179,8 @@ class Block:
             if facts.life != known.life:
                 self._changed()
             known, lsn = self.server.learn(facts, at), facts.lsn
+            if facts.timeline is not None and lsn > known.lsn:
+                raise Unreachable(f"{self.server.name} receives a history whose beginning it does not have yet")
             after = place + (3 if ground.installed else 2)
         entries = {} if known.origin is None else {pack(self.server.shard, known.origin): lsn}
         if stamps:

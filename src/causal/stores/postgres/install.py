@@ -73,7 +73,11 @@ BEGIN
   END IF;
   IF last.origin IS NOT NULL THEN
     IF last.timeline <> tli THEN
-      ended := COALESCE(causal.left_at(tli, last.timeline), recovery);  -- promoted, seen in the life that began so
+      ended := causal.left_at(tli, last.timeline);
+      -- Not told, but promoted in this very life, from that very timeline: who has never crashed still knows where it received up to.
+      IF ended IS NULL AND tli = last.timeline + 1 AND pg_last_wal_receive_lsn() IS NOT NULL THEN
+        ended := recovery;
+      END IF;
     ELSIF recovery IS NOT NULL THEN
       ended := recovery;  -- crashed, or put back: what is past this is gone
     ELSE
@@ -93,14 +97,15 @@ BEGIN
   RETURN mine;
 END $$;
 
--- The timeline that a standby receives at present. Who owns this must see pg_stat_wal_receiver (pg_monitor); its callers need not.
-CREATE OR REPLACE FUNCTION causal.received_timeline() RETURNS integer
+-- The timeline that a standby receives at present, and the process that does. Who owns this must see pg_stat_wal_receiver (pg_monitor);
+-- its callers need not.
+CREATE OR REPLACE FUNCTION causal.receiver(OUT timeline integer, OUT pid integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1
+  SELECT r.received_tli, r.pid FROM pg_stat_wal_receiver r WHERE r.status = 'streaming' LIMIT 1
 $$;
 REVOKE ALL ON FUNCTION causal.left_at(integer, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION causal.begin_origin() FROM PUBLIC;
-REVOKE ALL ON FUNCTION causal.received_timeline() FROM PUBLIC;
+REVOKE ALL ON FUNCTION causal.receiver() FROM PUBLIC;
 """
 
 STAMPS: Final = """
@@ -118,7 +123,7 @@ GRANTS: Final = """
 GRANT USAGE ON SCHEMA causal TO {role};
 GRANT SELECT ON causal.lineage TO {role};
 GRANT EXECUTE ON FUNCTION causal.begin_origin() TO {role};
-GRANT EXECUTE ON FUNCTION causal.received_timeline() TO {role};
+GRANT EXECUTE ON FUNCTION causal.receiver() TO {role};
 """
 STAMP_GRANTS: Final = "GRANT SELECT, INSERT, UPDATE ON causal.dependency TO {role};\n"
 

@@ -6,8 +6,11 @@ A timeline number is not a name of a history: two standbys promoted at once shar
 backup that is put back, goes on under it. So each life of a primary inserts a row of its own, a random origin, before its first position
 is handed out. The row is replicated in order: a server's own copy of the rows is its lineage, as far as it has applied it.
 
-What a row cannot show is a switch to another timeline whose row has not been written yet. So an LSN counts for the newest row only as
-far as the server was seen to follow that row's timeline *after* it had reached that LSN.
+What a row cannot show is a switch to another timeline, or another life of the primary, whose row has not been written yet. So an LSN counts
+for the newest row only as far as the server was seen to follow that row's timeline *after* it had reached that LSN, through a receiver that
+is as old as that life: one that was there before the primary was last found in it.
+HAZARD: a standby of a standby keeps its receiver when the primary crashes; until somebody has asked the primary, what asynchronous commits
+lost there looks applied.
 """
 
 from __future__ import annotations
@@ -45,13 +48,14 @@ class Life:
 class Facts:
     """What one answer said, in this order: where the server was, then its timeline, then its rows. Thread-safety: immutable.
 
-    `timeline`: the one a primary writes, or the one a standby receives now; None where it cannot be seen.
+    `timeline`: the one a primary writes, or the one a standby receives now; None where it cannot be seen. `receiver` is the process.
     """
 
     life: Life
     lsn: int
     timeline: int | None
     rows: tuple[Row, ...] = ()
+    receiver: int | None = None
 
 
 @attrs.frozen
@@ -83,7 +87,8 @@ class Row:
 class Known:
     """What a server is known to hold. Thread-safety: immutable.
 
-    `lsn` is proven to be of `origin`, the newest; `marks` says so by shard id. `seq` is the newest row's.
+    `lsn` is proven to be of `origin`, the newest; `marks` says so by shard id. `seq` is the newest row's. `doubtful`: see the function.
+    `reached` is where the server is, of whatever history.
     """
 
     life: Life
@@ -93,6 +98,8 @@ class Known:
     timeline: int | None
     marks: Mapping[int, Watermark]
     at: float
+    doubtful: bool
+    reached: int
 
 
 def current(facts: Facts) -> Row | None:
@@ -101,26 +108,38 @@ def current(facts: Facts) -> Row | None:
     return newest if newest is not None and newest.is_of(facts.life, facts.timeline) else None
 
 
-def proven(facts: Facts, before: Known | None) -> int | None:
+def doubtful(facts: Facts, *, confirmed: bool = True) -> bool:
+    """Return whether a server has, or receives, what its newest row does not speak of: another life's, whose row is not there.
+
+    `confirmed`: the primary was found in the newest row's life after the standby's receiver was first seen.
+    """
+    if not facts.rows:
+        return True
+    if not facts.life.standby:
+        return current(facts) is None
+    return facts.timeline != facts.rows[-1].timeline or not confirmed
+
+
+def proven(facts: Facts, before: Known | None, *, confirmed: bool = True) -> int | None:
     """Return how far a server has applied the newest origin for certain; None if not even its row shows that."""
     if not facts.rows:
         return None
     newest = facts.rows[-1]
-    if facts.timeline == newest.timeline:
+    if not doubtful(facts, confirmed=confirmed):
         return facts.lsn
     if before is not None and before.life == facts.life and before.origin == newest.origin:
         return max(newest.start, min(before.lsn, facts.lsn))
     return newest.start
 
 
-def known(shard: int, facts: Facts, before: Known | None, at: float) -> Known:
-    """Return what an answer shows. `before` is what an earlier one of the same server did."""
+def known(shard: int, facts: Facts, before: Known | None, at: float, *, confirmed: bool = True) -> Known:
+    """Return what an answer shows. `before` is what an earlier one of the same server did; `confirmed`: see `doubtful`."""
     rows = facts.rows
     origins: dict[int, tuple[int, int | None]] = {}
     for row, following in pairwise(rows):
         if following.parent_end is not None:  # its successor is here, so all of it that survives is
             origins[row.origin] = following.parent_end, following.parent_end
-    upto, newest, leads = proven(facts, before), rows[-1] if rows else None, frozenset[int]()
+    upto, newest, leads = proven(facts, before, confirmed=confirmed), rows[-1] if rows else None, frozenset[int]()
     if newest is not None and upto is not None:
         origins[newest.origin] = upto, None
         if newest.is_of(facts.life, facts.timeline):
@@ -134,15 +153,20 @@ def known(shard: int, facts: Facts, before: Known | None, at: float) -> Known:
         facts.timeline,
         {shard: mark},
         at,
+        doubtful(facts, confirmed=confirmed),
+        facts.lsn,
     )
 
 
 def at_lsn(shard: int, before: Known, lsn: int) -> Mapping[int, Watermark]:
-    """Return the marks of a server whose newest origin is applied up to `lsn`, and as it was known otherwise."""
+    """Return the marks of a server that is at `lsn`: no origin is applied further; who numbers the newest, has it up to there."""
     mark = before.marks[shard]
     if before.origin is None or before.origin not in mark.origins:
         return before.marks
-    return {shard: attrs.evolve(mark, origins={**mark.origins, before.origin: (lsn, None)})}
+    origins = {origin: (min(applied, lsn), end) for origin, (applied, end) in mark.origins.items()}
+    if before.origin in mark.leads:
+        origins[before.origin] = lsn, None
+    return {shard: attrs.evolve(mark, origins=origins)}
 
 
 def of_timeline(system: int, timeline: int) -> int:
@@ -175,6 +199,20 @@ def by_timeline(system: int, facts: Facts, ends: Sequence[tuple[int, int]]) -> t
             )
         )
     return tuple(rows)
+
+
+def ahead(one: Known, other: Known) -> int | None:
+    """Return where the newest history that a standby has ended, as another server knows, if the standby is past that; else None.
+
+    It holds what was lost; or it follows what came after, whose row it will have in a moment.
+    """
+    if one.origin is None or not one.doubtful or not one.life.standby:
+        return None
+    for mark in other.marks.values():
+        _, end = mark.origins.get(one.origin, (0, None))
+        if end is not None and one.reached > end:
+            return end
+    return None
 
 
 def supersedes(one: Known, other: Known) -> bool:

@@ -94,9 +94,9 @@ class PostgresLink:
         return self._servers.endpoints
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
-        marks, another = self._servers.probe(endpoint, timeout_s)
-        if another:
-            self._pools[endpoint].renew()
+        marks, changed = self._servers.probe(endpoint, timeout_s)
+        for name in changed:
+            self._pools[name].renew()
         return marks
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:

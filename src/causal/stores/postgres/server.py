@@ -15,7 +15,7 @@ from psycopg import conninfo, errors, pq
 
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
-from causal.stores.postgres.exchange import ask, connect, failed, first_line, values
+from causal.stores.postgres.exchange import Cut, ask, connect, failed, first_line, values
 from causal.stores.postgres.lineage import Facts, Known, Life, Row, by_timeline, current, known
 from causal.stores.postgres.lsn import parse, rounded
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
 _UNITS: Final = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+_RECEIVERS: Final = 64
+"""How many receivers of the standbys behind one name are remembered."""
 _REMEMBERED: Final = 8
 """How many ends of timelines a process remembers where no rows are installed."""
 
@@ -73,7 +75,7 @@ class Server:
     Thread-safety: safe; questions are asked one at a time. HAZARD: not to be used across a fork.
     """
 
-    def __init__(self, name: str, dsn: str, shard: int) -> None:
+    def __init__(self, name: str, dsn: str, shard: int, lives: dict[int, float] | None = None) -> None:
         self.name = name
         self.shard = shard
         self.dsn = dsn
@@ -82,9 +84,14 @@ class Server:
         self.ground: Ground | None = None
         self.down = False
         """Whether the last question went without an answer."""
+        self.unsure = False
+        """Whether the newest answer was of a receiver that may be younger than the primary's life whose row is the newest."""
+        self._lives = {} if lives is None else lives
+        self._receivers: dict[tuple[Life, int], float] = {}
         self._backends: WeakKeyDictionary[object, Backend] = WeakKeyDictionary()
         self._asking = threading.Lock()
         self._pgconn: PGconn | None = None
+        self._followed: tuple[Life, int] | None = None
         self._ends: tuple[tuple[int, int], ...] = ()
         self._closed = False
 
@@ -98,8 +105,15 @@ class Server:
         deadline = time.monotonic() + timeout_s
         if not self._asking.acquire(timeout=max(0.0, timeout_s)):
             raise Unreachable(f"{self.name} has not answered an earlier question yet")
+        kept = self._pgconn is not None
         try:
-            return self._poll(deadline)
+            try:
+                return self._poll(deadline)
+            except Cut:
+                if not kept or time.monotonic() >= deadline:
+                    raise
+                self._hang_up()  # a server that has restarted since the last question answers a new connection
+                return self._poll(deadline)
         except BaseException:
             self._hang_up()
             raise
@@ -134,23 +148,44 @@ class Server:
             if before is not None and before.life.standby and not facts.life.standby:
                 self._witness(before, facts)
             facts = self._named(facts)
-        news = known(self.shard, facts, before, at)
+        if current(facts) is not None:
+            origin = facts.rows[-1].origin
+            self._lives[origin] = max(at, self._lives.get(origin, at))
+        confirmed = self._confirmed(facts)
+        news = known(self.shard, facts, before, at, confirmed=confirmed)
+        self.unsure = not confirmed
         if before is None or before.at <= at:
             self.known = news
         return news
 
+    def _confirmed(self, facts: Facts) -> bool:
+        """Return whether a primary was found in the newest row's life after a standby's receiver was first seen: it is of no later one.
+
+        The lives are those that any server of the shard was found in, and when it was asked.
+        """
+        if facts.receiver is None or not facts.rows:
+            return True
+        if len(self._receivers) >= _RECEIVERS:
+            self._receivers.pop(next(iter(self._receivers)))
+        since = self._receivers.setdefault((facts.life, facts.receiver), time.monotonic())
+        return self._lives.get(facts.rows[-1].origin, since) > since
+
     def _witness(self, before: Known, facts: Facts) -> None:
         """Remember where a timeline ended that this server was seen to follow until it was promoted."""
         end = facts.life.recovered
-        if before.timeline is not None and end is not None and facts.timeline != before.timeline:
-            self._ends = (*self._ends, (before.timeline, end))[-_REMEMBERED:]
+        followed = self._followed[1] if self._followed is not None and self._followed[0] == before.life else None
+        # One that skips a number may have followed, unseen, the timeline that it skips.
+        if followed is not None and end is not None and facts.timeline == followed + 1:
+            self._ends = (*self._ends, (followed, end))[-_REMEMBERED:]
 
     def _named(self, facts: Facts) -> Facts:
         """Return facts whose rows stand for timelines, where none are installed."""
         assert self.ground is not None
-        before, timeline = self.known, facts.timeline
-        if timeline is None and before is not None and before.life == facts.life:
-            timeline = before.timeline
+        timeline = facts.timeline
+        if timeline is not None:
+            self._followed = facts.life, timeline
+        elif self._followed is not None and self._followed[0] == facts.life:
+            timeline = self._followed[1]
         rows = by_timeline(self.ground.system, attrs.evolve(facts, timeline=timeline), self._ends)
         return attrs.evolve(facts, rows=rows)
 
@@ -161,8 +196,9 @@ class Server:
             return facts
         upto = min(parse(bound), facts.lsn)
         before = self.known
-        if before is not None and before.life == facts.life and before.lsn >= upto:
-            return facts
+        mine = before is not None and before.life == facts.life
+        if mine and before is not None and (self.ground is None or self.ground.installed or before.lsn >= upto):
+            return facts  # what it has replayed since may have come through a receiver that nobody has seen
         return attrs.evolve(facts, lsn=upto, timeline=int(timeline))
 
     def _ground(self, deadline: float) -> Ground:
@@ -213,13 +249,18 @@ class Server:
             standby == b"t",
             None if recovered is None else parse(recovered),
         )
-        received = values(results, place + 1)[0]
+        received, receiver = values(results, place + 1)
         if timeline is not None:
             number: int | None = int(timeline, 16)
         else:
             number = None if received is None else int(received)
         at = parse(lsn)
-        facts = Facts(life, at if life.standby else rounded(at, ground.segment, ground.page), number)
+        facts = Facts(
+            life,
+            at if life.standby else rounded(at, ground.segment, ground.page),
+            number,
+            receiver=None if receiver is None or not life.standby else int(receiver),
+        )
         if not ground.installed:
             return facts
         table = results[place + 2]

@@ -5,6 +5,7 @@ Owns what several servers say together; what one says is in `server.py`, what it
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -13,14 +14,16 @@ import attrs
 from causal.core.frontier import Frontier
 from causal.engine import Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.postgres.lineage import supersedes
+from causal.stores.postgres.lineage import ahead, supersedes
+from causal.stores.postgres.lsn import spell
 from causal.stores.postgres.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from causal.core.watermark import Watermark
     from causal.stores.postgres.blocks import Manner
+    from causal.stores.postgres.lineage import Known
     from causal.stores.postgres.pools import PoolSettings
 
 LOOK_S: Final = 0.5
@@ -54,11 +57,14 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.by_name = {m.name: Server(m.name, m.dsn, m.shard) for m in settings.members}
+        lives: dict[int, dict[int, float]] = {m.shard: {} for m in settings.members}
+        self.by_name = {m.name: Server(m.name, m.dsn, m.shard, lives[m.shard]) for m in settings.members}
         self.endpoints = tuple(
             Endpoint(m.name, m.site, m.latency_s, shards=frozenset({m.shard})) for m in settings.members
         )
         self.closed = False
+        self.grounds: WeakKeyDictionary[object, Ground] = WeakKeyDictionary()
+        """What holds behind connections of others, whose positions were asked for."""
         self._looked_at: dict[int, float] = {}
 
     def of(self, endpoint: str) -> Server:
@@ -70,9 +76,23 @@ class Servers:
         except KeyError:
             raise ConfigError(f"no endpoint {endpoint!r} here") from None
 
-    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], bool]:
-        """Ask a server; return its marks, and whether its life is another than was known. Raises: Unreachable, StoreError."""
-        server = self.of(endpoint)
+    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], Sequence[str]]:
+        """Ask a server; return its marks, and which servers were found in another life than was known. Raises: Unreachable, StoreError."""
+        server, changed = self.of(endpoint), list[str]()
+        known = self._ask(server, timeout_s, changed)
+        if server.unsure:
+            # A standby that receives anew: of which life, the primary can tell.
+            leader = self.by_name[self.leader(server.shard)]
+            if not leader.down:
+                with contextlib.suppress(StoreError):
+                    self._ask(leader, timeout_s, changed)
+                    known = self._ask(server, timeout_s, changed)
+        self.not_deposed(server)
+        self._not_ahead(server, known)
+        return known.marks, changed
+
+    @staticmethod
+    def _ask(server: Server, timeout_s: float, changed: list[str]) -> Known:
         before = server.known
         try:
             known = server.poll(timeout_s)
@@ -80,8 +100,9 @@ class Servers:
             server.down = True
             raise
         server.down = False
-        self.not_deposed(server)
-        return known.marks, before is not None and before.life != known.life
+        if before is not None and before.life != known.life:
+            changed.append(server.name)
+        return known
 
     def not_deposed(self, server: Server) -> None:
         """Refuse a primary that another one has superseded. Raises: Unreachable."""
@@ -94,6 +115,16 @@ class Servers:
                     f"{server.name} takes writes on timeline {known.timeline}, but {other.name} was promoted to timeline "
                     f"{other.known.timeline}: stop it, and rewind it or clone it anew"
                 )
+
+    def _not_ahead(self, server: Server, known: Known) -> None:
+        """Refuse a standby that is past the end of the history that it has. Raises: Unreachable."""
+        for other in self.by_name.values():
+            if other.shard == server.shard and other.known is not None:
+                end = ahead(known, other.known)
+                if end is not None:
+                    raise Unreachable(
+                        f"{server.name} is at {spell(known.reached)}, past {spell(end)}, where its history ended: it holds what was lost"
+                    )
 
     def leader(self, shard: int) -> str:
         """Return who takes the writes of a shard, as far as is known: of several primaries the one promoted last."""
@@ -145,6 +176,11 @@ class Servers:
                     self.probe(server.name, self.settings.timeout_s)
                 except StoreError:
                     continue
+
+    def look_everywhere(self) -> None:
+        """Ask every server: whoever leads begins its origin."""
+        for shard in {server.shard for server in self.by_name.values()}:
+            self.look(shard)
 
     def close(self) -> None:
         """Hang up everywhere. Idempotent."""

@@ -30,9 +30,9 @@ _FACTS: Final = (
 )
 
 _ROWS: Final = "SELECT seq, origin, parent_end, start, timeline, EXTRACT(epoch FROM started), recovered FROM causal.lineage ORDER BY seq"
-_RECEIVED: Final = "SELECT causal.received_timeline()"
+_RECEIVED: Final = "SELECT timeline, pid FROM causal.receiver()"
 _RECEIVED_PLAIN: Final = (
-    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1)"
+    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1), NULL"
 )
 _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
 
@@ -46,7 +46,7 @@ HELLO: Final = (
 BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
 """How far a standby must have applied which timeline, where it receives none at present."""
 
-BEGIN_ORIGIN: Final = b"BEGIN READ WRITE; SELECT causal.begin_origin(); COMMIT"
+BEGIN_ORIGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT causal.begin_origin(); COMMIT"
 
 
 def facts(*, installed: bool) -> str:
