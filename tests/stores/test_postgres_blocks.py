@@ -305,3 +305,24 @@ def test_a_block_left_in_the_middle_of_a_statement(session: Any) -> None:
         with session.read() as connection:
             connection.pgconn.send_query(b"SELECT pg_sleep(0)")
         assert get(session, "a")[0] == 1
+
+
+@pytest.mark.parametrize("forgets", ["DEALLOCATE ALL", "DISCARD ALL", "driver"])
+def test_prepared_statements_that_a_block_throws_away(session: Any, forgets: str) -> None:
+    """The library's own on that connection go with the rest: what is asked with every block is prepared again."""
+    for block in (session.write, session.read, session.write, session.read):
+        with (entered := block()) as connection:
+            if forgets == "driver":  # after these, psycopg itself sends DEALLOCATE ALL
+                for _ in range(7):
+                    connection.execute("SELECT n FROM item WHERE key = %s", ("a",))
+                connection.execute("ROLLBACK")
+                connection.execute("SELECT n FROM item WHERE key = %s", ("a",))
+            elif forgets == "DISCARD ALL":
+                connection.commit()
+                connection.set_autocommit(True)
+                connection.execute(forgets)
+                connection.set_autocommit(False)
+            else:
+                connection.execute(forgets)
+        assert entered.receipt.attempts == 1
+        assert not session._state.joined.marks  # nothing is in doubt
