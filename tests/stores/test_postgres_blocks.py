@@ -283,17 +283,18 @@ def test_autocommit_reads(cluster: PostgresCluster, stores: Stores) -> None:
     session = store.session()
     put(session, "a", 1)
     with (block := session.read()) as connection:
-        status = connection.info.transaction_status
         assert connection.execute("SELECT n FROM item").fetchone() == (1,)
-        other = store.session()
-        put(other, "a", 2)
-        seen = eventually(lambda: connection.execute("SELECT n FROM item").fetchone() == (2,))
-    assert status == psycopg.pq.TransactionStatus.IDLE
-    assert seen
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        put(store.session(), "a", 2)
+        assert eventually(lambda: connection.execute("SELECT n FROM item").fetchone() == (2,))
     assert block.receipt.endpoint == "replica-1"
+    with pytest.raises(ZeroDivisionError), session.write() as connection:
+        connection.commit()
+        connection.execute("UPDATE item SET n = 0")
+        raise ZeroDivisionError  # a write block has a transaction all the same, and the next one, too
     cluster.replicas[0].pause()
     with session.write() as connection:
-        connection.execute("UPDATE item SET n = 3")
+        connection.execute("UPDATE item SET n = n + 1")
     n, receipt = get(session, "a")
     assert (n, receipt.endpoint) == (3, "primary")
 

@@ -123,6 +123,8 @@ class AsyncPostgresLink:
         connection, backend, ground = await pool.take()
         block = kind(server, connection, backend, ground, self._settings.manner)
         try:
+            if not self._settings.manner.transaction:
+                await connection.set_autocommit(not writing)
             await adrive(block.begin(writing=writing), connection.pgconn, self._settings.timeout_s)
         except BaseException:
             await asyncio.shield(pool.give(connection, usable=False))

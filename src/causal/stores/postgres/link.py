@@ -229,6 +229,8 @@ class PostgresLink:
         connection, backend, ground = pool.take()
         block = kind(server, connection, backend, ground, self._settings.manner)
         try:
+            if not self._settings.manner.transaction:
+                connection.autocommit = not writing
             drive(block.begin(writing=writing), connection.pgconn, self._settings.timeout_s)
         except BaseException:
             pool.give(connection, usable=False)
