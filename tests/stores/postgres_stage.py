@@ -67,6 +67,9 @@ def in_order(cluster: PostgresCluster) -> Iterator[PostgresCluster]:
     primary.query("ALTER ROLE app RESET ALL")
     primary.query("DROP TABLE IF EXISTS part, whole")
     primary.query("TRUNCATE item")
+    primary.query(
+        "SELECT causal.begin_origin()"
+    )  # of one that was started anew, before its standbys have anything of that life
     cluster.wait_caught_up()
 
 
@@ -220,9 +223,7 @@ def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
 
 def put(session: Any, key: str, n: int) -> None:
     with session.write() as connection:
-        connection.execute(
-            "INSERT INTO item VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET n = excluded.n", (key, n)
-        )
+        connection.execute("INSERT INTO item VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET n = excluded.n", (key, n))
 
 
 def get(session: Any, key: str, **options: Any) -> tuple[Any, Any]:

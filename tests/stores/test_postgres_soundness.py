@@ -48,9 +48,7 @@ class Writer:
         with psycopg.connect(self.dsn) as connection:
             while not self.ending:
                 n = len(self.after)
-                connection.pgconn.send_query(
-                    b"BEGIN; UPDATE item SET n = %d; %s; COMMIT; %s" % (n, insert, flush)
-                )
+                connection.pgconn.send_query(b"BEGIN; UPDATE item SET n = %d; %s; COMMIT; %s" % (n, insert, flush))
                 results = []
                 while (result := connection.pgconn.get_result()) is not None:
                     results.append(result)
@@ -91,7 +89,9 @@ class Look:
     reported: int
 
 
-def looks(cluster: PostgresCluster, endpoint: str, isolation: str, until: Callable[[Look, Writer], bool]) -> tuple[list[Look], Writer]:
+def looks(
+    cluster: PostgresCluster, endpoint: str, isolation: str, until: Callable[[Look, Writer], bool]
+) -> tuple[list[Look], Writer]:
     """Read over and over while the writer writes, until told to stop."""
     with psycopg.connect(cluster.primary.dsn) as connection:
         connection.execute("INSERT INTO item VALUES ('w', 0)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from causal.errors import StoreError
 from causal.stores.postgres.blocks import Reading, Writing
-from causal.stores.postgres.exchange import adrive
+from causal.stores.postgres.exchange import Cut, adrive
 from causal.stores.postgres.link import Servers
 from causal.stores.postgres.outside import aoutside, driver_connection
 from causal.stores.postgres.pools import AsyncPool
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from causal.core.watermark import Watermark
     from causal.engine import Commit, Endpoint
     from causal.stores.postgres.link import Settings
+    from causal.stores.postgres.server import Server
 
 
 class AsyncReadBlock:
@@ -120,6 +121,17 @@ class AsyncPostgresLink:
         server, pool = self._servers.of(endpoint), self._pools[endpoint]
         if server.ground is None:
             await self.probe(endpoint, self._settings.timeout_s)
+        try:
+            return await self._begun(server, pool, kind, writing=writing), pool
+        except Cut as cut:
+            if not cut.lost:
+                raise
+        # It was idle in the pool when it was lost, and so may the others have been. Nothing was asked for yet: once more, on a new one.
+        await self.probe(endpoint, self._settings.timeout_s)  # a pool does not say that nobody is there, but waits
+        await pool.renew()
+        return await self._begun(server, pool, kind, writing=writing), pool
+
+    async def _begun(self, server: Server, pool: AsyncPool, kind: Any, *, writing: bool) -> Any:
         connection, backend, ground = await pool.take()
         block = kind(server, connection, backend, ground, self._settings.manner)
         try:
@@ -129,7 +141,7 @@ class AsyncPostgresLink:
         except BaseException:
             await asyncio.shield(pool.give(connection, usable=False))
             raise
-        return block, pool
+        return block
 
     def leader(self, shard: int) -> str:
         if self._servers.without_leader(shard):

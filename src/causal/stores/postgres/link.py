@@ -15,7 +15,7 @@ from causal.core.frontier import Frontier
 from causal.engine import Commit, Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres.blocks import Reading, Writing
-from causal.stores.postgres.exchange import drive
+from causal.stores.postgres.exchange import Cut, drive
 from causal.stores.postgres.lineage import supersedes
 from causal.stores.postgres.outside import driver_connection, outside
 from causal.stores.postgres.pools import Pool
@@ -226,6 +226,17 @@ class PostgresLink:
         server, pool = self._servers.of(endpoint), self._pools[endpoint]
         if server.ground is None:
             self.probe(endpoint, self._settings.timeout_s)
+        try:
+            return self._begun(server, pool, kind, writing=writing), pool
+        except Cut as cut:
+            if not cut.lost:
+                raise
+        # It was idle in the pool when it was lost, and so may the others have been. Nothing was asked for yet: once more, on a new one.
+        self.probe(endpoint, self._settings.timeout_s)  # a pool does not say that nobody is there, but waits
+        pool.renew()
+        return self._begun(server, pool, kind, writing=writing), pool
+
+    def _begun(self, server: Server, pool: Pool, kind: type[B], *, writing: bool) -> B:
         connection, backend, ground = pool.take()
         block = kind(server, connection, backend, ground, self._settings.manner)
         try:
@@ -235,7 +246,7 @@ class PostgresLink:
         except BaseException:
             pool.give(connection, usable=False)
             raise
-        return block, pool
+        return block
 
     def leader(self, shard: int) -> str:
         if self._servers.without_leader(shard):

@@ -54,6 +54,8 @@ class PoolSettings:
             "max_idle": self.max_idle_s,
             "max_lifetime": self.max_lifetime_s,
             "timeout": timeout_s,
+            # Who asks for a connection makes the pool try again: its own waiting, twice as long each time, outlasts a server's return.
+            "reconnect_timeout": 0.0,
             "reset": self.reset,
             "name": f"causal {server.name}",
         }

@@ -15,7 +15,7 @@ from psycopg import conninfo, errors, pq
 
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
-from causal.stores.postgres.exchange import ask, connect, failed, first_line, values
+from causal.stores.postgres.exchange import Cut, ask, connect, failed, first_line, values
 from causal.stores.postgres.lineage import Facts, Known, Life, Row, by_timeline, current, known
 from causal.stores.postgres.lsn import parse, rounded
 
@@ -98,7 +98,14 @@ class Server:
         deadline = time.monotonic() + timeout_s
         if not self._asking.acquire(timeout=max(0.0, timeout_s)):
             raise Unreachable(f"{self.name} has not answered an earlier question yet")
+        idle = self._pgconn is not None
         try:
+            try:
+                return self._poll(deadline)
+            except Cut as cut:
+                if not (idle and cut.lost):
+                    raise
+            self._hang_up()  # it was lost since the last question: the server may be back
             return self._poll(deadline)
         except BaseException:
             self._hang_up()
