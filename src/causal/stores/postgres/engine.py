@@ -35,7 +35,7 @@ class Replica:
     `site` is where it is: servers of the engine's own site are nearer. Units: `latency_s` in seconds. Thread-safety: immutable.
     """
 
-    dsn: str
+    dsn: str = attrs.field(repr=False)  # it may hold a password
     name: str | None = None
     site: str = ""
     latency_s: float | None = None
@@ -49,8 +49,8 @@ class Shard:
     Thread-safety: immutable.
     """
 
-    primary: str | Replica
-    replicas: Sequence[str | Replica] | Mapping[str, str | Replica] = ()
+    primary: str | Replica = attrs.field(repr=False)
+    replicas: Sequence[str | Replica] | Mapping[str, str | Replica] = attrs.field(default=(), repr=False)
     index: int | None = None
 
 
@@ -152,12 +152,8 @@ class PostgresEngine:
 
     def _member(self, before: str, name: str, given: str | Replica, shard: int) -> Member:
         replica = given if isinstance(given, Replica) else Replica(given)
-        try:
-            conninfo.conninfo_to_dict(replica.dsn)
-        except (driver_errors.Error, TypeError) as error:
-            raise ConfigError(
-                f"the DSN of {before}{name} cannot be read (it is not shown: it may hold a password)"
-            ) from error
+        if not _readable(replica.dsn):
+            raise ConfigError(f"the DSN of {before}{name} cannot be read (it is not shown: it may hold a password)")
         near = 0.0 if replica.site == self.site else ELSEWHERE_S
         return Member(
             before + (replica.name or name),
@@ -166,6 +162,15 @@ class PostgresEngine:
             replica.site,
             near if replica.latency_s is None else replica.latency_s,
         )
+
+
+def _readable(dsn: object) -> bool:
+    """Return whether a DSN is one. What libpq says of one that is not would show it, as an error's cause."""
+    try:
+        conninfo.conninfo_to_dict(dsn)  # type: ignore[arg-type]
+    except (driver_errors.Error, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _positive(name: str, value: object) -> None:

@@ -39,7 +39,7 @@ class Member:
     """One server as it was configured: its name, where it is, and how near. Thread-safety: immutable."""
 
     name: str
-    dsn: str
+    dsn: str = attrs.field(repr=False)  # it may hold a password
     shard: int
     site: str
     latency_s: float

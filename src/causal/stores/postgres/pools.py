@@ -38,7 +38,7 @@ class PoolSettings:
     max_waiting: int = 0
     max_idle_s: float = 600.0
     max_lifetime_s: float = 3600.0
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict, repr=False)  # there may be a password among them
     configure: Callable[[Any], Any] | None = None
     reset: Callable[[Any], Any] | None = None
 

@@ -39,7 +39,8 @@ _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP B
 HELLO: Final = (
     b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
     b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
-    b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user"
+    b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user, "
+    b"pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.current_setting('server_version_num')"
 )
 """What holds for as long as a server lives, and what is installed there."""
 
