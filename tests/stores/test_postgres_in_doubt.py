@@ -52,7 +52,7 @@ def there(cluster: PostgresCluster, key: str) -> bool:
 
 @pytest.mark.parametrize("how", ["hang", "freeze"])
 def test_a_commit_that_hangs(cluster: PostgresCluster, proxy: Proxy, stores: Stores, how: str) -> None:
-    store = stores(engine(cluster, primary=proxy.dsn, timeout_s=0.3))
+    store = stores(engine(cluster, primary=proxy.dsn, timeout_s=0.3, commit_timeout_s=0.3))
     session = store.session(subject="alice")
     put(session, "a", 1)
     cluster.wait_caught_up()
@@ -112,6 +112,23 @@ def test_a_statement_that_loses_its_connection_is_no_doubt(
     put(session, "a", 1)
     assert get(session, "a")[0] == 1
     assert get(session, "b")[0] is None
+
+
+def test_a_commit_may_take_longer_than_a_check(cluster: PostgresCluster, stores: Stores) -> None:
+    session = stores(engine(cluster, timeout_s=0.3)).session()
+    with session.write() as connection:
+        connection.execute("CREATE TABLE part (n int)")
+        connection.execute(
+            "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.6); RETURN NULL; END'"
+        )
+        connection.execute(
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON part DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION slowly()"
+        )
+        connection.execute("INSERT INTO part VALUES (1)")
+    with session.read() as connection:
+        assert connection.execute("SELECT n FROM part").fetchone() == (1,)
+    bare(cluster.primary, "DROP FUNCTION slowly CASCADE")
 
 
 # --- answers cut short -----------------------------------------------------------------------------------------------

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class AsyncReadBlock:
     """The asynchronous twin of `ReadBlock`. Thread-safety: one task at a time."""
 
-    def __init__(self, block: Reading | Writing, pool: AsyncPool, timeout_s: float) -> None:
+    def __init__(self, block: Reading | Writing, pool: AsyncPool, settings: Settings) -> None:
         self._block = block
         self._pool: AsyncPool | None = pool
-        self._timeout_s = timeout_s
+        self._timeout_s = settings.timeout_s
+        self._commit_timeout_s = settings.commit_timeout_s
         self.connection: psycopg.AsyncConnection[Any] = block.connection
         self.watermarks = block.watermarks
 
@@ -71,7 +72,7 @@ class AsyncWriteBlock(AsyncReadBlock):
             raise StoreError("this write block has ended")
         done = False
         try:
-            commit = await adrive(self._block.commit(deps), self._block.pgconn, self._timeout_s)
+            commit = await adrive(self._block.commit(deps), self._block.pgconn, self._commit_timeout_s)
             done = True
             return commit
         finally:
@@ -111,11 +112,11 @@ class AsyncPostgresLink:
 
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadBlock:
         block, pool = await self._open(endpoint, Reading, writing=False)
-        return AsyncReadBlock(block, pool, self._settings.timeout_s)
+        return AsyncReadBlock(block, pool, self._settings)
 
     async def write(self, endpoint: str, shard: int, deps: Frontier) -> AsyncWriteBlock:
         block, pool = await self._open(endpoint, Writing, writing=True)
-        return AsyncWriteBlock(block, pool, self._settings.timeout_s)
+        return AsyncWriteBlock(block, pool, self._settings)
 
     async def _open(self, endpoint: str, kind: Any, *, writing: bool) -> tuple[Any, AsyncPool]:
         server, pool = self._servers.of(endpoint), self._pools[endpoint]

@@ -54,6 +54,7 @@ class Settings:
     pool: PoolSettings
     manner: Manner
     timeout_s: float
+    commit_timeout_s: float
 
 
 class Servers:
@@ -149,10 +150,11 @@ class Servers:
 class ReadBlock:
     """A read handle: a pooled connection inside the transaction that was checked. Thread-safety: one thread at a time."""
 
-    def __init__(self, block: Reading | Writing, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, block: Reading | Writing, pool: Pool, settings: Settings) -> None:
         self._block = block
         self._pool: Pool | None = pool
-        self._timeout_s = timeout_s
+        self._timeout_s = settings.timeout_s
+        self._commit_timeout_s = settings.commit_timeout_s
         self.connection: psycopg.Connection[Any] = block.connection
         self.watermarks = block.watermarks
 
@@ -186,7 +188,7 @@ class WriteBlock(ReadBlock):
         if pool is None:
             raise StoreError("this write block has ended")
         try:
-            return drive(self._block.commit(deps), self._block.pgconn, self._timeout_s)
+            return drive(self._block.commit(deps), self._block.pgconn, self._commit_timeout_s)
         finally:
             pool.give(self.connection, usable=self._block.usable)
 
@@ -216,11 +218,11 @@ class PostgresLink:
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:
         block, pool = self._open(endpoint, Reading, writing=False)
-        return ReadBlock(block, pool, self._settings.timeout_s)
+        return ReadBlock(block, pool, self._settings)
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteBlock:
         block, pool = self._open(endpoint, Writing, writing=True)
-        return WriteBlock(block, pool, self._settings.timeout_s)
+        return WriteBlock(block, pool, self._settings)
 
     def _open(self, endpoint: str, kind: type[B], *, writing: bool) -> tuple[B, Pool]:
         server, pool = self._servers.of(endpoint), self._pools[endpoint]

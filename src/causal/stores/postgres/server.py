@@ -44,6 +44,11 @@ class Ground:
     version: int
     """As in server_version_num: 180006 is 18.6."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether the server knows WAIT FOR LSN."""
+        return self.version >= statements.WAITS_SINCE
+
     @classmethod
     def of(cls, result: PGresult) -> Ground:
         """Read the answer to HELLO."""

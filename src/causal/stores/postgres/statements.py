@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from causal.stores.postgres.lsn import parse, spell
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -101,6 +103,20 @@ COMMITTING: Final = (
 """A write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it."""
 
 OUTSIDE: Final = _FACTS.encode()
+
+WAITS_SINCE: Final = 190_000
+"""The first server_version_num that knows WAIT FOR LSN."""
+
+
+def waiting(lsn: str, timeout_s: float) -> bytes:
+    """Return the statement with which a standby waits until it has replayed a place in the log: for PostgreSQL 19, and not used yet.
+
+    It must be a message of its own, outside of any transaction that reads, whose snapshot would be older than the wait; and it says
+    nothing of the timeline, which is still to be checked after it. Raises: ValueError for what is not an LSN, or not a time.
+    """
+    if not 0 < timeout_s < 2**31 / 1000:
+        raise ValueError(f"not a time to wait: {timeout_s} s")
+    return f"WAIT FOR LSN '{spell(parse(lsn))}' WITH (TIMEOUT '{max(1, round(timeout_s * 1000))}ms', NO_THROW)".encode()
 
 
 def stamping(stamps: Mapping[tuple[int, int], int]) -> str:
