@@ -185,6 +185,19 @@ def test_a_cut_resets_old_and_new_connections(echoes: list[Echo]) -> None:
             assert exactly(new, 1) == b"a"
 
 
+def test_an_answer_that_is_swallowed_was_asked_for(echoes: list[Echo]) -> None:
+    with Proxy(echoes[0]) as proxy, connect(proxy) as old:
+        assert exactly(old, 1) == b"a"
+        proxy.swallow()
+        assert select.select([old], [], [], 0.2)[0] == []  # nothing happens until the server speaks
+        old.sendall(b"x")
+        assert gone(old)
+        proxy.resume()
+        with connect(proxy) as new:
+            new.sendall(b"y")
+            assert exactly(new, 2) == b"ay"
+
+
 def test_a_target_that_is_not_there_resets(echoes: list[Echo], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = closed.getsockname()

@@ -54,8 +54,7 @@ class Proxy:
         self._targets = _addresses(targets)
         self._turn = 0
         self._delay_s = _checked(delay_s)
-        self._hung = False
-        self._refusing = False
+        self._hung = self._refusing = self._swallowing = False
         self._pairs: set[_Pair] = set()
         self._waiting: deque[socket.socket] = deque()
         self._commands: deque[tuple[Callable[[], None], threading.Event]] = deque()
@@ -150,11 +149,15 @@ class Proxy:
         """Reset all connections that exist; new ones are served."""
         self._do(self._reset_all)
 
+    def swallow(self) -> None:
+        """Reset each connection when its server next answers, until `resume`: what was asked for is done, and nobody is told."""
+        self._swallowing = True
+
     def resume(self) -> None:
-        """Undo `hang` and `cut`: what was held back goes on its way."""
+        """Undo `hang`, `cut` and `swallow`: what was held back goes on its way."""
 
         def resume() -> None:
-            self._hung = self._refusing = False
+            self._hung = self._refusing = self._swallowing = False
             for pair in list(self._pairs):
                 for flow in pair.flows:
                     flow.push(time.monotonic())
@@ -274,6 +277,9 @@ class _Flow:
         try:
             data = self.source.recv(_CHUNK)
         except BlockingIOError:
+            return
+        if self.pair.proxy._swallowing and self is self.pair.flows[1]:
+            self.pair.close()
             return
         now = time.monotonic()
         self.ended = not data

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from causal.errors import StoreError
 from causal.stores.postgres.blocks import Reading, Writing
-from causal.stores.postgres.exchange import adrive
+from causal.stores.postgres.exchange import Cut, adrive
 from causal.stores.postgres.outside import aoutside, driver_connection
 from causal.stores.postgres.pools import AsyncPool
 from causal.stores.postgres.servers import Servers
@@ -36,6 +36,7 @@ class AsyncReadBlock:
         self._pool: AsyncPool | None = pool
         self._link = link
         self._timeout_s = link.servers.settings.timeout_s
+        self._commit_timeout_s = link.servers.settings.commit_timeout_s
         self.connection: psycopg.AsyncConnection[Any] = block.connection
         self.watermarks = block.watermarks
 
@@ -75,7 +76,7 @@ class AsyncWriteBlock(AsyncReadBlock):
             raise StoreError("this write block has ended")
         done = False
         try:
-            commit = await adrive(self._block.commit(deps), self._block.pgconn, self._timeout_s)
+            commit = await adrive(self._block.commit(deps), self._block.pgconn, self._commit_timeout_s)
             done = True
             return commit
         finally:
@@ -129,14 +130,27 @@ class AsyncPostgresLink:
         server, pool = self.servers.of(endpoint), self._pools[endpoint]
         if server.ground is None:
             await self.probe(endpoint, self._settings.timeout_s)
+        try:
+            return await self._begun(server, pool, kind, writing=writing), pool
+        except Cut as cut:
+            if not cut.lost:
+                raise
+        # It was idle in the pool when it was lost, and so may the others have been. Nothing was asked for yet: once more, on a new one.
+        await self.probe(endpoint, self._settings.timeout_s)  # a pool does not say that nobody is there, but waits
+        await pool.renew()
+        return await self._begun(server, pool, kind, writing=writing), pool
+
+    async def _begun(self, server: Server, pool: AsyncPool, kind: Any, *, writing: bool) -> Any:
         connection, backend, ground = await pool.take()
         block = kind(server, connection, backend, ground, self._settings.manner)
         try:
+            if not self._settings.manner.transaction:
+                await connection.set_autocommit(not writing)
             await adrive(block.begin(writing=writing), connection.pgconn, self._settings.timeout_s)
         except BaseException:
             await asyncio.shield(pool.give(connection, usable=False))
             raise
-        return block, pool
+        return block
 
     def leader(self, shard: int) -> str:
         if self.servers.without_leader(shard):

@@ -95,14 +95,16 @@ class Block:
         """Open the transaction, and learn where the server is before its first snapshot. Raises: Unreachable, StoreError."""
         known, at = self.server.known, time.monotonic()
         light = self._backend.direct and known is not None and known.life == self._backend.life
-        transaction = writing or self._manner.transaction
-        results = yield statements.beginning(
+        message = statements.beginning(
             self._manner.isolation,
             writing=writing,
             light=light,
             installed=self._ground.installed,
-            transaction=transaction,
+            transaction=writing or self._manner.transaction,
         )
+        results = yield message
+        if (yield from self._prepared_anew(results)):
+            results = yield message
         self._check(results)
         if not light:
             facts = self.server.facts(results, _SNAPSHOT_PLACE, self._ground)
@@ -136,6 +138,19 @@ class Block:
             self.usable = False  # whatever it is: another connection may do better, and its transaction is of no use
             self.server.refused(results)
 
+    def _prepared_anew(self, results: list[PGresult]) -> Generator[bytes, list[PGresult], bool]:
+        """Return whether what blocks execute was gone, and is prepared again.
+
+        DISCARD ALL takes it away, and DEALLOCATE ALL, which psycopg itself sends after a DROP, an ALTER or a ROLLBACK of the user's.
+        """
+        if not results or not isinstance(failed(results[-1]), errors.InvalidSqlStatementName):
+            return False
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            yield b"ROLLBACK"
+        results = yield statements.prepare(installed=self._ground.installed)
+        self._check(results)
+        return True
+
     # --- the last message ------------------------------------------------------------------------------------------
 
     def _left(self) -> str:
@@ -162,6 +177,8 @@ class Block:
         stamps = ground.stamps
         place = 0 if how == "COMMIT" and (light or not stamps) else 2 if how else 1
         results = yield statements.ending(how, light=light, stamps=stamps, installed=ground.installed)
+        if (yield from self._prepared_anew(results)):  # a transaction that only read is not missed
+            results, place = (yield statements.ending("", light=light, stamps=stamps, installed=ground.installed)), 1
         self._check(results)
         after = place + 1
         if light:

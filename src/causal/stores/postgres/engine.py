@@ -36,7 +36,7 @@ class Replica:
     `site` is where it is: servers of the engine's own site are nearer. Units: `latency_s` in seconds. Thread-safety: immutable.
     """
 
-    dsn: str
+    dsn: str = attrs.field(repr=False)  # it may hold a password
     name: str | None = None
     site: str = ""
     latency_s: float | None = None
@@ -50,8 +50,8 @@ class Shard:
     Thread-safety: immutable.
     """
 
-    primary: str | Replica
-    replicas: Sequence[str | Replica] | Mapping[str, str | Replica] = ()
+    primary: str | Replica = attrs.field(repr=False)
+    replicas: Sequence[str | Replica] | Mapping[str, str | Replica] = attrs.field(default=(), repr=False)
     index: int | None = None
 
 
@@ -71,8 +71,12 @@ class PostgresEngine:
             messages of their own.
         pool: how many connections, and how they are made.
         timeout_s: how long a connection, a check or a question may take before the next endpoint is tried.
+        commit_timeout_s: how long a COMMIT may take before it is in doubt: deferred constraints are checked then, and synchronous
+            standbys waited for.
         poll_s: how often each server is asked in the background while the store is in use.
         order: which of equally near standbys is preferred: "random", anew for each process, or as "listed".
+        wait_for_lsn: whether a standby itself waits for what a read demands (`WAIT FOR LSN`, PostgreSQL 19) instead of being asked over
+            and over. Refused today: there is no release of that version that it could have been tested on.
 
     Raises: ConfigError. Thread-safety: immutable; safe to make before a fork.
     """
@@ -88,8 +92,10 @@ class PostgresEngine:
         autocommit: bool = False,
         pool: PoolSettings | None = None,
         timeout_s: float = 1.0,
+        commit_timeout_s: float = 10.0,
         poll_s: float = 0.01,
         order: Literal["random", "listed"] = "random",
+        wait_for_lsn: bool = False,
     ) -> None:
         if (primary is None) == (not shards):
             raise ConfigError("name a primary (and replicas), or several shards: one of the two")
@@ -99,7 +105,13 @@ class PostgresEngine:
             )
         if order not in {"random", "listed"}:
             raise ConfigError(f"order is 'random' or 'listed', not {order!r}")
+        if wait_for_lsn:
+            raise ConfigError(
+                "wait_for_lsn cannot be turned on yet: WAIT FOR LSN comes with PostgreSQL 19, and was not tested on a release of it; "
+                "without it, reads that wait share one question after another"
+            )
         _positive("timeout_s", timeout_s)
+        _positive("commit_timeout_s", commit_timeout_s)
         _positive("poll_s", poll_s)
         self.site = site
         given = {"main": Shard(primary, replicas)} if primary is not None else shards or {}
@@ -107,7 +119,8 @@ class PostgresEngine:
         self._indexes = _indexes(self._given)
         self._pool = pool or PoolSettings()
         self._manner = Manner(isolation, transaction=not autocommit)
-        self._timeout_s, self._poll_s, self._order = float(timeout_s), float(poll_s), order
+        self._timeout_s, self._commit_timeout_s = float(timeout_s), float(commit_timeout_s)
+        self._poll_s, self._order = float(poll_s), order
         self._members(0)  # what is wrong with it is said now
 
     @property
@@ -132,7 +145,7 @@ class PostgresEngine:
 
     def _settings(self, store: int) -> Settings:
         members, primaries = self._members(store)
-        return Settings(members, primaries, self._pool, self._manner, self._timeout_s)
+        return Settings(members, primaries, self._pool, self._manner, self._timeout_s, self._commit_timeout_s)
 
     def _members(self, store: int) -> tuple[tuple[Member, ...], dict[int, str]]:
         members: list[Member] = []
@@ -153,12 +166,8 @@ class PostgresEngine:
 
     def _member(self, before: str, name: str, given: str | Replica, shard: int) -> Member:
         replica = given if isinstance(given, Replica) else Replica(given)
-        try:
-            conninfo.conninfo_to_dict(replica.dsn)
-        except (driver_errors.Error, TypeError) as error:
-            raise ConfigError(
-                f"the DSN of {before}{name} cannot be read (it is not shown: it may hold a password)"
-            ) from error
+        if not _readable(replica.dsn):
+            raise ConfigError(f"the DSN of {before}{name} cannot be read (it is not shown: it may hold a password)")
         near = 0.0 if replica.site == self.site else ELSEWHERE_S
         return Member(
             before + (replica.name or name),
@@ -167,6 +176,15 @@ class PostgresEngine:
             replica.site,
             near if replica.latency_s is None else replica.latency_s,
         )
+
+
+def _readable(dsn: object) -> bool:
+    """Return whether a DSN is one. What libpq says of one that is not would show it, as an error's cause."""
+    try:
+        conninfo.conninfo_to_dict(dsn)  # type: ignore[arg-type]
+    except (driver_errors.Error, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _positive(name: str, value: object) -> None:

@@ -28,11 +28,15 @@ _FAILED: Final = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
 
 
 class Cut(Unreachable):
-    """A message without a whole answer; `results` is what arrived of it. What was sent may have happened. The connection is closed."""
+    """A message without a whole answer; `results` is what arrived of it. What was sent may have happened. The connection is closed.
 
-    def __init__(self, message: str, results: Sequence[PGresult] = ()) -> None:
+    `lost`: it was gone, which a connection that was idle may long have been; otherwise nobody answered in time.
+    """
+
+    def __init__(self, message: str, results: Sequence[PGresult] = (), *, lost: bool = False) -> None:
         super().__init__(message)
         self.results = tuple(results)
+        self.lost = lost
 
 
 def connect(dsn: bytes, timeout_s: float) -> AnyPGconn:
@@ -158,11 +162,12 @@ def _whole(pgconn: AnyPGconn, results: list[PGresult]) -> list[PGresult]:
 
 def _cut(pgconn: AnyPGconn, error: BaseException, results: Sequence[PGresult]) -> BaseException:
     """Close a connection whose conversation is over; return what to raise."""
+    lost = pgconn.status == ConnStatus.BAD
     pgconn.finish()
     if isinstance(error, Unreachable):
-        return Cut(str(error), results)
+        return Cut(str(error), results, lost=lost)
     if isinstance(error, errors.Error):
-        return Cut(f"the connection was lost: {first_line(str(error))}", results)
+        return Cut(f"the connection was lost: {first_line(str(error))}", results, lost=True)
     return error
 
 

@@ -13,7 +13,7 @@ from causal.core.frontier import Frontier
 from causal.engine import Commit, Endpoint
 from causal.errors import StoreError
 from causal.stores.postgres.blocks import Reading, Writing
-from causal.stores.postgres.exchange import drive
+from causal.stores.postgres.exchange import Cut, drive
 from causal.stores.postgres.outside import driver_connection, outside
 from causal.stores.postgres.pools import Pool
 from causal.stores.postgres.servers import Servers
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from causal.core.watermark import Watermark
+    from causal.stores.postgres.server import Server
     from causal.stores.postgres.servers import Settings
 
 B = TypeVar("B", Reading, Writing)
@@ -35,6 +36,7 @@ class ReadBlock:
         self._pool: Pool | None = pool
         self._servers = servers
         self._timeout_s = servers.settings.timeout_s
+        self._commit_timeout_s = servers.settings.commit_timeout_s
         self.connection: psycopg.Connection[Any] = block.connection
         self.watermarks = block.watermarks
 
@@ -71,7 +73,7 @@ class WriteBlock(ReadBlock):
         if pool is None:
             raise StoreError("this write block has ended")
         try:
-            return drive(self._block.commit(deps), self._block.pgconn, self._timeout_s)
+            return drive(self._block.commit(deps), self._block.pgconn, self._commit_timeout_s)
         finally:
             pool.give(self.connection, usable=self._block.usable)
 
@@ -111,14 +113,27 @@ class PostgresLink:
         server, pool = self._servers.of(endpoint), self._pools[endpoint]
         if server.ground is None:
             self.probe(endpoint, self._settings.timeout_s)
+        try:
+            return self._begun(server, pool, kind, writing=writing), pool
+        except Cut as cut:
+            if not cut.lost:
+                raise
+        # It was idle in the pool when it was lost, and so may the others have been. Nothing was asked for yet: once more, on a new one.
+        self.probe(endpoint, self._settings.timeout_s)  # a pool does not say that nobody is there, but waits
+        pool.renew()
+        return self._begun(server, pool, kind, writing=writing), pool
+
+    def _begun(self, server: Server, pool: Pool, kind: type[B], *, writing: bool) -> B:
         connection, backend, ground = pool.take()
         block = kind(server, connection, backend, ground, self._settings.manner)
         try:
+            if not self._settings.manner.transaction:
+                connection.autocommit = not writing
             drive(block.begin(writing=writing), connection.pgconn, self._settings.timeout_s)
         except BaseException:
             pool.give(connection, usable=False)
             raise
-        return block, pool
+        return block
 
     def leader(self, shard: int) -> str:
         if self._servers.without_leader(shard):

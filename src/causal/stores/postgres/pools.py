@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class PoolSettings:
     """How many connections to each server a process keeps, and how they are made.
 
-    `kwargs` go to `psycopg.connect`, `configure` is called with each new connection (asynchronous stores: awaited).
+    `kwargs` go to `psycopg.connect`, `configure` is called with each new connection (asynchronous stores: awaited). What a block leaves
+    behind that outlasts its transaction (SET, LISTEN, temporary tables, locks of the session) stays on its connection, as in psycopg's own
+    pools, unless `reset` removes it: it is called with each connection that comes back (asynchronous stores: awaited).
     Thread-safety: immutable.
     """
 
@@ -36,8 +38,9 @@ class PoolSettings:
     max_waiting: int = 0
     max_idle_s: float = 600.0
     max_lifetime_s: float = 3600.0
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict, repr=False)  # there may be a password among them
     configure: Callable[[Any], Any] | None = None
+    reset: Callable[[Any], Any] | None = None
 
     def arguments(self, server: Server, timeout_s: float) -> dict[str, Any]:
         """Return what both kinds of pool take."""
@@ -51,6 +54,9 @@ class PoolSettings:
             "max_idle": self.max_idle_s,
             "max_lifetime": self.max_lifetime_s,
             "timeout": timeout_s,
+            # Who asks for a connection makes the pool try again: its own waiting, twice as long each time, outlasts a server's return.
+            "reconnect_timeout": 0.0,
+            "reset": self.reset,
             "name": f"causal {server.name}",
         }
 

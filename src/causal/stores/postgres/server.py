@@ -41,11 +41,20 @@ class Ground:
     installed: bool
     stamps: bool
     user: str
+    sees: bool
+    """Whether the role may see what a standby receives."""
+    version: int
+    """As in server_version_num: 180006 is 18.6."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the server knows WAIT FOR LSN."""
+        return self.version >= statements.WAITS_SINCE
 
     @classmethod
     def of(cls, result: PGresult) -> Ground:
         """Read the answer to HELLO."""
-        system, segment, page, installed, stamps, user = (_text(result, column) for column in range(6))
+        system, segment, page, installed, stamps, user, sees, version = (_text(result, column) for column in range(8))
         number = segment.rstrip("kMGB")
         return cls(
             int(system),
@@ -54,6 +63,8 @@ class Ground:
             installed == "t",
             stamps == "t",
             user,
+            sees == "t",
+            int(version),
         )
 
 
@@ -105,15 +116,15 @@ class Server:
         deadline = time.monotonic() + timeout_s
         if not self._asking.acquire(timeout=max(0.0, timeout_s)):
             raise Unreachable(f"{self.name} has not answered an earlier question yet")
-        kept = self._pgconn is not None
+        idle = self._pgconn is not None
         try:
             try:
                 return self._poll(deadline)
-            except Cut:
-                if not kept or time.monotonic() >= deadline:
+            except Cut as cut:
+                if not (idle and cut.lost):
                     raise
-                self._hang_up()  # a server that has restarted since the last question answers a new connection
-                return self._poll(deadline)
+            self._hang_up()  # it was lost since the last question: the server may be back
+            return self._poll(deadline)
         except BaseException:
             self._hang_up()
             raise
@@ -132,14 +143,19 @@ class Server:
             if current(facts) is None:
                 raise Unreachable(f"{self.name} has begun another life")
         if facts.life.standby and facts.timeline is None:
+            if not (ground.installed or ground.sees):
+                raise self._unseen(ground)
             facts = self._bounded(facts, deadline)
         news = self.learn(facts, at)
         if not news.marks[self.shard].origins:
-            raise StoreError(
-                f"cannot see which history {self.name} follows: run `causal postgres install` at the primary, "
-                f"or there GRANT pg_monitor TO {ground.user}"
-            )
+            raise self._unseen(ground)
         return news
+
+    def _unseen(self, ground: Ground) -> StoreError:
+        return StoreError(
+            f"cannot see which history {self.name} follows: run `causal postgres install` at the primary, "
+            f"or there GRANT pg_monitor TO {ground.user}"
+        )
 
     def learn(self, facts: Facts, at: float) -> Known:
         """Take an answer over as what is known, unless a newer question was answered already; return what it shows."""
@@ -228,6 +244,8 @@ class Server:
         said = first_line(str(error))
         if isinstance(error, errors.InsufficientPrivilege):
             role = self.ground.user if self.ground is not None else "the role"
+            if self.ground is None and self._pgconn is not None:
+                role = self._pgconn.user.decode()
             raise StoreError(
                 f"{self.name}: {said}. Run `causal postgres install` at the primary with --role {role}, or there: "
                 f"GRANT USAGE ON SCHEMA causal TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA causal TO {role}; "

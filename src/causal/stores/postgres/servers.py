@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from causal.stores.postgres.blocks import Manner
     from causal.stores.postgres.lineage import Known
     from causal.stores.postgres.pools import PoolSettings
+    from causal.stores.postgres.server import Ground
 
 LOOK_S: Final = 0.5
 """How often a shard without a leader is looked over for a new one."""
@@ -35,7 +37,7 @@ class Member:
     """One server as it was configured: its name, where it is, and how near. Thread-safety: immutable."""
 
     name: str
-    dsn: str
+    dsn: str = attrs.field(repr=False)  # it may hold a password
     shard: int
     site: str
     latency_s: float
@@ -50,6 +52,7 @@ class Settings:
     pool: PoolSettings
     manner: Manner
     timeout_s: float
+    commit_timeout_s: float
 
 
 class Servers:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from causal.stores.postgres.lsn import parse, spell
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,7 +41,8 @@ _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP B
 HELLO: Final = (
     b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
     b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
-    b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user"
+    b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user, "
+    b"pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.current_setting('server_version_num')"
 )
 """What holds for as long as a server lives, and what is installed there."""
 
@@ -100,6 +103,20 @@ COMMITTING: Final = (
 """A write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it."""
 
 OUTSIDE: Final = _FACTS.encode()
+
+WAITS_SINCE: Final = 190_000
+"""The first server_version_num that knows WAIT FOR LSN."""
+
+
+def waiting(lsn: str, timeout_s: float) -> bytes:
+    """Return the statement with which a standby waits until it has replayed a place in the log: for PostgreSQL 19, and not used yet.
+
+    It must be a message of its own, outside of any transaction that reads, whose snapshot would be older than the wait; and it says
+    nothing of the timeline, which is still to be checked after it. Raises: ValueError for what is not an LSN, or not a time.
+    """
+    if not 0 < timeout_s < 2**31 / 1000:
+        raise ValueError(f"not a time to wait: {timeout_s} s")
+    return f"WAIT FOR LSN '{spell(parse(lsn))}' WITH (TIMEOUT '{max(1, round(timeout_s * 1000))}ms', NO_THROW)".encode()
 
 
 def stamping(stamps: Mapping[tuple[int, int], int]) -> str:
