@@ -59,7 +59,8 @@ class AsyncReadBlock:
         if pool is not None:
             done = False
             try:
-                await adrive(self._block.undo(), self._block.pgconn, self._timeout_s)
+                if not self._block.ended:
+                    await adrive(self._block.undo(), self._block.pgconn, self._timeout_s)
                 done = True
             finally:
                 await asyncio.shield(pool.give(self.connection, usable=done and self._block.usable))

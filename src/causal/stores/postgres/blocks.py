@@ -58,7 +58,8 @@ class Block:
         self._ground = ground
         self._manner = manner
         self._known: Known | None = None
-        self._ended = False
+        self.ended = False
+        """Whether the transaction is over, however it ended."""
         self._seen = Frontier()
 
     @property
@@ -147,7 +148,7 @@ class Block:
             return False
         if self.pgconn.transaction_status != TransactionStatus.IDLE:
             yield b"ROLLBACK"
-        results = yield statements.prepare(installed=self._ground.installed)
+        results = yield statements.prepare(installed=self._ground.installed, stamps=self._ground.stamps)
         self._check(results)
         return True
 
@@ -170,38 +171,53 @@ class Block:
 
     def account(self, how: str) -> Steps:
         """End the transaction, and learn what it can have shown. Raises: Unreachable if that cannot be learned."""
-        assert self._known is not None
-        known, ground, at = self._known, self._ground, time.monotonic()
-        light = self._backend.direct and known.life == self._backend.life and at - known.at < STALE_S
-        light, lsn = light and not known.doubtful, 0
-        stamps = ground.stamps
-        place = 0 if how == "COMMIT" and (light or not stamps) else 2 if how else 1
-        results = yield statements.ending(how, light=light, stamps=stamps, installed=ground.installed)
+        known = self._known
+        assert known is not None
+        light = self._backend.direct and known.life == self._backend.life and not known.doubtful
+        if light and time.monotonic() - known.at < STALE_S:
+            if (yield from self._lightly(how, known)):
+                return
+            how = ""
+        yield from self._fully(how, known)
+
+    def _lightly(self, how: str, known: Known) -> Generator[bytes, list[PGresult], bool]:
+        """End the transaction, and learn what it can have shown if nothing has changed since the last question; return whether so."""
+        ground, stamps = self._ground, self._ground.stamps and self.server.stamped
+        place = 0 if how == "COMMIT" else 2 if how else 1
+        results = yield statements.ending(how, light=True, stamps=stamps, installed=ground.installed)
         if (yield from self._prepared_anew(results)):  # a transaction that only read is not missed
-            results, place = (yield statements.ending("", light=light, stamps=stamps, installed=ground.installed)), 1
+            return False
         self._check(results)
-        after = place + 1
-        if light:
-            pid, standby, lsn = self.server.here(results, place, ground)
-            if pid != self._backend.pid or standby != known.life.standby:
-                self._changed()
-            seq = results[place].get_value(0, 3)
-            if seq is not None and int(seq) != known.seq:
-                light = False
-                results = yield statements.ending("", light=False, stamps=stamps, installed=ground.installed)
-                self._check(results)
-                place = 1
-        if not light:
-            facts = self.server.facts(results, place, ground)
-            if facts.life != known.life:
-                self._changed()
-            known, lsn = self.server.learn(facts, at), facts.lsn
-            if facts.timeline is not None and lsn > known.lsn:
-                raise Unreachable(f"{self.server.name} receives a history whose beginning it does not have yet")
-            after = place + (3 if ground.installed else 2)
+        pid, standby, lsn = self.server.here(results, place, ground)
+        if pid != self._backend.pid or standby != known.life.standby:
+            self._changed()
+        seq, some = results[place].get_value(0, 3), results[place].get_value(0, 4)
+        if seq is not None and int(seq) != known.seq:
+            return False
+        if some == b"t" and not stamps:
+            self.server.stamped = True
+            return False
+        self._shown(known, lsn, results[place + 1] if stamps else None)
+        return True
+
+    def _fully(self, how: str, before: Known) -> Steps:
+        """End the transaction, if it has not ended, and learn what it can have shown by all that the server can tell."""
+        ground, at = self._ground, time.monotonic()
+        place = 0 if how == "COMMIT" and not ground.stamps else 2 if how else 1
+        results = yield statements.ending(how, light=False, stamps=ground.stamps, installed=ground.installed)
+        self._check(results)
+        facts = self.server.facts(results, place, ground)
+        if facts.life != before.life:
+            self._changed()
+        known = self.server.learn(facts, at)
+        if facts.timeline is not None and facts.lsn > known.lsn:
+            raise Unreachable(f"{self.server.name} receives a history whose beginning it does not have yet")
+        self._shown(known, facts.lsn, results[place + (3 if ground.installed else 2)] if ground.stamps else None)
+
+    def _shown(self, known: Known, lsn: int, stamps: PGresult | None) -> None:
         entries = {} if known.origin is None else {pack(self.server.shard, known.origin): lsn}
-        if stamps:
-            entries |= _stamped(results[after])
+        if stamps is not None:
+            entries |= _stamped(stamps)
         self._seen = Frontier.of(entries)
 
 
@@ -210,16 +226,16 @@ class Reading(Block):
 
     def end(self) -> Steps:
         """End the transaction, and learn what it can have shown."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         yield from self.account(self._left())
 
     def undo(self) -> Steps:
         """End the transaction, if it has not ended, whatever it has shown. Never raises."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         yield from _rolled_back(self)
 
 
@@ -228,23 +244,23 @@ class Writing(Block):
 
     def end(self) -> Steps:
         """Undo the transaction, and learn what it can have shown."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         yield from self.account("ROLLBACK" if self._left() else "")
 
     def undo(self) -> Steps:
         """Undo the transaction, if it has not ended. Never raises."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         yield from _rolled_back(self)
 
     def commit(self, deps: Frontier) -> Generator[bytes, list[PGresult], Commit]:
         """Commit, with what the write depends on in other shards, and learn its position in the same message."""
-        if self._ended:
+        if self.ended:
             raise StoreError("this write block has ended")
-        self._ended = True
+        self.ended = True
         how = self._left()
         if how == "ROLLBACK":
             yield from self.account(how)

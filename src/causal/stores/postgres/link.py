@@ -58,7 +58,8 @@ class ReadBlock:
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                drive(self._block.undo(), self._block.pgconn, self._timeout_s)
+                if not self._block.ended:
+                    drive(self._block.undo(), self._block.pgconn, self._timeout_s)
             finally:
                 pool.give(self.connection, usable=self._block.usable)
 

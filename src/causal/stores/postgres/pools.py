@@ -71,7 +71,7 @@ def introduction(server: Server, connection: Any) -> Generator[bytes, list[PGres
     server.introduce(connection, connection.pgconn, results, ground)
     backend = server.backend(connection)
     if backend is not None and backend.direct:
-        results = yield statements.prepare(installed=ground.installed)
+        results = yield statements.prepare(installed=ground.installed, stamps=ground.stamps)
         server.refused(results)
 
 

@@ -93,6 +93,8 @@ class Server:
         self.known: Known | None = None
         """The newest answer's; kept while the server is silent."""
         self.ground: Ground | None = None
+        self.stamped = False
+        """Whether there have been dependency stamps: until then, nobody asks for them."""
         self.down = False
         """Whether the last question went without an answer."""
         self.unsure = False

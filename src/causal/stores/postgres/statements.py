@@ -9,6 +9,7 @@ always asked for in an earlier statement than the reads that it is to cover, and
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from causal.stores.postgres.lsn import parse, spell
@@ -52,6 +53,7 @@ BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_
 BEGIN_ORIGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT causal.begin_origin(); COMMIT"
 
 
+@cache
 def facts(*, installed: bool) -> str:
     """Return the statements that tell everything of a server, in the order that proves it."""
     if installed:
@@ -59,17 +61,21 @@ def facts(*, installed: bool) -> str:
     return f"{_FACTS}; {_RECEIVED_PLAIN}"
 
 
+@cache
 def question(*, installed: bool) -> bytes:
     """Return the message of a probe."""
     return f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {facts(installed=installed)}; COMMIT".encode()
 
 
-def prepare(*, installed: bool) -> bytes:
+@cache
+def prepare(*, installed: bool, stamps: bool) -> bytes:
     """Return the message that prepares what blocks execute, on a connection whose backend is its own."""
     newest = "(SELECT max(seq) FROM causal.lineage)" if installed else "NULL::bigint"
-    return f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}".encode()
+    some = "EXISTS (SELECT FROM causal.dependency)" if stamps else "false"
+    return f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}".encode()
 
 
+@cache
 def beginning(isolation: str, *, writing: bool, light: bool, installed: bool, transaction: bool = True) -> bytes:
     """Return a block's first message: where the server is, then a transaction whose first snapshot is taken later."""
     here = "EXECUTE causal_here" if light else facts(installed=installed)
@@ -84,6 +90,7 @@ def beginning(isolation: str, *, writing: bool, light: bool, installed: bool, tr
     )  # the first statement of such a transaction takes its only snapshot
 
 
+@cache
 def ending(how: str, *, light: bool, stamps: bool, installed: bool) -> bytes:
     """Return a read's last message: what it can have shown at most. `how` ends the transaction; empty if there is none any more."""
     here = "EXECUTE causal_end" if light else facts(installed=installed)
