@@ -130,9 +130,14 @@ def replay_on(
     for operation in operations:
         if "\0" in operation.key:
             raise ConfigError(f"PostgreSQL cannot hold the key {operation.key!r}: it has a null character")
-    cluster.primary.query(f"TRUNCATE {TABLE}")
-    cluster.wait_caught_up(30 + setting.lag_s)
+    empty(cluster)
     return _Run(cluster, operations, strategy, setting, progress).run()
+
+
+def empty(cluster: PostgresCluster) -> None:
+    """Empty the table, at every standby."""
+    cluster.primary.query(f"TRUNCATE {TABLE}")
+    cluster.wait_caught_up(30 + max((server.lag_s for server in cluster.replicas), default=0.0))
 
 
 @attrs.define
