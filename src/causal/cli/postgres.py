@@ -6,6 +6,7 @@ it may hold a password.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -60,6 +61,8 @@ def need_psycopg(extra: str = "postgres") -> None:
     except ImportError as error:  # psycopg is there, and finds no libpq
         reason = str(error).partition("\n")[0]
         raise click.UsageError(f'PostgreSQL needs psycopg: pip install "causal-tokens[{extra}]" ({reason})') from None
+    # What matters is in a command's output: a pool's warnings would stand among it.
+    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 
 @click.group()
