@@ -77,9 +77,10 @@ class _Story(Story):
         keyring, policy = Keyring([Key.generate()]), ReadPolicy(wait_s=WAIT_S)
         replicas = {server.name: server.dsn for server in cluster.replicas}
         engine = PostgresEngine(cluster.primary.dsn, replicas, order="listed")
-        self.one, self.two = (
+        stores: list[CausalStore[Any, Any]] = [
             CausalStore(engine, keyring=keyring, audience="shop", policy=policy) for _ in ("one", "two")
-        )
+        ]
+        self.one, self.two = stores
         self.token: str | None = None
 
     def tell(self) -> None:

@@ -127,7 +127,7 @@ def _asked(server: Server, pgconn: pq.abc.PGconn, deadline: float) -> Examined:
         sees=sees == "t" or standby == "f",  # a primary knows its own timeline
         rights=[right == "t" for right in rights],
     )
-    said = {
+    said: dict[str, Any] = {
         "reached": True,
         "standby": standby == "t",
         "user": user,
