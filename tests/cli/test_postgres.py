@@ -16,6 +16,7 @@ from causal.cli.main import main  # noqa: E402
 from causal.lab.postgres import PostgresCluster, Proxy  # noqa: E402
 from causal.lab.postgres.binaries import Binaries, NoBinaries  # noqa: E402
 from causal.stores.postgres import script  # noqa: E402
+from causal.stores.postgres.examine import readable  # noqa: E402
 
 try:
     Binaries.find()
@@ -125,6 +126,11 @@ def test_a_dsn_that_cannot_be_read_is_not_shown(command: str) -> None:
     assert result.exit_code == 2
     assert "it may hold a password" in result.output
     assert "hunter" not in result.output
+
+
+def test_a_connection_gives_up_in_time() -> None:
+    assert readable("host=/a") == "host=/a connect_timeout=10"
+    assert readable("postgresql://h/d?connect_timeout=3") == "postgresql://h/d?connect_timeout=3"
 
 
 # --- what is wrong, is said ----------------------------------------------------------------------------------------

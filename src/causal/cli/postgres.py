@@ -98,8 +98,7 @@ def install(
     where = _dsns([] if dsn is None else [dsn], variables)
     if len(where) != 1:
         raise click.UsageError(f"one DSN is needed, as the argument or by --env, not {len(where)}")
-    _readable(where[0][1])
-    installed(where[0][1], names, stamps=not no_stamps)
+    installed(_readable(where[0][1]), names, stamps=not no_stamps)
     stamps = "" if no_stamps else ", and dependency stamps"
     output.record(
         {"installed": True, "roles": list(names), "stamps": not no_stamps},
@@ -237,10 +236,10 @@ def _dsns(dsns: Sequence[str], variables: Sequence[str]) -> list[tuple[str, str]
     return found
 
 
-def _readable(dsn: str) -> None:
+def _readable(dsn: str) -> str:
     from causal.stores.postgres.examine import readable
 
     try:
-        readable(dsn)
+        return readable(dsn)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from causal.stores.postgres.lineage import Facts
 
+CONNECT_S: Final = 10
+"""How long to wait for a connection where a DSN does not say."""
+
 _STATE: Final = b"""
 SELECT current_user, pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version'),
   pg_catalog.pg_backend_pid(), pg_catalog.current_setting('is_superuser') = 'on',
@@ -83,12 +86,13 @@ class Examined:
     grants: tuple[str, ...] = ()
 
 
-def readable(dsn: str) -> None:
-    """Raises: ConfigError for a DSN that nobody can read, without showing it."""
+def readable(dsn: str) -> str:
+    """Return a DSN whose connection gives up in time. Raises: ConfigError for one that nobody can read, without showing it."""
     try:
-        conninfo.conninfo_to_dict(dsn)
+        parts = conninfo.conninfo_to_dict(dsn)
     except driver_errors.Error as error:
         raise ConfigError("the DSN cannot be read (it is not shown: it may hold a password)") from error
+    return dsn if "connect_timeout" in parts else conninfo.make_conninfo(dsn, connect_timeout=CONNECT_S)
 
 
 def examine(name: str, dsn: str, timeout_s: float = 5.0) -> Examined:
