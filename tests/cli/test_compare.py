@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from causal.cli.demo import small_trace
 from causal.cli.main import main
+from causal.lab.postgres.binaries import Binaries, NoBinaries
 
 EXCERPT = Path(__file__).parent.parent / "data" / "flask-excerpt.jsonl"
 
@@ -218,3 +219,78 @@ def test_csv_and_figure(trace: Path, tmp_path: Path) -> None:
 
 def test_a_figure_of_no_kind_that_there_is(trace: Path) -> None:
     assert compare(trace, "--policy", "token", "--figure", "x.gif").exit_code == 2
+
+
+# --- on real servers -----------------------------------------------------------------------------------------------
+
+
+def on_postgres(*argv: object) -> Result:
+    pytest.importorskip("psycopg")
+    try:
+        Binaries.find()
+    except NoBinaries as missing:
+        pytest.skip(str(missing))
+    return compare(*argv, "--engine", "postgres")
+
+
+def test_the_same_table_on_postgres(trace: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    result = on_postgres(
+        trace, "--policy", "token", "--policy", "token", "--replicas", "1", "--think", "2ms", "--csv", rows
+    )
+    assert result.exit_code == 0, result.output
+    title, table = result.stdout.split("Strategy", 1)
+    assert "72 operations in 6 sessions on PostgreSQL" in title
+    assert all(
+        fact in title for fact in ("1 standby", "lag 50 ms", "pauses up to 2 ms", "8 clients", "hop 0.2", "seed 1")
+    )
+    assert all(len(line) <= 80 for line in (title + table[: table.index("Counted")]).splitlines())
+    assert "Times are real" in table
+    token, eventual = csv.DictReader(rows.read_text().splitlines())
+    assert (token["strategy"], token["stale"], token["out_of_causal_order"], token["reads"]) == (
+        "token",
+        "0",
+        "0",
+        "54",
+    )
+    assert (eventual["strategy"], eventual["setting.engine"], eventual["void"]) == ("eventual", "postgres", "False")
+    assert int(eventual["stale"]) > 0  # a write is read back at once, 50 ms before it is there
+
+
+def test_a_comparison_whose_control_shows_nothing_is_void(tmp_path: Path) -> None:
+    trace = tmp_path / "reads"
+    trace.write_text("".join(json.dumps({"t": n, "session": "a", "op": "read", "key": "k"}) + "\n" for n in range(9)))
+    result = on_postgres(trace, "--policy", "token", "--operations", "4")
+    assert result.exit_code == 1
+    assert "This comparison is void" in result.stdout
+    assert "4 operations" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "whose"),
+    [
+        (("--replicas", "1"), "postgres"),
+        (("--think", "1ms"), "postgres"),
+        (("--clients", "1"), "postgres"),
+        (("--engine", "postgres", "--sites", "2"), "sqlite"),
+        (("--engine", "postgres", "--rtt", "1"), "sqlite"),
+        (("--engine", "postgres", "--jobs", "1"), "sqlite"),
+    ],
+)
+def test_an_option_of_the_other_engine_is_wrong_usage(trace: Path, argv: tuple[str, ...], whose: str) -> None:
+    result = compare(trace, *argv)
+    assert result.exit_code == 2
+    assert f"is for --engine {whose}" in result.output
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("--lag", "lognormal:50ms:0.8"), ("--replicas", "0"), ("--think", "soon"), ("--clients", "99"), ("--hop", "2")],
+)
+def test_what_real_servers_cannot_be(trace: Path, argv: tuple[str, ...]) -> None:
+    pytest.importorskip("psycopg")
+    assert compare(trace, "--engine", "postgres", *argv).exit_code == 2
+
+
+def test_only_the_first_operations(trace: Path) -> None:
+    assert "10 operations in" in compare(trace, "--policy", "token", "--operations", "10").stdout

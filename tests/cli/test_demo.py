@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from causal.cli import demo as command
+from causal.cli import demo_postgres
 from causal.cli.main import main
 from causal.errors import CausalError
+from causal.lab.postgres.binaries import Binaries, NoBinaries
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +71,52 @@ def test_a_keyring_that_opens_anything_fails_it(monkeypatch: pytest.MonkeyPatch)
     result = demo("--json")
     assert isinstance(result.exception, CausalError)
     assert str(result.exception).endswith("another's token is rejected")
+
+
+# --- on real servers -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The story's own module, with a short table; skips where PostgreSQL is not installed."""
+    pytest.importorskip("psycopg")
+    try:
+        Binaries.find()
+    except NoBinaries as missing:
+        pytest.skip(str(missing))
+    monkeypatch.setattr(demo_postgres, "STRATEGIES", dict.fromkeys(("token", "eventual")))
+    monkeypatch.setattr(demo_postgres, "USERS", 4)
+    return demo_postgres
+
+
+def on_postgres() -> tuple[list[dict[str, Any]], Result]:
+    result = CliRunner().invoke(main, ["demo", "--engine", "postgres", "--json"])
+    return [json.loads(line) for line in result.stdout.splitlines()], result
+
+
+def test_the_story_on_postgres_ends_with_a_loss_that_is_said(servers: Any) -> None:
+    rows, result = on_postgres()
+    assert result.exit_code == 0, (result.output, result.exception)
+    steps = [row for row in rows if "step" in row]
+    assert len(steps) == 13
+    with_token, fallen_back, refused = steps[2], steps[5], steps[6]
+    assert (with_token["found"], with_token["receipt"]["held"]) == ("new.jpg", True)
+    assert (fallen_back["found"], fallen_back["receipt"]["endpoint"]) == ("newer.jpg", "primary")
+    assert refused["found"] is None
+    assert refused["refused"] in {"GateTimeout", "NoEndpoint"}
+    assert [row["rejected"] for row in steps[7:9]] == ["BadSignature", "BadSignature"]
+    lost, accepted, again = steps[10:]
+    assert (lost["found"], lost["receipt"]["refused"], len(lost["lost"])) == (None, "WriteLost", 1)
+    assert (accepted["found"], again["found"]) == ("newer.jpg", "again.jpg")
+    assert [row["strategy"] for row in rows if "strategy" in row] == ["token", "eventual"]
+    assert rows[-1] == {"held": True, "checked": 12}
+
+
+def test_on_postgres_a_gate_that_lets_everything_pass_fails_it(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("causal.claims.Claims.token", lambda self, subject=None: None)
+    monkeypatch.setattr(servers._Story, "tampered", lambda self: None)
+    _, result = on_postgres()
+    assert isinstance(result.exception, CausalError)
+    for what in ("the photo is there", "the order is on the page", "nobody was shown", "a write that was lost is said"):
+        assert what in str(result.exception)
+    assert "checked" not in result.stdout

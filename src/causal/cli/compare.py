@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from causal.cli.files import Files, file_options
 from causal.cli.output import Output, json_option
@@ -48,6 +49,12 @@ Away: served at another site than the reader's own. Waits: reads held back. Erro
 Times are virtual: lag, round trips and waits; the processor's work is not in them."""
 
 
+_ONLY: Final = dict.fromkeys(("rtt", "sites", "jobs"), "sqlite") | dict.fromkeys(
+    ("replicas", "think", "clients"), "postgres"
+)
+"""The options that only one engine has."""
+
+
 @click.command()
 @click.argument("trace", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--policy", "policies", multiple=True, type=click.Choice(list(STRATEGIES)), help="Only these strategies.")
@@ -68,9 +75,29 @@ Times are virtual: lag, round trips and waits; the processor's work is not in th
     type=click.IntRange(1),
     help="Strategies to replay at once. Default: one for each processor, on a long trace.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["sqlite", "postgres"]),
+    default="sqlite",
+    show_default=True,
+    help="The embedded store, in virtual time; or real PostgreSQL servers, started for this on this machine.",
+)
+@click.option("--replicas", default=2, show_default=True, help="postgres: how many standbys.")
+@click.option(
+    "--think", default="10ms", show_default=True, help="postgres: longer pauses between operations are cut to this."
+)
+@click.option("--clients", default=8, show_default=True, help="postgres: how many requests at once.")
+@click.option(
+    "--operations",
+    "limit",
+    type=click.IntRange(1),
+    help="Replay only so many, the trace's first.  [default: all; postgres: 1000]",
+)
 @json_option
 @file_options
+@click.pass_context
 def compare(
+    context: click.Context,
     trace: str,
     policies: Sequence[str],
     lag: str,
@@ -80,6 +107,11 @@ def compare(
     hop: float,
     seed: int,
     jobs: int | None,
+    engine: str,
+    replicas: int,
+    think: str,
+    clients: int,
+    limit: int | None,
     as_json: bool,
     figures: Sequence[str],
     csv_file: str | None,
@@ -89,17 +121,41 @@ def compare(
     TRACE has one JSON object a line: t (seconds), session, op (read or write), key, and for writes a value. Each operation is a
     request that carries its session's token; a session moves between sites as --hop says. Time is virtual: the same arguments
     print the same table, on any machine. A line that cannot be replayed stops it before anything runs, with exit code 2.
+
+    With --engine postgres time is real, and a session moves between applications beside the standbys. The exit code is 1 if the
+    comparison is void: the eventual run showed nothing stale.
     """
+    _fits(context, engine)
+    names = list(dict.fromkeys(policies or STRATEGIES))
     try:
         operations = read_trace(trace) if trace != "-" else parse_trace(sys.stdin.buffer.read(), "standard input")
-        setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
         output, files = Output(as_json=as_json), Files(figures, csv_file, reads=trace)
-        results = show(output, operations, policies or list(STRATEGIES), setting, jobs)
-        rows = [row(result) | {"setting": _plain(setting)} for result in results]
-        subtitle = " ".join(_title(operations, setting).split())
+        if engine == "postgres":
+            from causal.cli.compare_postgres import OPERATIONS, setting_of, show_real
+
+            operations = operations[: limit or OPERATIONS]
+            real = setting_of(replicas, lag, think, speed, hop, clients, seed)
+            rows, title = show_real(output, operations, names, real)
+        else:
+            operations = operations[:limit]
+            setting = Setting(_names(sites), Lag.parse(lag), rtt, speed, hop, seed)
+            results = show(output, operations, names, setting, jobs)
+            rows = [row(result) | {"setting": _plain(setting)} for result in results]
+            title = _title(operations, setting)
+        subtitle = " ".join(title.split())
         files.write(output, rows, lambda figure: figure.comparison(list(map(of_replay, rows)), _name(trace), subtitle))
     except (TraceError, ConfigError) as error:
         raise click.UsageError(str(error)) from error
+    if any(row.get("void") for row in rows):
+        raise click.exceptions.Exit(1)
+
+
+def _fits(context: click.Context, engine: str) -> None:
+    """Raises: UsageError for an option that was given and means nothing to this engine."""
+    for name, whose in _ONLY.items():
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and whose != engine:
+            raise click.UsageError(f"--{name} is for --engine {whose}")
 
 
 def show(

@@ -69,6 +69,12 @@ def _explain() -> click.Command:
     return explain
 
 
+def _postgres() -> click.Command:
+    from causal.cli.postgres import postgres
+
+    return postgres
+
+
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "simulate": _simulate,
@@ -79,6 +85,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "token": _token,
     "explain": _explain,
     "keys": _keys,
+    "postgres": _postgres,
 }
 
 

@@ -286,16 +286,17 @@ class _Run:
             counts.stale,
             counts.non_monotonic,
             counts.out_of_causal_order,
-            _quantile(latencies, 0.5),
-            _quantile(latencies, 0.99),
+            quantile(latencies, 0.5),
+            quantile(latencies, 0.99),
             round(self.leader / max(1, len(latencies)), 6),
             round(self.away / max(1, len(latencies)), 6),
             len(waits),
-            _quantile(waits, 0.5),
+            quantile(waits, 0.5),
             self.refused_reads,
             self.refused_writes,
         )
 
 
-def _quantile(ordered: Sequence[float], q: float) -> float:
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """Return a quantile of values in ascending order, to the microsecond; 0 where there are none."""
     return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 6) if ordered else 0.0

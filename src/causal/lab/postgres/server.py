@@ -259,6 +259,13 @@ class Server:
         self.upstream = other
         self._own["primary_conninfo"] = f"{other._admin_dsn('postgres')} application_name={self.name}"
 
+    def disconnect(self, timeout_s: float = 10) -> None:
+        """Let a standby receive nothing more; return when its stream has ended. It stays readable, and `follow` undoes it."""
+        self.reshaped = True
+        self.configure(primary_conninfo="")
+        sql = "SELECT count(*) FROM pg_stat_wal_receiver"
+        wait_until(lambda: self._ask(sql) == [(0,)], timeout_s, lambda: f"{self.name} goes on receiving")
+
     def promote(self, timeout_s: float = 30) -> None:
         """Make a standby a primary, on a new timeline; return when it takes writes. Raises: StoreError."""
         self.reshaped = True

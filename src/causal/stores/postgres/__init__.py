@@ -2,7 +2,7 @@
 
 `PostgresEngine` is what a user names; `link.py` and `alink.py` are the contract over it. Below: `lsn.py` and `lineage.py` say what a
 server's answers prove (pure), `statements.py` what is said to it, `exchange.py` how, `server.py` what is known of it, `blocks.py` how a
-block begins and ends. `install.py` is what a database's owner runs once.
+block begins and ends. `install.py` is what a database's owner runs once, `examine.py` asks from outside.
 """
 
 try:

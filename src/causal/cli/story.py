@@ -1,0 +1,49 @@
+"""A story told step by step, from what happened, with its promises counted: what the demos share.
+
+Owns how a step is put out. Knows no engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from causal.errors import CausalError
+
+if TYPE_CHECKING:
+    from causal.cli.output import Output
+    from causal.core.receipt import Receipt
+
+
+class Story:
+    """The steps, each told from what it returned. Thread-safety: none."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.broken: list[str] = []
+        self.checked = self.steps = 0
+
+    def step(self, title: str, result: str, receipt: Receipt | None = None, **data: object) -> None:
+        """Put out one step: what was done, what came of it, and the receipt of the read."""
+        self.steps += 1
+        account = {} if receipt is None else {"receipt": receipt.as_dict()}
+        text = Text(f"{self.steps}. {title}\n", style="bold")
+        text.append(f"   {result}", style="not bold")
+        if receipt is not None:
+            text.append(f"\n   receipt: {receipt}", style="not bold dim")
+        self.output.record({"step": title, "result": result, **data, **account}, text)
+
+    def expect(self, what: str, held: bool) -> None:
+        """Check one promise."""
+        self.checked += 1
+        if not held:
+            self.broken.append(what)
+
+    def end(self) -> None:
+        """Say that all held. Raises: CausalError, naming what did not."""
+        if self.broken:
+            raise CausalError(f"the demo went wrong: not so: {'; '.join(self.broken)}")
+        self.output.record(
+            {"held": True, "checked": self.checked}, f"\nAll {self.checked} checks of what was promised held."
+        )
