@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 import psycopg
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from causal.stores.postgres.blocks import Manner
     from causal.stores.postgres.lineage import Known
     from causal.stores.postgres.pools import PoolSettings
+    from causal.stores.postgres.server import Ground
 
 B = TypeVar("B", Reading, Writing)
 
@@ -70,6 +72,8 @@ class Servers:
             Endpoint(m.name, m.site, m.latency_s, shards=frozenset({m.shard})) for m in settings.members
         )
         self.closed = False
+        self.grounds: WeakKeyDictionary[object, Ground] = WeakKeyDictionary()
+        """What holds behind connections of others, whose positions were asked for."""
         self._looked_at: dict[int, float] = {}
 
     def of(self, endpoint: str) -> Server:
@@ -167,6 +171,11 @@ class Servers:
                     self.probe(server.name, self.settings.timeout_s)
                 except StoreError:
                     continue
+
+    def look_everywhere(self) -> None:
+        """Ask every server: whoever leads begins its origin."""
+        for shard in {server.shard for server in self.by_name.values()}:
+            self.look(shard)
 
     def close(self) -> None:
         """Hang up everywhere. Idempotent."""
