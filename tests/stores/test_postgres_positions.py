@@ -126,10 +126,10 @@ def test_a_commit_that_ends_on_a_pages_edge_is_reached_while_nothing_else_is_wri
             with session.write() as connection:
                 connection.execute("INSERT INTO t VALUES (%s)", (row := next(ROW),))
                 before = insert_lsn(connection)
-                at = message(connection, 100)
-                overhead = at - before - 100  # of a message whose size is 100, and a multiple of 8 more
+                at = message(connection, 300)
+                overhead = at - before - 300  # of a message of that size, and of any that is a multiple of 8 larger
                 left = (-(at + commit)) % PAGE
-                if left > overhead + 100:
+                if left > overhead + 300:
                     at = message(connection, left - overhead)
             raw = insert_lsn(writer)
             if raw % PAGE == 24:
