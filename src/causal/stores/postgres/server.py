@@ -135,11 +135,14 @@ class Server:
             facts = self._bounded(facts, deadline)
         news = self.learn(facts, at)
         if not news.marks[self.shard].origins:
-            raise StoreError(
-                f"cannot see which history {self.name} follows: run `causal postgres install` at the primary, "
-                f"or there GRANT pg_monitor TO {ground.user}"
-            )
+            raise self._blind(ground)
         return news
+
+    def _blind(self, ground: Ground) -> StoreError:
+        return StoreError(
+            f"cannot see which history {self.name} follows: run `causal postgres install` at the primary, "
+            f"or there GRANT pg_monitor TO {ground.user}"
+        )
 
     def learn(self, facts: Facts, at: float) -> Known:
         """Take an answer over as what is known, unless a newer question was answered already; return what it shows."""
@@ -250,6 +253,8 @@ class Server:
             None if recovered is None else parse(recovered),
         )
         received, receiver = values(results, place + 1)
+        if receiver is not None and not ground.installed:
+            raise self._blind(ground)  # somebody receives, and that is all that this role is shown
         if timeline is not None:
             number: int | None = int(timeline, 16)
         else:

@@ -32,7 +32,8 @@ _FACTS: Final = (
 _ROWS: Final = "SELECT seq, origin, parent_end, start, timeline, EXTRACT(epoch FROM started), recovered FROM causal.lineage ORDER BY seq"
 _RECEIVED: Final = "SELECT timeline, pid FROM causal.receiver()"
 _RECEIVED_PLAIN: Final = (
-    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1), NULL"
+    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1), "
+    "(SELECT pid FROM pg_catalog.pg_stat_wal_receiver WHERE status IS NULL LIMIT 1)"  # all that others are shown
 )
 _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
 
