@@ -84,6 +84,18 @@ def test_a_block_that_meets_a_new_life_first_is_not_served_by_its_number(cluster
             served(reader, row)
 
 
+@pytest.mark.parametrize("how", ["kill", "backend"])
+def test_a_write_that_meets_a_new_life_first_is_given_no_place_in_the_old_one(
+    cluster: PostgresCluster, how: str
+) -> None:
+    with opened(cluster) as writer, opened(cluster) as store:  # which has asked, and has no connection in its pools
+        lost, _ = lose(cluster, writer.session(), how)
+        position = put(alice := store.session(), row := next(ROW))
+        assert position.origin != lost.origin
+        assert served(alice, row)
+        until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
+
+
 def test_a_clean_restart_loses_nothing(cluster: PostgresCluster) -> None:
     replica = cluster.replicas[0]
     with opened(cluster) as store:
