@@ -226,6 +226,7 @@ def test_rows_that_a_dump_took_to_another_cluster_vouch_for_nothing_there(cluste
         other.primary.query("DELETE FROM causal.lineage")
         for (row,) in rows:
             other.primary.query("INSERT INTO causal.lineage SELECT (%s::causal.lineage).*", row)
+        other.primary.query("UPDATE causal.unbroken SET origin = %s", position.origin)
         for start in (1, 2):
             fill(other.primary, 200, start=1000 * start)
             other.primary.query("SELECT pg_switch_wal()")

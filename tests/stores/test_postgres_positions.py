@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -45,42 +46,38 @@ def nudge(server: Server) -> None:
     server.flushed()
 
 
+DELAYED = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'startup' AND wait_event = 'RecoveryApplyDelay'"
 SYNCHRONOUS = ["on", "local", "remote_write", "remote_apply"]
 WAYS = [(mode, way) for mode in [*SYNCHRONOUS, "off"] for way in ("role", "block")]
 
 
 @pytest.mark.parametrize(("mode", "way"), WAYS, ids=[f"{mode}-{way}" for mode, way in WAYS])
 def test_whoever_has_replayed_the_position_has_the_row(cluster: PostgresCluster, mode: str, way: str) -> None:
-    """By the standby's own replay position, against rows of which each is written beside an open transaction of somebody else."""
+    """By the standby's own replay position, beside an open transaction of somebody else."""
     primary, standby = cluster.primary, cluster.replicas[0]
     names = '"replica-1"' if mode in {"on", "remote_write", "remote_apply"} else ""
     primary.configure(synchronous_standby_names=names)
-    kwargs = {"options": f"-c synchronous_commit={mode}"} if way == "role" else {}
     first = [f"SET LOCAL synchronous_commit = {mode}"] if way == "block" else []
-    if mode != "remote_apply":
-        standby.set_lag(0.05)
+    if way == "role":
+        primary.query(f"ALTER ROLE app SET synchronous_commit = {mode}")
+    waits = mode != "remote_apply"  # that one is acknowledged once it is applied
     try:
-        with (
-            opened(cluster) as store,
-            psycopg.connect(primary.admin_dsn + (" options='-c synchronous_commit=local'")) as bulk,
-        ):
-            if kwargs:
-                primary.query(f"ALTER ROLE app SET synchronous_commit = {mode}")
-                store.close()
-            session = store.session()
-            for n in range(5):
-                bulk.execute(
-                    "INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(%s::int, %s::int) g",
-                    (-1000 * (n + 1), -1000 * n - 980),
-                )
-                position, row = put(session, id_ := next(ROW), *first), id_
-                assert here(primary, row)
-                early = not here(standby, row)
-                if mode == "off":
-                    nudge(primary)
-                until(lambda position=position: replayed(standby) >= position.offset, "the position")
-                assert here(standby, row), f"replayed past {position} without row {row}"
-                assert early or mode == "remote_apply", "no lag: the test is void"
+        with opened(cluster) as store, psycopg.connect(primary.admin_dsn) as bulk:
+            bulk.execute("INSERT INTO t SELECT -g, repeat('x', 500) FROM generate_series(1, 20) g")
+            if waits:
+                cluster.wait_caught_up()
+                standby.set_lag(3600)  # replay stops right before the commit: whatever was taken too early is reached
+            position = put(store.session(), row := next(ROW), *first)
+            assert here(primary, row)
+            if mode == "off":
+                nudge(primary)
+            if waits:
+                until(lambda: standby.query(DELAYED), "the commit at the standby")
+                assert not here(standby, row)
+                assert replayed(standby) < position.offset
+                standby.set_lag(0)
+            until(lambda: replayed(standby) >= position.offset, "the position")
+            assert here(standby, row), f"replayed past {position} without row {row}"
             bulk.rollback()
     finally:
         standby.set_lag(0)
@@ -262,24 +259,36 @@ def test_a_block_that_commits_midway_owns_all_that_it_committed(
     assert here(cluster.replicas[0], row)
 
 
-def test_an_insert_beside_an_open_bulk_transaction_is_reached_though_nobody_commits(
+def test_a_position_beside_somebodys_bulk_waits_for_nothing_of_it(
     cluster: PostgresCluster, store: CausalStore[Any, Any]
 ) -> None:
-    """The insert position is past what the bulk has put into memory only; the flush position is not."""
-    with psycopg.connect(cluster.primary.admin_dsn) as bulk:
+    """The insert position is past what the bulk has put into memory only, which nobody sends before it is flushed."""
+    ready, done = threading.Event(), threading.Event()
+
+    def bulk() -> None:
+        with psycopg.connect(cluster.primary.admin_dsn) as connection:
+            for n in itertools.count():
+                connection.execute("INSERT INTO t VALUES (%s, repeat('y', 50))", (-50_000 - n,))
+                ready.set()
+                if done.is_set():
+                    connection.rollback()
+                    return
+
+    thread = threading.Thread(target=bulk)
+    thread.start()
+    try:
+        assert ready.wait(20)
         session = store.session()
-        for n in range(10):
-            bulk.execute(
-                "INSERT INTO t SELECT g, repeat('y', 100) FROM generate_series(%s::int, %s::int) g",
-                (-50_000 - n * 100, -50_000 - n * 100 + 99),
-            )
-            position = put(session, row := next(ROW))
-            until(
-                lambda position=position, row=row: (
-                    judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED}
-                )
-            )
-        bulk.rollback()
+        with psycopg.connect(cluster.primary.admin_dsn, autocommit=True) as witness:
+            for _ in range(30):
+                position = put(session, row := next(ROW))
+                flushed = witness.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+                assert flushed is not None
+                assert position.offset <= parse(flushed[0])
+    finally:
+        done.set()
+        thread.join()
+    until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
 
 
 def test_an_asynchronous_commit_is_not_taken_for_one_that_is_flushed(
