@@ -115,6 +115,18 @@ def marked(link: PostgresLink, name: str) -> Watermark:
     return link.probe(name, 5.0)[SHARD]
 
 
+def opened_block(link: PostgresLink, name: str, *, asked: bool) -> Any:
+    """Open a read block at a server, asked before or not; None if it refuses. Pooled connections that a restart has cut are used up."""
+    for _ in range(4):
+        try:
+            if asked:
+                marked(link, name)
+            return link.read(name, (SHARD,))
+        except Unreachable:
+            continue
+    return None
+
+
 def judged(link: PostgresLink, name: str, position: Position, row: int) -> set[Verdict]:
     """Return what a server says of a position, asked and in band; it is never APPLIED without the row, in a snapshot taken after that.
 
@@ -123,11 +135,8 @@ def judged(link: PostgresLink, name: str, position: Position, row: int) -> set[V
     verdicts: set[Verdict] = set()
     demand = Frontier.of({position.shard << 32 | position.origin: position.offset})
     for asked in (False, True, False):  # in band first: a block may meet what nobody has asked about
-        try:
-            if asked:
-                marked(link, name)
-            handle = link.read(name, (SHARD,))
-        except Unreachable:
+        handle = opened_block(link, name, asked=asked)
+        if handle is None:
             continue
         try:
             mark = handle.watermarks[SHARD]

@@ -84,6 +84,18 @@ def test_a_block_that_meets_a_new_life_first_is_not_served_by_its_number(cluster
             served(reader, row)
 
 
+@pytest.mark.parametrize("how", ["kill", "backend"])
+def test_a_write_that_meets_a_new_life_first_is_given_no_place_in_the_old_one(
+    cluster: PostgresCluster, how: str
+) -> None:
+    with opened(cluster) as writer, opened(cluster) as store:  # which has asked, and has no connection in its pools
+        lost, _ = lose(cluster, writer.session(), how)
+        position = put(alice := store.session(), row := next(ROW))
+        assert position.origin != lost.origin
+        assert served(alice, row)
+        until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
+
+
 def test_a_clean_restart_loses_nothing(cluster: PostgresCluster) -> None:
     replica = cluster.replicas[0]
     with opened(cluster) as store:
@@ -171,3 +183,54 @@ def test_with_the_primary_down_a_new_process_reads_what_a_standby_must_have(clus
         finally:
             cluster.primary.start()
             cluster.wait_caught_up()
+
+
+@pytest.mark.parametrize("how", ["kill", "backend"])
+def test_a_crash_that_nobody_saw_before_a_clean_restart_leaves_it_in_doubt(cluster: PostgresCluster, how: str) -> None:
+    with opened(cluster) as writer:
+        position, row = lose(cluster, bob := writer.session(), how)
+        token = bob.token()
+    fill(cluster.primary, 50, start=10_000 * row)
+    cluster.primary.stop()
+    cluster.primary.start()
+    assert passed(cluster.primary, position.offset)
+    with opened(cluster) as store:
+        assert judged(store._link(), "primary", position, row) == {Verdict.UNKNOWN}
+        with pytest.raises(GateError):
+            served(store.session(token), row)
+        put(store.session(), row)
+
+
+def test_clean_restarts_that_nobody_saw_lose_nothing(cluster: PostgresCluster) -> None:
+    with opened(cluster) as writer:
+        position = put(bob := writer.session(), row := next(ROW))
+        token = bob.token()
+    for _ in range(2):
+        cluster.primary.stop()
+        cluster.primary.start()
+        fill(cluster.primary, 5, start=10_000 * next(ROW))
+    cluster.primary.query("CHECKPOINT")
+    with opened(cluster) as store:
+        assert judged(store._link(), "primary", position, row) == {Verdict.APPLIED}
+        assert served(store.session(token), row)
+
+
+def test_rows_that_a_dump_took_to_another_cluster_vouch_for_nothing_there(cluster: PostgresCluster) -> None:
+    with opened(cluster) as store:
+        put(store.session(), next(ROW))
+        put(bob := store.session(), next(ROW))
+        (position,) = bob.own
+    rows = cluster.primary.query("SELECT l::text FROM causal.lineage l ORDER BY seq")
+    with PostgresCluster(0) as other:
+        prepared(other)
+        other.primary.query("DELETE FROM causal.lineage")
+        for (row,) in rows:
+            other.primary.query("INSERT INTO causal.lineage SELECT (%s::causal.lineage).*", row)
+        other.primary.query("UPDATE causal.unbroken SET origin = %s", position.origin)
+        for start in (1, 2):
+            fill(other.primary, 200, start=1000 * start)
+            other.primary.query("SELECT pg_switch_wal()")
+        while not passed(other.primary, position.offset):
+            other.primary.query("SELECT pg_switch_wal(), pg_logical_emit_message(true, '', 'x')")
+        with opened(other) as elsewhere:
+            assert judged(elsewhere._link(), "primary", position, -1) == {Verdict.UNKNOWN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,6 +26,7 @@ from causal.stores.postgres.lineage import (
     proven,
     supersedes,
 )
+from causal.stores.postgres.server import Lives, Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,6 +166,28 @@ def test_timelines_stand_for_origins_where_nothing_is_installed() -> None:
     assert k.marks[0].leads == {of_timeline(42, 3)}
     assert of_timeline(42, 1) != of_timeline(43, 1)
     assert by_timeline(42, attrs.evolve(facts, timeline=None), []) == ()
+
+
+def test_a_receiver_is_confirmed_by_a_primary_that_is_found_later_or_by_where_the_life_ended() -> None:
+    lives = Lives()
+    replica, primary = Server("replica", "", 0, lives), Server("primary", "", 0, lives)
+    now = time.monotonic()
+    leader = Facts(attrs.evolve(PRIMARY, started="50", recovered=None), 85, 1, (FIRST,))
+
+    def learned(server: Server, facts: Facts, at: float = 0.0) -> int:
+        return server.learn(facts, at).lsn
+
+    learned(primary, leader, now - 1)
+    # It was found, but before this receiver was seen: it may have crashed since.
+    assert learned(replica, standby(80, 1, FIRST)) == 10
+    assert replica.unsure
+    learned(primary, leader, time.monotonic())
+    assert learned(replica, standby(80, 1, FIRST)) == 80
+    assert not replica.unsure
+    assert learned(replica, standby(88, 1, FIRST, receiver=8), 1.0) == 80  # another receiver
+    learned(primary, Facts(PRIMARY, 99, 2, (FIRST, SECOND)), time.monotonic())
+    assert learned(replica, standby(88, 1, FIRST, receiver=8), 2.0) == 88  # not past 90, where that life ended
+    assert learned(replica, standby(93, 1, FIRST, receiver=8), 3.0) == 88
 
 
 STEPS = st.lists(

@@ -288,14 +288,16 @@ class Writing(Block):
         if results[place + 1].command_status != b"COMMIT":
             raise StoreError("nothing was written: the server rolled the transaction back")
         settings = values(results, place)
-        wrote = settings[1] == b"t"
+        # If the block has ended a transaction of its own before: what that wrote, and how it committed, nobody tells.
+        broken = settings[2] != statements.WHOLE.encode()
+        wrote = settings[1] == b"t" or broken
         if len(results) < place + 3 or error is not None or origin is None:
             return Commit(None, captured=not wrote)
         flush, insert = (rounded(parse(v or b"0/0"), ground.segment, ground.page) for v in values(results, place + 2))
         if not wrote:
             return Commit(None, Frontier.of({pack(self.server.shard, origin): insert}))
         # An asynchronous commit is not flushed yet; a later insert position covers it. Any other is: and flush waits for nobody else's.
-        return Commit(Position(self.server.shard, origin, insert if settings[0] == b"off" else flush))
+        return Commit(Position(self.server.shard, origin, insert if broken or settings[0] == b"off" else flush))
 
     def _stamp(self, deps: Frontier) -> str:
         if not self._ground.stamps:

@@ -28,8 +28,12 @@ CREATE TABLE IF NOT EXISTS causal.lineage (
   timeline integer NOT NULL,
   started timestamptz NOT NULL,   -- pg_postmaster_start_time()
   recovered pg_lsn,               -- where the recovery ended that this life began with; NULL: a clean start
+  system bigint NOT NULL,         -- of which cluster: a dump takes the rows to another, whose numbers are others
   made timestamptz NOT NULL DEFAULT now()
 );
+
+-- The origin that was begun last here. A crash empties it, a clean shutdown does not.
+CREATE UNLOGGED TABLE IF NOT EXISTS causal.unbroken (origin bigint NOT NULL);
 
 -- Where a timeline was left, from the server's own history file. NULL for an owner who may not read it.
 CREATE OR REPLACE FUNCTION causal.left_at(now_on integer, was_on integer) RETURNS pg_lsn
@@ -60,6 +64,7 @@ DECLARE
   checkpoint pg_lsn;
   redo pg_lsn;
   ended pg_lsn;
+  here bigint := system_identifier FROM pg_control_system();
 BEGIN
   IF pg_is_in_recovery() THEN
     RAISE EXCEPTION 'a standby begins no origin' USING ERRCODE = 'read_only_sql_transaction';
@@ -68,10 +73,10 @@ BEGIN
   tli := ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer;
   SELECT * INTO last FROM causal.lineage ORDER BY seq DESC LIMIT 1;
   IF last.origin IS NOT NULL AND last.timeline = tli AND last.started = pg_postmaster_start_time()
-     AND last.recovered IS NOT DISTINCT FROM recovery THEN
+     AND last.recovered IS NOT DISTINCT FROM recovery AND last.system = here THEN
     RETURN last.origin;
   END IF;
-  IF last.origin IS NOT NULL THEN
+  IF last.origin IS NOT NULL AND last.system = here THEN
     IF last.timeline <> tli THEN
       ended := causal.left_at(tli, last.timeline);
       -- Not told, but promoted in this very life, from that very timeline: who has never crashed still knows where it received up to.
@@ -79,20 +84,22 @@ BEGIN
         ended := recovery;
       END IF;
     ELSIF recovery IS NOT NULL THEN
-      ended := recovery;  -- crashed, or put back: what is past this is gone
-    ELSE
+      ended := recovery;  -- crashed, or put back: what is past this is gone. HAZARD: not so after two crashes with nobody here in between
+    ELSIF EXISTS (SELECT FROM causal.unbroken u WHERE u.origin = last.origin) THEN
       SELECT checkpoint_lsn, redo_lsn INTO checkpoint, redo FROM pg_control_checkpoint();
-      -- A clean start: the checkpoint of the shutdown, while it is the last one; later, nothing tells of an older copy put back.
+      -- Clean starts and nothing else: the checkpoint of the shutdown, while it is the last one; later, some place after it.
       ended := CASE WHEN redo = checkpoint THEN checkpoint ELSE pg_current_wal_insert_lsn() END;
-    END IF;
+    END IF;  -- else there was a life that nobody saw, and it began with a crash
   END IF;
   LOOP
     mine := ('x' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8))::bit(32)::bigint;
     EXIT WHEN mine > 0 AND NOT EXISTS (SELECT FROM causal.lineage l WHERE l.origin = mine);
   END LOOP;
   PERFORM set_config('synchronous_commit', 'local', true);
-  INSERT INTO causal.lineage (seq, origin, parent_end, start, timeline, started, recovered)
-    VALUES (COALESCE(last.seq, 0) + 1, mine, ended, pg_current_wal_insert_lsn(), tli, pg_postmaster_start_time(), recovery);
+  INSERT INTO causal.lineage (seq, origin, parent_end, start, timeline, started, recovered, system)
+    VALUES (COALESCE(last.seq, 0) + 1, mine, ended, pg_current_wal_insert_lsn(), tli, pg_postmaster_start_time(), recovery, here);
+  DELETE FROM causal.unbroken;
+  INSERT INTO causal.unbroken VALUES (mine);
   DELETE FROM causal.lineage WHERE seq <= COALESCE(last.seq, 0) + 1 - {KEPT};
   RETURN mine;
 END $$;

@@ -5,21 +5,23 @@ Owns what is accepted as a connection. Asks the connection itself: it may be to 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from causal.core.frontier import Frontier, pack
-from causal.errors import ConfigError, StoreError, Unreachable
+from causal.errors import ConfigError, StoreError
 from causal.stores.postgres import statements
 from causal.stores.postgres.exchange import aask, ask
-from causal.stores.postgres.lineage import current
+from causal.stores.postgres.lineage import by_timeline, current
+from causal.stores.postgres.server import Ground
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-    from causal.stores.postgres.server import Ground, Server
     from causal.stores.postgres.servers import Servers
 
 _WRAPPERS: Final = ("driver_connection", "dbapi_connection", "connection", "_connection")
@@ -36,22 +38,38 @@ def driver_connection(connection: Any) -> psycopg.Connection[Any] | psycopg.Asyn
     raise ConfigError(f"not a psycopg connection, nor around one: {type(connection).__name__}")
 
 
+class _Unmet(StoreError):
+    """No server of the store is known to be in the life that the connection is to."""
+
+
 def outside(raw: Any, servers: Servers) -> Frontier:
-    """Return a frontier that covers what was committed through a connection. Raises: ConfigError, Unreachable."""
+    """Return a frontier that covers what was committed through a connection. Raises: ConfigError, StoreError, Unreachable."""
     _idle(raw)
     timeout_s = servers.settings.timeout_s
-    ground = _ground(servers)
-    return _position(ask(raw.pgconn, statements.question(installed=ground.installed), timeout_s), servers, ground)
+    ground = servers.grounds.get(raw)
+    if ground is None:
+        ground = servers.grounds[raw] = Ground.of(ask(raw.pgconn, statements.HELLO, timeout_s)[-1])
+    question = statements.question(installed=ground.installed)
+    try:
+        return _position(ask(raw.pgconn, question, timeout_s), servers, ground)
+    except _Unmet:
+        servers.look_everywhere()
+        return _position(ask(raw.pgconn, question, timeout_s), servers, ground)
 
 
 async def aoutside(raw: Any, servers: Servers) -> Frontier:
     """Do as `outside`, for an asynchronous connection."""
     _idle(raw)
     timeout_s = servers.settings.timeout_s
-    ground = _ground(servers)
-    return _position(
-        await aask(raw.pgconn, statements.question(installed=ground.installed), timeout_s), servers, ground
-    )
+    ground = servers.grounds.get(raw)
+    if ground is None:
+        ground = servers.grounds[raw] = Ground.of((await aask(raw.pgconn, statements.HELLO, timeout_s))[-1])
+    question = statements.question(installed=ground.installed)
+    try:
+        return _position(await aask(raw.pgconn, question, timeout_s), servers, ground)
+    except _Unmet:
+        await asyncio.get_running_loop().run_in_executor(None, servers.look_everywhere)
+        return _position(await aask(raw.pgconn, question, timeout_s), servers, ground)
 
 
 def _idle(raw: Any) -> None:
@@ -61,28 +79,18 @@ def _idle(raw: Any) -> None:
         raise ConfigError("the connection is inside a transaction: commit first, then take the position")
 
 
-def _ground(servers: Servers) -> Ground:
-    for server in servers.by_name.values():
-        if server.ground is not None:
-            return server.ground
-    raise Unreachable("no server has answered yet")
-
-
 def _position(results: list[PGresult], servers: Servers, ground: Ground) -> Frontier:
     some = next(iter(servers.by_name.values()))
     some.refused(results)
     facts = some.facts(results, 1, ground)
     if facts.life.standby:
         raise ConfigError("the connection is to a standby, which takes no writes")
+    if not ground.installed:
+        facts = attrs.evolve(facts, rows=by_timeline(ground.system, facts, ()))
     row = current(facts)
     if row is None:
-        raise StoreError("this primary has no origin yet: open the store on it first")
-    server = _primary(servers, row.origin)
-    return Frontier.of({pack(server.shard, row.origin): facts.lsn})
-
-
-def _primary(servers: Servers, origin: int) -> Server:
+        raise _Unmet("this primary has no origin yet: is it a server of this store?")
     for server in servers.by_name.values():
-        if server.known is not None and any(origin in mark.origins for mark in server.known.marks.values()):
-            return server
-    raise ConfigError("the connection is to a server of another cluster: no shard of this store has its history")
+        if server.known is not None and any(row.origin in mark.origins for mark in server.known.marks.values()):
+            return Frontier.of({pack(server.shard, row.origin): facts.lsn})
+    raise _Unmet("the connection is to a server of another cluster: no shard of this store has its history")

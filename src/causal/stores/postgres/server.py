@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -80,13 +81,29 @@ class Backend:
     direct: bool
 
 
+@attrs.frozen
+class Lives:
+    """What a shard's servers have told of its primaries' lives, by origin: when one was last found, where it ended. Thread-safety: safe."""
+
+    seen: dict[int, float] = attrs.field(factory=dict)
+    ends: dict[int, int] = attrs.field(factory=dict)
+
+    def found(self, origin: int, at: float) -> None:
+        """Note that a primary which was asked at a time was in this life."""
+        self.seen[origin] = max(at, self.seen.get(origin, at))
+
+    def ended(self, origin: int, end: int) -> None:
+        """Note where one ended."""
+        self.ends[origin] = min(end, self.ends.get(origin, end))
+
+
 class Server:
     """One server of one shard.
 
     Thread-safety: safe; questions are asked one at a time. HAZARD: not to be used across a fork.
     """
 
-    def __init__(self, name: str, dsn: str, shard: int, lives: dict[int, float] | None = None) -> None:
+    def __init__(self, name: str, dsn: str, shard: int, lives: Lives | None = None) -> None:
         self.name = name
         self.shard = shard
         self.dsn = dsn
@@ -99,7 +116,7 @@ class Server:
         """Whether the last question went without an answer."""
         self.unsure = False
         """Whether the newest answer was of a receiver that may be younger than the primary's life whose row is the newest."""
-        self._lives = {} if lives is None else lives
+        self._lives = Lives() if lives is None else lives
         self._receivers: dict[tuple[Life, int], float] = {}
         self._backends: WeakKeyDictionary[object, Backend] = WeakKeyDictionary()
         self._asking = threading.Lock()
@@ -146,14 +163,14 @@ class Server:
                 raise Unreachable(f"{self.name} has begun another life")
         if facts.life.standby and facts.timeline is None:
             if not (ground.installed or ground.sees):
-                raise self._unseen(ground)
+                raise self._blind(ground)
             facts = self._bounded(facts, deadline)
         news = self.learn(facts, at)
         if not news.marks[self.shard].origins:
-            raise self._unseen(ground)
+            raise self._blind(ground)
         return news
 
-    def _unseen(self, ground: Ground) -> StoreError:
+    def _blind(self, ground: Ground) -> StoreError:
         return StoreError(
             f"cannot see which history {self.name} follows: run `causal postgres install` at the primary, "
             f"or there GRANT pg_monitor TO {ground.user}"
@@ -167,8 +184,10 @@ class Server:
                 self._witness(before, facts)
             facts = self._named(facts)
         if current(facts) is not None:
-            origin = facts.rows[-1].origin
-            self._lives[origin] = max(at, self._lives.get(origin, at))
+            self._lives.found(facts.rows[-1].origin, at)
+        for row, following in pairwise(facts.rows):
+            if following.parent_end is not None:
+                self._lives.ended(row.origin, following.parent_end)
         confirmed = self._confirmed(facts)
         news = known(self.shard, facts, before, at, confirmed=confirmed)
         self.unsure = not confirmed
@@ -177,16 +196,19 @@ class Server:
         return news
 
     def _confirmed(self, facts: Facts) -> bool:
-        """Return whether a primary was found in the newest row's life after a standby's receiver was first seen: it is of no later one.
+        """Return whether a standby's receiver is of no later life than its newest row's: a primary was found in that one afterwards.
 
-        The lives are those that any server of the shard was found in, and when it was asked.
+        Where that life is known to have ended, whatever is not past its end is of it, too.
         """
         if facts.receiver is None or not facts.rows:
             return True
         if len(self._receivers) >= _RECEIVERS:
-            self._receivers.pop(next(iter(self._receivers)))
-        since = self._receivers.setdefault((facts.life, facts.receiver), time.monotonic())
-        return self._lives.get(facts.rows[-1].origin, since) > since
+            self._receivers.clear()
+        since, newest = (
+            self._receivers.setdefault((facts.life, facts.receiver), time.monotonic()),
+            facts.rows[-1].origin,
+        )
+        return self._lives.seen.get(newest, since) > since or facts.lsn <= self._lives.ends.get(newest, -1)
 
     def _witness(self, before: Known, facts: Facts) -> None:
         """Remember where a timeline ended that this server was seen to follow until it was promoted."""
@@ -270,6 +292,8 @@ class Server:
             None if recovered is None else parse(recovered),
         )
         received, receiver = values(results, place + 1)
+        if receiver is not None and not ground.installed:
+            raise self._blind(ground)  # somebody receives, and that is all that this role is shown
         if timeline is not None:
             number: int | None = int(timeline, 16)
         else:

@@ -17,7 +17,7 @@ from causal.engine import Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres.lineage import ahead, supersedes
 from causal.stores.postgres.lsn import spell
-from causal.stores.postgres.server import Server
+from causal.stores.postgres.server import Lives, Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        lives: dict[int, dict[int, float]] = {m.shard: {} for m in settings.members}
+        lives = {m.shard: Lives() for m in settings.members}
         self.by_name = {m.name: Server(m.name, m.dsn, m.shard, lives[m.shard]) for m in settings.members}
         self.endpoints = tuple(
             Endpoint(m.name, m.site, m.latency_s, shards=frozenset({m.shard})) for m in settings.members

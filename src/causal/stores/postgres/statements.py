@@ -35,7 +35,8 @@ _FACTS: Final = (
 _ROWS: Final = "SELECT seq, origin, parent_end, start, timeline, EXTRACT(epoch FROM started), recovered FROM causal.lineage ORDER BY seq"
 _RECEIVED: Final = "SELECT timeline, pid FROM causal.receiver()"
 _RECEIVED_PLAIN: Final = (
-    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1), NULL"
+    "SELECT (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1), "
+    "(SELECT pid FROM pg_catalog.pg_stat_wal_receiver WHERE status IS NULL LIMIT 1)"  # all that others are shown
 )
 _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
 
@@ -49,6 +50,9 @@ HELLO: Final = (
 
 BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
 """How far a standby must have applied which timeline, where it receives none at present."""
+
+WHOLE: Final = "whole"
+"""What marks the transaction that a write block began with."""
 
 BEGIN_ORIGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT causal.begin_origin(); COMMIT"
 
@@ -83,10 +87,12 @@ def beginning(isolation: str, *, writing: bool, light: bool, installed: bool, tr
     check = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
     if not transaction:
         return f"{check}; {here}; COMMIT".encode()
+    # A mark that the first COMMIT or ROLLBACK takes away: whether the transaction that ends the block is the one that began it.
+    mark = f"; SET LOCAL causal.block = '{WHOLE}'" if writing else ""
     if isolation == "read committed":
-        return f"{begin}; {here}".encode()
+        return f"{begin}; {here}{mark}".encode()
     return (
-        f"{check}; {here}; COMMIT; {begin}".encode()
+        f"{check}; {here}; COMMIT; {begin}{mark}".encode()
     )  # the first statement of such a transaction takes its only snapshot
 
 
@@ -103,7 +109,8 @@ def ending(how: str, *, light: bool, stamps: bool, installed: bool) -> bytes:
 
 
 COMMITTING: Final = (
-    "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL; "
+    "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, "
+    "pg_catalog.current_setting('causal.block', true); "
     "COMMIT; "
     "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()"
 )
