@@ -97,7 +97,7 @@ class Lane:
                 value = what()
                 if hasattr(value, "__await__"):
                     value = await value
-            except BaseException as error:  # it is the asking thread's
+            except BaseException as error:  # noqa: BLE001 - it is the asking thread's
                 done.append((None, error))
             else:
                 done.append((value, None))
@@ -231,6 +231,21 @@ def get(session: Any, key: str, **options: Any) -> tuple[Any, Any]:
     with (block := session.read(**options)) as connection:
         row = connection.execute("SELECT n FROM item WHERE key = %s", (key,)).fetchone()
     return None if row is None else row[0], block.receipt
+
+
+def inside(block: Any, *steps: str | Callable[[Any], object]) -> None:
+    """Enter a block, execute these statements there or call these with its connection, and leave it."""
+    with block as connection:
+        for step in steps:
+            if isinstance(step, str):
+                connection.execute(step)
+            else:
+                step(connection)
+
+
+def fail(_: Any) -> None:
+    """What goes wrong in a user's own code."""
+    raise ZeroDivisionError
 
 
 def bare(server: Any, sql: str, *args: Any) -> Any:

@@ -10,7 +10,19 @@ from psycopg.rows import dict_row
 
 from causal.errors import StoreError
 from causal.stores.postgres import PoolSettings
-from tests.stores.postgres_stage import PostgresCluster, Stores, engine, eventually, get, in_order, put, started, stores
+from tests.stores.postgres_stage import (
+    PostgresCluster,
+    Stores,
+    engine,
+    eventually,
+    fail,
+    get,
+    in_order,
+    inside,
+    put,
+    started,
+    stores,
+)
 
 __all__ = ["stores"]
 
@@ -86,13 +98,12 @@ def test_a_server_side_cursor_that_is_left_open(session: Any) -> None:
 
 
 def test_copy_in_and_out(session: Any) -> None:
-    with session.write() as connection, connection.cursor() as cursor:
-        with cursor.copy("COPY item FROM STDIN") as copy:
-            for n in range(100):
-                copy.write_row((str(n), n))
-    with session.read() as connection, connection.cursor() as cursor:
-        with cursor.copy("COPY (SELECT n FROM item ORDER BY n) TO STDOUT") as copy:
-            assert [bytes(line) for line in copy][:2] == [b"0\n", b"1\n"]
+    with session.write() as connection, connection.cursor() as cursor, cursor.copy("COPY item FROM STDIN") as copy:
+        for n in range(100):
+            copy.write_row((str(n), n))
+    out = "COPY (SELECT n FROM item ORDER BY n) TO STDOUT"
+    with session.read() as connection, connection.cursor() as cursor, cursor.copy(out) as copy:
+        assert [bytes(line) for line in copy][:2] == [b"0\n", b"1\n"]
     with session.read() as connection:
         assert connection.execute("SELECT count(*) FROM item").fetchone() == (100,)
 
@@ -126,11 +137,9 @@ def test_a_commit_inside_a_block_and_going_on(session: Any, cluster: PostgresClu
         connection.commit()
         connection.execute("INSERT INTO item VALUES ('b', 2)")
     assert [get(session, key)[0] for key in "ab"] == [1, 2]
-    with pytest.raises(ZeroDivisionError), session.write() as connection:
-        connection.execute("INSERT INTO item VALUES ('c', 3)")
-        connection.commit()
-        connection.execute("INSERT INTO item VALUES ('d', 4)")
-        raise ZeroDivisionError
+    c, d = "INSERT INTO item VALUES ('c', 3)", "INSERT INTO item VALUES ('d', 4)"
+    with pytest.raises(ZeroDivisionError):
+        inside(session.write(), c, lambda connection: connection.commit(), d, fail)
     assert [get(session, key)[0] for key in "cd"] == [3, None]
     cluster.replicas[0].pause()
     with session.write() as connection:
@@ -151,19 +160,20 @@ def test_an_error_inside_a_block_is_the_users(session: Any) -> None:
     for block in (session.read, session.write):
         with pytest.raises(psycopg.errors.DivisionByZero), block() as connection:
             connection.execute("SELECT 1/0")
-        with pytest.raises(ZeroDivisionError), block() as connection:
-            connection.execute("SELECT 1")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            inside(block(), "SELECT 1", fail)
     put(session, "a", 1)
     assert get(session, "a")[0] == 1
 
 
 def test_a_swallowed_error_is_no_silent_success(session: Any) -> None:
+
+    def swallow(connection: Any) -> None:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1/0")
+
     with pytest.raises(StoreError, match="nothing was written: an earlier statement failed"):
-        with session.write() as connection:
-            connection.execute("INSERT INTO item VALUES ('a', 1)")
-            with pytest.raises(psycopg.errors.DivisionByZero):
-                connection.execute("SELECT 1/0")
+        inside(session.write(), "INSERT INTO item VALUES ('a', 1)", swallow)
     assert get(session, "a")[0] is None
     put(session, "a", 2)
     assert get(session, "a")[0] == 2
@@ -179,9 +189,8 @@ def test_a_deferred_constraint_that_fails_at_commit(session: Any) -> None:
     with session.write() as connection:
         connection.execute("CREATE TABLE whole (key text PRIMARY KEY)")
         connection.execute("CREATE TABLE part (whole text REFERENCES whole DEFERRABLE INITIALLY DEFERRED)")
-    with pytest.raises(psycopg.errors.ForeignKeyViolation), session.write() as connection:
-        connection.execute("INSERT INTO part VALUES ('none')")
-        connection.execute("INSERT INTO item VALUES ('a', 1)")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        inside(session.write(), "INSERT INTO part VALUES ('none')", "INSERT INTO item VALUES ('a', 1)")
     assert get(session, "a")[0] is None
     put(session, "a", 1)
     assert get(session, "a")[0] == 1
@@ -191,11 +200,14 @@ def test_a_serialization_failure_is_the_users_to_repeat(cluster: PostgresCluster
     store = stores(engine(cluster, isolation="repeatable read"))
     session = store.session()
     put(session, "a", 1)
-    with pytest.raises(psycopg.errors.SerializationFailure), session.write() as connection:
-        connection.execute("SELECT n FROM item").fetchall()
-        put(store.session(), "a", 2)
-        connection.execute("UPDATE item SET n = n + 1")
-    assert get(session, "a", policy=None)[0] in {1, 2}
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        inside(
+            session.write(),
+            "SELECT n FROM item",
+            lambda _: put(store.session(), "a", 2),
+            "UPDATE item SET n = n + 1",
+        )
+    assert get(session, "a")[0] == 2  # what the failed transaction may have shown counts as shown
     assert not store._state.view.of("primary").down
 
 
@@ -205,10 +217,10 @@ def test_a_read_inside_a_write_block_sees_its_writes(session: Any) -> None:
         n, receipt = get(session, "a")
         assert n == 1
         assert receipt.how == "transaction"
-    with pytest.raises(ZeroDivisionError), session.write() as connection:
-        connection.execute("UPDATE item SET n = 2")
-        assert get(session, "a")[0] == 2
-        raise ZeroDivisionError
+    shown: list[Any] = []
+    with pytest.raises(ZeroDivisionError):
+        inside(session.write(), "UPDATE item SET n = 2", lambda _: shown.append(get(session, "a")[0]), fail)
+    assert shown == [2]
     assert get(session, "a")[0] == 1
 
 
@@ -288,10 +300,8 @@ def test_autocommit_reads(cluster: PostgresCluster, stores: Stores) -> None:
         put(store.session(), "a", 2)
         assert eventually(lambda: connection.execute("SELECT n FROM item").fetchone() == (2,))
     assert block.receipt.endpoint == "replica-1"
-    with pytest.raises(ZeroDivisionError), session.write() as connection:
-        connection.commit()
-        connection.execute("UPDATE item SET n = 0")
-        raise ZeroDivisionError  # a write block has a transaction all the same, and the next one, too
+    with pytest.raises(ZeroDivisionError):  # a write block has a transaction all the same, and the next one, too
+        inside(session.write(), lambda connection: connection.commit(), "UPDATE item SET n = 0", fail)
     cluster.replicas[0].pause()
     with session.write() as connection:
         connection.execute("UPDATE item SET n = n + 1")

@@ -1,15 +1,17 @@
-"""Commits without an answer, and answers without a position: in doubt is said, and the session is not shown a state that forgets the write."""
+"""Commits without an answer, and answers without a position: the doubt is said, and no later read forgets the write."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
-from causal import CommitUnknown, Frontier
+from causal import AsyncCausalStore, CommitUnknown, Frontier, Keyring
 from causal.engine import Commit
 from causal.errors import StoreError
 from causal.lab.postgres import Proxy
+from causal.stores.postgres import PoolSettings
 from causal.stores.postgres.blocks import Manner, Writing
 from causal.stores.postgres.exchange import Cut, ask
 from causal.stores.postgres.server import Server
@@ -21,6 +23,7 @@ from tests.stores.postgres_stage import (
     eventually,
     get,
     in_order,
+    inside,
     put,
     started,
     stores,
@@ -57,10 +60,9 @@ def test_a_commit_that_hangs(cluster: PostgresCluster, proxy: Proxy, stores: Sto
     put(session, "a", 1)
     cluster.wait_caught_up()
     assert get(session, "a")[1].endpoint == "replica-1"
+    goes = proxy.hang if how == "hang" else cluster.primary.freeze
     with within(), pytest.raises(CommitUnknown, match="primary did not answer a commit: no answer in time"):
-        with session.write() as connection:
-            connection.execute("INSERT INTO item VALUES ('b', 2)")
-            proxy.hang() if how == "hang" else cluster.primary.freeze()
+        inside(session.write(), "INSERT INTO item VALUES ('b', 2)", lambda _: goes())
     with within(), pytest.raises(Exception, match="primary"):
         get(session, "b")  # a standby could not show that the write is not there
     proxy.resume()
@@ -81,9 +83,7 @@ def test_a_commit_whose_connection_ends(cluster: PostgresCluster, proxy: Proxy, 
     cluster.replicas[0].pause()
     put(session, "a", 1)
     with within(), pytest.raises(CommitUnknown, match="primary did not answer a commit: the connection was lost"):
-        with session.write() as connection:
-            connection.execute("INSERT INTO item VALUES ('b', 2)")
-            getattr(proxy, how)()
+        inside(session.write(), "INSERT INTO item VALUES ('b', 2)", lambda _: getattr(proxy, how)())
     proxy.resume()
     if how == "swallow":
         eventually(lambda: there(cluster, "b"))
@@ -98,20 +98,56 @@ def test_a_statement_that_loses_its_connection_is_no_doubt(
     cluster: PostgresCluster, proxy: Proxy, stores: Stores
 ) -> None:
     session = stores(engine(cluster, primary=proxy.dsn)).session()
+    b = "INSERT INTO item VALUES ('b', 2)"
     with within(), pytest.raises(psycopg.OperationalError):
-        with session.write() as connection:
-            connection.execute("INSERT INTO item VALUES ('b', 2)")
-            proxy.drop()
+        inside(session.write(), b, lambda _: proxy.drop(), "SELECT 1")
+
+    def swallow(connection: Any) -> None:
+        with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
+
     with within(), pytest.raises(StoreError, match="the connection was lost"):
-        with session.write() as connection:
-            connection.execute("INSERT INTO item VALUES ('b', 2)")
-            proxy.drop()
-            with pytest.raises(psycopg.OperationalError):
-                connection.execute("SELECT 1")
+        inside(session.write(), b, lambda _: proxy.drop(), swallow)
     put(session, "a", 1)
     assert get(session, "a")[0] == 1
     assert get(session, "b")[0] is None
+
+
+def test_a_commit_that_is_cancelled(cluster: PostgresCluster, proxy: Proxy) -> None:
+    """A cancelled task leaves no connection behind, and its session in doubt."""
+
+    async def main() -> None:
+        one = PoolSettings(max_size=1)
+        keys = Keyring.generate()
+        async with AsyncCausalStore(
+            engine(cluster, primary=proxy.dsn, pool=one, commit_timeout_s=60.0), keyring=keys, audience="test"
+        ) as store:
+            session = store.session()
+            written = asyncio.Event()
+
+            async def write() -> None:
+                async with session.write() as connection:
+                    await connection.execute("INSERT INTO item VALUES ('b', 2)")
+                    proxy.hang()
+                    written.set()
+
+            task = asyncio.ensure_future(write())
+            await written.wait()
+            await asyncio.sleep(0)  # it sends its COMMIT, and waits
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert session._state.joined.marks
+            proxy.resume()
+            async with session.write() as connection:
+                await connection.execute("INSERT INTO item VALUES ('c', 3)")
+            async with (block := session.read()) as connection:
+                rows = await (await connection.execute("SELECT n FROM item WHERE key = 'c'")).fetchall()
+            assert rows == [(3,)]
+            assert block.receipt.endpoint == "primary"
+
+    with within():
+        asyncio.run(main())
 
 
 def test_a_commit_may_take_longer_than_a_check(cluster: PostgresCluster, stores: Stores) -> None:

@@ -248,7 +248,7 @@ def test_a_dsn_that_cannot_be_read_is_not_shown(bad: str) -> None:
         lambda: PostgresEngine("host=h", {"near": Replica(bad)}),
         lambda: PostgresEngine(shards={"main": {"primary": bad}}),
     ):
-        with pytest.raises(ConfigError, match="the DSN of .* cannot be read") as caught:
+        with pytest.raises(ConfigError, match=r"the DSN of .* cannot be read") as caught:
             make()
         discreet(caught.value)
 

@@ -13,6 +13,7 @@ from causal import GateTimeout, NoEndpoint, Overloaded, ReadPolicy
 from causal.errors import StoreError, Unreachable
 from causal.lab.postgres import Proxy
 from causal.stores.postgres import PoolSettings
+from causal.stores.postgres.blocks import conflict
 from tests.stores.postgres_stage import (
     PostgresCluster,
     Stores,
@@ -20,6 +21,7 @@ from tests.stores.postgres_stage import (
     eventually,
     get,
     in_order,
+    inside,
     put,
     started,
     stores,
@@ -152,9 +154,8 @@ def test_a_conflict_with_recovery_ends_a_block_and_says_so(
 ) -> None:
     session = stores(engine(cluster, isolation=isolation)).session()
     with conflicting(cluster), within():
-        with pytest.raises(Unreachable, match="replica-1 ended this block: .*conflict with recovery") as caught:
-            with session.read() as connection:
-                connection.execute(SLOW)
+        with pytest.raises(Unreachable, match=r"replica-1 ended this block: .*conflict with recovery") as caught:
+            inside(session.read(), SLOW)
         assert isinstance(caught.value.__cause__, psycopg.Error)
         assert get(session, "1000")[1].endpoint != "replica-1"
 
@@ -170,6 +171,15 @@ def test_a_conflict_with_recovery_is_run_again_elsewhere(cluster: PostgresCluste
     assert (n, where) == (-1, "replica-2")
 
 
+def test_a_conflict_is_known_in_any_language() -> None:
+    said = psycopg.errors.SerializationFailure("annulation de la requête à cause d'un conflit avec la restauration")
+    assert conflict(said, standby=True)
+    assert conflict(said, standby=False) is None  # at a primary it is the transaction's own
+    assert conflict(psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), standby=True) is None
+    assert conflict(psycopg.errors.DeadlockDetected("deadlock detected"), standby=True) is None
+    assert conflict(psycopg.errors.DeadlockDetected("canceling statement due to conflict with recovery"), standby=True)
+
+
 def test_a_dropped_table_ends_an_idle_block(cluster: PostgresCluster, stores: Stores) -> None:
     """An idle transaction that holds a lock is not cancelled but terminated."""
     cluster.replicas[0].configure(max_standby_streaming_delay=0)
@@ -177,12 +187,13 @@ def test_a_dropped_table_ends_an_idle_block(cluster: PostgresCluster, stores: St
         connection.execute("CREATE TABLE part (n int)")
     cluster.wait_caught_up()
     session = stores(engine(cluster)).session()
+
+    def drop(_: Any) -> None:
+        cluster.primary.query("DROP TABLE part")
+        cluster.wait_caught_up()
+
     with within(), pytest.raises(Unreachable, match="replica-1 ended this block"):
-        with session.read() as connection:
-            connection.execute("SELECT * FROM part").fetchall()
-            cluster.primary.query("DROP TABLE part")
-            cluster.wait_caught_up()
-            connection.execute("SELECT 1")
+        inside(session.read(), "SELECT * FROM part", drop, "SELECT 1")
     put(session, "a", 1)
     assert get(session, "a")[0] == 1
 
@@ -190,10 +201,8 @@ def test_a_dropped_table_ends_an_idle_block(cluster: PostgresCluster, stores: St
 def test_a_server_that_shuts_down_under_a_block(cluster: PostgresCluster, stores: Stores) -> None:
     session = stores(engine(cluster)).session()
     with within(), pytest.raises(Unreachable, match="replica-1 ended this block"):
-        with session.read() as connection:
-            cluster.replicas[0].stop()
-            connection.execute("SELECT 1")
-    n, receipt = get(session, "a")
+        inside(session.read(), "SELECT 1", lambda _: cluster.replicas[0].stop(), "SELECT 1")
+    receipt = get(session, "a")[1]
     assert receipt.endpoint == "primary"  # nobody can say any more what the block may have shown
 
 
@@ -201,10 +210,9 @@ def test_a_statement_timeout_is_the_users_own(cluster: PostgresCluster, stores: 
     store = stores(engine(cluster))
     session = store.session()
     for _ in range(2):
-        with within(), pytest.raises(psycopg.errors.QueryCanceled), session.read() as connection:
-            connection.execute("SET LOCAL statement_timeout = '20ms'")
-            connection.execute("SELECT pg_sleep(20)")
-    n, receipt = get(session, "a")
+        with within(), pytest.raises(psycopg.errors.QueryCanceled):
+            inside(session.read(), "SET LOCAL statement_timeout = '20ms'", "SELECT pg_sleep(20)")
+    receipt = get(session, "a")[1]
     assert receipt.endpoint == "replica-1"
     assert store._state.view.of("replica-1").down is None
     with within(), pytest.raises(psycopg.errors.QueryCanceled):
@@ -249,7 +257,7 @@ def test_a_pool_with_a_limit_on_who_waits(cluster: PostgresCluster, stores: Stor
     def wait() -> None:
         try:
             put(stores.beside(store).session(), "a", 1)
-        except BaseException as error:  # told below
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it
             found.append(error)
 
     with store.session().read():
@@ -356,15 +364,13 @@ def test_connections_that_were_cut_are_replaced(cluster: PostgresCluster, proxie
     session = store.session()
     put(session, "a", 1)
     eventually(lambda: get(session, "a")[1].endpoint == "replica-1")
-    for proxy in (proxied.primary, *proxied.replicas):
+    proxies = (proxied.primary, *proxied.replicas)
+    for proxy in proxies:
         proxy.drop()
     with within():
         assert get(session, "a")[0] == 1
         put(session, "a", 2)
         assert get(session, "a")[0] == 2
     with within(), pytest.raises(Unreachable, match="ended this block"):
-        with session.read() as connection:
-            for proxy in (proxied.primary, *proxied.replicas):
-                proxy.drop()
-            connection.execute("SELECT 1")
+        inside(session.read(), "SELECT 1", lambda _: [proxy.drop() for proxy in proxies], "SELECT 1")
     assert get(session, "a")[0] == 2

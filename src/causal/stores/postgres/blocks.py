@@ -83,7 +83,7 @@ class Block:
 
     def blame(self, error: BaseException) -> StoreError | None:
         """Return why the server ended the block, where it was not the block's own statement."""
-        why = conflict(error)
+        why = conflict(error, standby=self._backend.life.standby if self._known is None else self._known.life.standby)
         if why is None:
             return None
         return Unreachable(
@@ -326,9 +326,17 @@ def _stamped(result: PGresult) -> dict[int, int]:
     return {pack(int(s or 0), int(o or 0)): int(upto or 0) for s, o, upto in rows}
 
 
-def conflict(error: BaseException) -> str | None:
-    """Return why a block failed, where its server is the reason and another may do better; None where its statement is."""
-    if isinstance(error, errors.SerializationFailure | errors.QueryCanceled) and "conflict with recovery" in str(error):
+def conflict(error: BaseException, *, standby: bool) -> str | None:
+    """Return why a block failed, where its server is the reason and another may do better; None where its statement is.
+
+    What a server says may be in any language. On a standby nothing but recovery makes a serialization failure.
+    """
+    if standby and (
+        isinstance(error, errors.SerializationFailure)
+        or (
+            isinstance(error, errors.DeadlockDetected | errors.QueryCanceled) and "conflict with recovery" in str(error)
+        )
+    ):
         return f"cancelled: {first_line(str(error))}"
     if isinstance(error, errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow):
         return first_line(str(error))

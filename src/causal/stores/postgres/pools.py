@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 class PoolSettings:
     """How many connections to each server a process keeps, and how they are made.
 
-    `kwargs` go to `psycopg.connect`, `configure` is called with each new connection (asynchronous stores: awaited). What a block leaves
-    behind that outlasts its transaction (SET, LISTEN, temporary tables, locks of the session) stays on its connection, as in psycopg's own
-    pools, unless `reset` removes it: it is called with each connection that comes back (asynchronous stores: awaited).
+    `kwargs` go to `psycopg.connect`. Behind a pooler in transaction mode the driver prepares no statements, unless `prepare_threshold` is
+    among them (PgBouncer can keep them apart from 1.21 on). A statement of a block's own waits for as long as the driver does: a network
+    that may hang asks for `tcp_user_timeout`, here or in the DSN.
+
+    `configure` is called with each new connection (asynchronous stores: awaited). What a block leaves behind that outlasts its transaction
+    (SET, LISTEN, temporary tables, locks of the session) stays on its connection, as in psycopg's own pools, unless `reset` removes it: it
+    is called with each connection that comes back (asynchronous stores: awaited).
+
     Thread-safety: immutable.
     """
 
@@ -61,8 +66,11 @@ class PoolSettings:
         }
 
 
-def introduction(server: Server, connection: Any) -> Generator[bytes, list[PGresult], None]:
-    """Learn a new connection's backend, and prepare there what its blocks execute, if it is the connection's own."""
+def introduction(server: Server, connection: Any, *, threshold: bool = False) -> Generator[bytes, list[PGresult], None]:
+    """Learn a new connection's backend, and prepare there what its blocks execute, if it is the connection's own.
+
+    `threshold`: the user has said when the driver prepares statements.
+    """
     ground = server.ground
     if ground is None:
         raise Unreachable(f"{server.name} has not been asked yet")
@@ -70,9 +78,13 @@ def introduction(server: Server, connection: Any) -> Generator[bytes, list[PGres
     server.refused(results)
     server.introduce(connection, connection.pgconn, results, ground)
     backend = server.backend(connection)
-    if backend is not None and backend.direct:
+    if backend is None:
+        return
+    if backend.direct:
         results = yield statements.prepare(installed=ground.installed, stamps=ground.stamps)
         server.refused(results)
+    elif not threshold:  # what the driver prepares would be another backend's by the next transaction
+        connection.prepare_threshold = None
 
 
 class Pool:
@@ -82,11 +94,12 @@ class Pool:
         self._server = server
         self._timeout_s = timeout_s
         self._configure = settings.configure
+        threshold = "prepare_threshold" in settings.kwargs
 
         def configure(connection: psycopg.Connection[Any]) -> None:
             if self._configure is not None:
                 self._configure(connection)
-            drive(introduction(server, connection), connection.pgconn, timeout_s)
+            drive(introduction(server, connection, threshold=threshold), connection.pgconn, timeout_s)
 
         self._pool = ConnectionPool(open=True, configure=configure, **settings.arguments(server, timeout_s))
 
@@ -127,11 +140,12 @@ class AsyncPool:
         self._server = server
         self._timeout_s = timeout_s
         self._configure = settings.configure
+        threshold = "prepare_threshold" in settings.kwargs
 
         async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
             if self._configure is not None:
                 await self._configure(connection)
-            await adrive(introduction(server, connection), connection.pgconn, timeout_s)
+            await adrive(introduction(server, connection, threshold=threshold), connection.pgconn, timeout_s)
 
         self._pool = AsyncConnectionPool(open=False, configure=configure, **settings.arguments(server, timeout_s))
 
