@@ -110,6 +110,26 @@ def test_what_another_session_shows_counts_as_the_past(cluster: PostgresCluster)
     assert counted(run(cluster, operations, "eventual", moving("bob", begins=1))) == (0, 0, 2)
 
 
+def test_an_older_version_is_stale_and_the_same_one_is_not(
+    cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The standbys have the first photo, and stop before the second."""
+    whole = lab._Run.step
+
+    def step(self: lab._Run, life: lab._Life) -> None:
+        if life.left[-1][1].number == 1:
+            cluster.wait_caught_up()
+        if life.left[-1][1].number == 2:
+            for standby in cluster.replicas:
+                standby.pause()
+        whole(self, life)
+
+    monkeypatch.setattr(lab._Run, "step", step)
+    operations = trace("alice w photo", "alice r photo", "alice w photo", "alice r photo", "bob r photo")
+    found = run(cluster, operations, "eventual", RealSetting(lag_s=0.0, think_s=0.0, clients=1))
+    assert (found.reads, found.writes, *counted(found)) == (3, 2, 1, 0, 1)
+
+
 def test_an_error_of_nobody_is_not_counted_away(cluster: PostgresCluster) -> None:
     cluster.primary.query(
         f"CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
