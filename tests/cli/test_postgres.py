@@ -146,7 +146,7 @@ def test_grants_that_are_missing_are_named_and_suffice(causal_postgres: Postgres
         'GRANT USAGE ON SCHEMA causal TO "app";',
         'GRANT SELECT ON causal.lineage TO "app";',
         'GRANT EXECUTE ON FUNCTION causal.begin_origin() TO "app";',
-        'GRANT EXECUTE ON FUNCTION causal.received_timeline() TO "app";',
+        'GRANT EXECUTE ON FUNCTION causal.receiver() TO "app";',
         'GRANT SELECT, INSERT, UPDATE ON causal.dependency TO "app";',
     ]
     assert all(statement in postgres("check", *dsns(causal_postgres)).stdout for statement in wanted)
@@ -160,7 +160,7 @@ def test_an_owner_that_cannot_see_the_timeline(causal_postgres: PostgresCluster)
     installed(causal_postgres, "--role", "app")
     causal_postgres.primary.query('CREATE ROLE "the owner"')
     causal_postgres.primary.query('GRANT USAGE, CREATE ON SCHEMA causal TO "the owner"')
-    causal_postgres.primary.query('ALTER FUNCTION causal.received_timeline() OWNER TO "the owner"')
+    causal_postgres.primary.query('ALTER FUNCTION causal.receiver() OWNER TO "the owner"')
     try:
         causal_postgres.wait_caught_up()
         servers, _, code = asked(causal_postgres.replicas[0].dsn)

@@ -47,7 +47,7 @@ LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'causal'
 LEFT JOIN pg_catalog.pg_class l ON l.relnamespace = n.oid AND l.relname = 'lineage'
 LEFT JOIN pg_catalog.pg_class d ON d.relnamespace = n.oid AND d.relname = 'dependency'
 LEFT JOIN pg_catalog.pg_proc b ON b.pronamespace = n.oid AND b.proname = 'begin_origin'
-LEFT JOIN pg_catalog.pg_proc r ON r.pronamespace = n.oid AND r.proname = 'received_timeline'
+LEFT JOIN pg_catalog.pg_proc r ON r.pronamespace = n.oid AND r.proname = 'receiver'
 """
 """From the catalogs, which every role may read: what is there, and what this role may do with it."""
 
@@ -169,7 +169,7 @@ def _missing(
         (schema, f"GRANT USAGE ON SCHEMA causal TO {role};"),
         (lineage, f"GRANT SELECT ON causal.lineage TO {role};"),
         (begin, f"GRANT EXECUTE ON FUNCTION causal.begin_origin() TO {role};"),
-        (receive, f"GRANT EXECUTE ON FUNCTION causal.received_timeline() TO {role};"),
+        (receive, f"GRANT EXECUTE ON FUNCTION causal.receiver() TO {role};"),
         (dependency or not stamps, f"GRANT SELECT, INSERT, UPDATE ON causal.dependency TO {role};"),
         (owner_sees or not owner, f"GRANT pg_monitor TO {owner};"),
     ]
