@@ -7,8 +7,10 @@ block begins and ends. `install.py` is what a database's owner runs once, `exami
 
 try:
     import psycopg_pool  # noqa: F401 - psycopg comes with it
-except ImportError as error:
-    raise ImportError('PostgreSQL needs psycopg and its pool: pip install "causal-tokens[postgres]"') from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'PostgreSQL needs {error.name}: pip install "causal-tokens[postgres]"', name=error.name
+    ) from error
 
 from causal.stores.postgres.engine import PostgresEngine, Replica, Shard
 from causal.stores.postgres.install import install, script
