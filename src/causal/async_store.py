@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from causal.core.policy import ReadPolicy
     from causal.core.receipt import Receipt
     from causal.core.view import View
-    from causal.engine import AsyncLink, AsyncReadHandle, AsyncWriteHandle, Engine
+    from causal.engine import AsyncEngine, AsyncLink, AsyncReadHandle, AsyncWriteHandle
 
 R = TypeVar("R")
 W = TypeVar("W")
@@ -60,12 +60,13 @@ class AsyncCausalStore(StoreBase[R, W]):
 
     def __init__(
         self,
-        engine: Engine[R, W],
+        engine: AsyncEngine[R, W],
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         **settings: Unpack[Settings],
     ) -> None:
         super().__init__(engine, **settings)
+        self._engine = engine
         self._sleep = callable_setting("sleep", sleep)
         self._opening = asyncio.Lock()
         self._live: AsyncLink[R, W] | None = None
@@ -106,7 +107,7 @@ class AsyncCausalStore(StoreBase[R, W]):
             return link
         async with self._opening:
             if self._live is None:
-                link = await self._state.engine.aopen(self._state.number)
+                link = await self._engine.aopen(self._state.number)
                 try:
                     self._state.known(link.endpoints)
                     await _together(self._probe(link, e.name) for e in link.endpoints)

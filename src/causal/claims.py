@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from causal.core.policy import Guarantee
     from causal.core.receipt import Receipt
     from causal.core.view import View
-    from causal.engine import Engine
+    from causal.engine import Configured
     from causal.recorder import Recorder
     from causal.session import Rejected, SessionState
 
@@ -54,7 +54,7 @@ class Settings(TypedDict, total=False):
 class StoreBase(Generic[R, W]):
     """The settings of a store. Thread-safety: the settings never change."""
 
-    def __init__(self, engine: Engine[R, W], **settings: Unpack[Settings]) -> None:
+    def __init__(self, engine: Configured, **settings: Unpack[Settings]) -> None:
         if unknown := settings.keys() - Settings.__annotations__.keys():
             raise TypeError(f"{type(self).__name__} has no setting {', '.join(map(repr, sorted(unknown)))}")
         if missing := {"keyring", "audience"} - settings.keys():
@@ -63,7 +63,7 @@ class StoreBase(Generic[R, W]):
         self._state = StoreState(engine, **given)
 
     @property
-    def engine(self) -> Engine[R, W]:
+    def engine(self) -> Configured:
         """The engine, as it was given."""
         return self._state.engine
 

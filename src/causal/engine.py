@@ -263,8 +263,8 @@ class AsyncLink(Protocol[R_co, W_co]):
     async def close(self) -> None: ...
 
 
-class Engine(Protocol[R_co, W_co]):
-    """A store's configuration. Thread-safety: immutable once made; safe to create before a fork."""
+class Configured(Protocol):
+    """What every engine says of itself. Thread-safety: immutable once made; safe to create before a fork."""
 
     @property
     def shards(self) -> Mapping[str, int]:
@@ -274,8 +274,20 @@ class Engine(Protocol[R_co, W_co]):
     def capabilities(self) -> Capabilities:
         """What this engine promises beyond the contract; never changes."""
 
+
+class SyncEngine(Configured, Protocol[R_co, W_co]):
+    """What `CausalStore` needs of an engine. Thread-safety: as `Configured`."""
+
     def open(self, store: int = 0) -> Link[R_co, W_co]:
         """Connect. `store` is the store's number: shard ids are `store << 16 | index`. Raises: ConfigError, StoreError."""
 
+
+class AsyncEngine(Configured, Protocol[R_co, W_co]):
+    """What `AsyncCausalStore` needs of an engine, whose connections may be of other types. Thread-safety: as `Configured`."""
+
     async def aopen(self, store: int = 0) -> AsyncLink[R_co, W_co]:
         """Connect for use in the running event loop. Raises: ConfigError, StoreError."""
+
+
+class Engine(SyncEngine[R_co, W_co], AsyncEngine[R_co, W_co], Protocol[R_co, W_co]):
+    """A store's configuration, for both kinds of store. Thread-safety: as `Configured`."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from causal.core.frontier import Position
     from causal.core.receipt import Receipt
     from causal.core.watermark import Watermark
-    from causal.engine import Endpoint, Engine
+    from causal.engine import Configured, Endpoint
 
 MAX_TTL_S: Final = 100 * 366 * 86_400
 MIN_TOKEN_CHARS: Final = 32
@@ -58,7 +58,7 @@ class StoreState:
     Thread-safety: `view` is an immutable value, replaced under the lock; counters are guarded by the lock.
     """
 
-    engine: Engine[Any, Any]
+    engine: Configured
     keyring: Keyring
     audience: str
     policy: ReadPolicy

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from causal.core.policy import ReadPolicy
     from causal.core.receipt import Receipt
     from causal.core.view import View
-    from causal.engine import Engine, Link, ReadHandle, WriteHandle
+    from causal.engine import Link, ReadHandle, SyncEngine, WriteHandle
 
 R = TypeVar("R")
 W = TypeVar("W")
@@ -58,9 +58,10 @@ class CausalStore(StoreBase[R, W]):
     """
 
     def __init__(
-        self, engine: Engine[R, W], *, sleep: Callable[[float], object] = time.sleep, **settings: Unpack[Settings]
+        self, engine: SyncEngine[R, W], *, sleep: Callable[[float], object] = time.sleep, **settings: Unpack[Settings]
     ) -> None:
         super().__init__(engine, **settings)
+        self._engine = engine
         self._sleep = callable_setting("sleep", sleep)
         # A sleep that the caller gave may be virtual time: then no thread may block on anything else.
         self._real = sleep is time.sleep
@@ -102,7 +103,7 @@ class CausalStore(StoreBase[R, W]):
             return link
         with self._opening:
             if self._live is None:
-                link = self._state.engine.open(self._state.number)
+                link = self._engine.open(self._state.number)
                 try:
                     self._state.known(link.endpoints)
                     for endpoint in link.endpoints:
