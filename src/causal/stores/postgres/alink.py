@@ -103,10 +103,12 @@ class AsyncPostgresLink:
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         self._servers.of(endpoint)
         loop = asyncio.get_running_loop()
-        marks, changed = await loop.run_in_executor(self._threads, self._servers.probe, endpoint, timeout_s)
-        for name in changed:
-            await self._pools[name].renew()
-        return marks
+        changed: list[str] = []
+        try:
+            return await loop.run_in_executor(self._threads, self._servers.probe, endpoint, timeout_s, changed)
+        finally:
+            for name in changed:
+                await self._pools[name].renew()
 
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadBlock:
         block, pool = await self._open(endpoint, Reading, writing=False)

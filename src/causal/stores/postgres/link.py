@@ -85,24 +85,26 @@ class Servers:
         except KeyError:
             raise ConfigError(f"no endpoint {endpoint!r} here") from None
 
-    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], Sequence[str]]:
-        """Ask a server; return its marks, and which servers were found in another life than was known. Raises: Unreachable, StoreError."""
-        server, changed = self.of(endpoint), list[str]()
+    def probe(self, endpoint: str, timeout_s: float, changed: list[str]) -> Mapping[int, Watermark]:
+        """Ask a server; return its marks, and note which servers have `changed` lives since they were known. Raises: StoreError."""
+        server = self.of(endpoint)
         known = self._ask(server, timeout_s, changed)
-        if server.unsure:
-            # A standby that receives anew: of which life, the primary can tell.
+        if server.unsure and not server.alone:
+            # A standby that receives anew, or no more: of which life, the primary can tell.
             leader = self.by_name[self.leader(server.shard)]
-            if not leader.down:
+            if not leader.down or time.monotonic() - leader.asked_at > LOOK_S:
                 with contextlib.suppress(StoreError):
                     self._ask(leader, timeout_s, changed)
-                    known = self._ask(server, timeout_s, changed)
+            server.alone = leader.down
+            known = self._ask(server, timeout_s, changed)
+            server.alone = False
         self.not_deposed(server)
         self._not_ahead(server, known)
-        return known.marks, changed
+        return known.marks
 
     @staticmethod
     def _ask(server: Server, timeout_s: float, changed: list[str]) -> Known:
-        before = server.known
+        before, server.asked_at = server.known, time.monotonic()
         try:
             known = server.poll(timeout_s)
         except StoreError:
@@ -168,7 +170,7 @@ class Servers:
         for server in self.by_name.values():
             if server.shard == shard:
                 try:
-                    self.probe(server.name, self.settings.timeout_s)
+                    self.probe(server.name, self.settings.timeout_s, [])
                 except StoreError:
                     continue
 
@@ -247,10 +249,12 @@ class PostgresLink:
         return self._servers.endpoints
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
-        marks, changed = self._servers.probe(endpoint, timeout_s)
-        for name in changed:
-            self._pools[name].renew()
-        return marks
+        changed: list[str] = []
+        try:
+            return self._servers.probe(endpoint, timeout_s, changed)
+        finally:
+            for name in changed:
+                self._pools[name].renew()
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:
         block, pool = self._open(endpoint, Reading, writing=False)
