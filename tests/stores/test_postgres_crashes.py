@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
-from causal.errors import GateError, WriteLost
+from causal.errors import GateError, Unreachable, WriteLost
 from causal.lab.postgres import PostgresCluster
-from tests.stores.postgres_world import fill, here, judged, linked, opened, passed, prepared, put, served, until
+from tests.stores.postgres_world import SHARD, fill, here, judged, linked, opened, passed, prepared, put, served, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,8 +89,11 @@ def test_a_block_that_meets_a_new_life_first_is_not_served_by_its_number(cluster
 def test_a_write_that_meets_a_new_life_first_is_given_no_place_in_the_old_one(
     cluster: PostgresCluster, how: str
 ) -> None:
-    with opened(cluster) as writer, opened(cluster) as store:  # which has asked, and has no connection in its pools
+    with opened(cluster) as writer, opened(cluster) as store, linked(cluster) as link:  # which have no connection yet
+        link.probe("primary", 5)
         lost, _ = lose(cluster, writer.session(), how)
+        with pytest.raises(Unreachable, match="another life"):
+            link.write("primary", SHARD, Frontier())
         position = put(alice := store.session(), row := next(ROW))
         assert position.origin != lost.origin
         assert served(alice, row)

@@ -214,6 +214,13 @@ def test_a_standby_of_a_new_primary_whose_origin_is_not_there_yet_proves_nothing
                 assert connection.execute("SELECT 1 FROM t WHERE id = 1000099").fetchone()
             assert block.receipt.endpoint == "replica-2"
             assert reader.seen.marked(SHARD)
+        # The new primary dies before anybody has begun its origin: what the follower must have come to is not where it is.
+        new.kill()
+        until(lambda: not follower.query("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"))
+        assert passed(follower, position.offset)
+        with linked(cluster, "replica-2", timeout_s=0.3) as fresh:
+            assert judged(fresh, "replica-2", position, 2) == {BEHIND}
+        new.start()
         store.head()
         until(lambda: judged(store._link(), "replica-2", position, 2) == {LOST}, "the row of the new origin")
         with pytest.raises(WriteLost):

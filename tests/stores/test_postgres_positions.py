@@ -222,6 +222,7 @@ def test_the_position_of_a_write_outside_after_a_restart_that_nobody_saw(
         session = store.session()
         session.join(store.position(raw))
         assert served(session, row)
+    cluster.wait_caught_up()
 
 
 def test_a_block_that_wrote_nothing_has_no_position(store: CausalStore[Any, Any]) -> None:

@@ -110,10 +110,12 @@ class AsyncPostgresLink:
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         self.servers.of(endpoint)
         loop = asyncio.get_running_loop()
-        marks, changed = await loop.run_in_executor(self._threads, self.servers.probe, endpoint, timeout_s)
-        for name in changed:
-            await self._pools[name].renew()
-        return marks
+        changed: list[str] = []
+        try:
+            return await loop.run_in_executor(self._threads, self.servers.probe, endpoint, timeout_s, changed)
+        finally:
+            for name in changed:
+                await self._pools[name].renew()
 
     async def beyond(self, server: Server, origin: int | None) -> Frontier:
         """Do as `Servers.beyond`, in a thread."""

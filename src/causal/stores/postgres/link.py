@@ -97,10 +97,12 @@ class PostgresLink:
         return self._servers.endpoints
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
-        marks, changed = self._servers.probe(endpoint, timeout_s)
-        for name in changed:
-            self._pools[name].renew()
-        return marks
+        changed: list[str] = []
+        try:
+            return self._servers.probe(endpoint, timeout_s, changed)
+        finally:
+            for name in changed:
+                self._pools[name].renew()
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:
         block, pool = self._open(endpoint, Reading, writing=False)

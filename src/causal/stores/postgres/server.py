@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
 _UNITS: Final = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+NOBODY: Final = 0
+"""The receiver of a standby that receives nothing, and says itself how far it must have come before."""
 _RECEIVERS: Final = 64
 """How many receivers of the standbys behind one name are remembered."""
 _REMEMBERED: Final = 8
@@ -114,8 +116,11 @@ class Server:
         """Whether there have been dependency stamps: until then, nobody asks for them."""
         self.down = False
         """Whether the last question went without an answer."""
+        self.asked_at = 0.0
         self.unsure = False
         """Whether the newest answer was of a receiver that may be younger than the primary's life whose row is the newest."""
+        self.alone = False
+        """Whether the primary cannot be asked: then a standby that receives nothing counts as far as it must have come."""
         self._lives = Lives() if lives is None else lives
         self._receivers: dict[tuple[Life, int], float] = {}
         self._backends: WeakKeyDictionary[object, Backend] = WeakKeyDictionary()
@@ -204,6 +209,8 @@ class Server:
             return True
         if len(self._receivers) >= _RECEIVERS:
             self._receivers.clear()
+        if facts.receiver == NOBODY and self.alone:
+            return True  # HAZARD: so it looks to the first who asks after a crash that nobody saw, if the primary is down again
         since, newest = (
             self._receivers.setdefault((facts.life, facts.receiver), time.monotonic()),
             facts.rows[-1].origin,
@@ -234,12 +241,14 @@ class Server:
         bound, timeline = values(self._ask(statements.BOUND, deadline), 0)
         if bound is None or timeline is None or not int(timeline):
             return facts
+        assert self.ground is not None
         upto = min(parse(bound), facts.lsn)
         before = self.known
-        mine = before is not None and before.life == facts.life
-        if mine and before is not None and (self.ground is None or self.ground.installed or before.lsn >= upto):
-            return facts  # what it has replayed since may have come through a receiver that nobody has seen
-        return attrs.evolve(facts, lsn=upto, timeline=int(timeline))
+        if before is not None and before.life == facts.life and before.lsn >= upto:
+            return facts
+        if any(life == facts.life and receiver != NOBODY for life, receiver in self._receivers):
+            return facts  # what it has replayed since may have come through a receiver that was not seen
+        return attrs.evolve(facts, lsn=upto, timeline=int(timeline), receiver=NOBODY if self.ground.installed else None)
 
     def _ground(self, deadline: float) -> Ground:
         if self._pgconn is not None and self.ground is not None:

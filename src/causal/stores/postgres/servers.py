@@ -20,7 +20,7 @@ from causal.stores.postgres.lsn import spell
 from causal.stores.postgres.server import Lives, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from causal.core.watermark import Watermark
     from causal.stores.postgres.blocks import Manner
@@ -79,24 +79,26 @@ class Servers:
         except KeyError:
             raise ConfigError(f"no endpoint {endpoint!r} here") from None
 
-    def probe(self, endpoint: str, timeout_s: float) -> tuple[Mapping[int, Watermark], Sequence[str]]:
-        """Ask a server; return its marks, and which servers were found in another life than was known. Raises: Unreachable, StoreError."""
-        server, changed = self.of(endpoint), list[str]()
+    def probe(self, endpoint: str, timeout_s: float, changed: list[str]) -> Mapping[int, Watermark]:
+        """Ask a server; return its marks, and note which servers have `changed` lives since they were known. Raises: StoreError."""
+        server = self.of(endpoint)
         known = self._ask(server, timeout_s, changed)
-        if server.unsure:
-            # A standby that receives anew: of which life, the primary can tell.
+        if server.unsure and not server.alone:
+            # A standby that receives anew, or no more: of which life, the primary can tell.
             leader = self.by_name[self.leader(server.shard)]
-            if not leader.down:
+            if not leader.down or time.monotonic() - leader.asked_at > LOOK_S:
                 with contextlib.suppress(StoreError):
                     self._ask(leader, timeout_s, changed)
-                    known = self._ask(server, timeout_s, changed)
+            server.alone = leader.down
+            known = self._ask(server, timeout_s, changed)
+            server.alone = False
         self.not_deposed(server)
         self._not_ahead(server, known)
-        return known.marks, changed
+        return known.marks
 
     @staticmethod
     def _ask(server: Server, timeout_s: float, changed: list[str]) -> Known:
-        before = server.known
+        before, server.asked_at = server.known, time.monotonic()
         try:
             known = server.poll(timeout_s)
         except StoreError:
@@ -155,7 +157,7 @@ class Servers:
         leader = self.by_name[self.leader(server.shard)]
         if leader is server:
             raise Unreachable(f"{server.name} cannot be asked what it showed")
-        self.probe(leader.name, self.settings.timeout_s)
+        self.probe(leader.name, self.settings.timeout_s, [])
         known = leader.known
         if known is None or known.life.standby or origin not in known.marks[server.shard].origins:
             raise Unreachable(f"{leader.name} is not the leader any more")
@@ -176,7 +178,7 @@ class Servers:
         for server in self.by_name.values():
             if server.shard == shard:
                 try:
-                    self.probe(server.name, self.settings.timeout_s)
+                    self.probe(server.name, self.settings.timeout_s, [])
                 except StoreError:
                     continue
 
