@@ -56,12 +56,15 @@ def prepared(cluster: PostgresCluster, *, installed: bool = True) -> PostgresClu
 
 
 def engine(cluster: PostgresCluster, *names: str, primary: str = "primary", **options: Any) -> PostgresEngine:
-    """Return the engine of a cluster: all servers, or only the primary and those that are named. An endpoint is named as its server."""
+    """Return the engine of a cluster: all servers, or only the primary and those that are named. An endpoint is named as its server.
+
+    Nobody is asked in the background, so that a test knows who has looked when.
+    """
     chosen = names or tuple(name for name in cluster.servers if name != primary)
     return PostgresEngine(
         Replica(cluster.servers[primary].dsn, primary),
         {name: cluster.servers[name].dsn for name in chosen},
-        **{"order": "listed", "timeout_s": 2.0, **options},
+        **{"order": "listed", "timeout_s": 2.0, "poll_s": 3600.0, **options},
     )
 
 
