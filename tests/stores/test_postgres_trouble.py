@@ -272,6 +272,20 @@ def test_a_pool_with_a_limit_on_who_waits(cluster: PostgresCluster, stores: Stor
     assert get(store.session(), "a")[0] == 1
 
 
+def test_a_pool_does_not_wait_longer_each_time_for_a_server_that_is_away(cluster: PostgresCluster) -> None:
+    """Whoever asks next makes it try again; nothing is left pending that would keep others waiting after the server's return."""
+    link = engine(cluster, timeout_s=0.3).open()
+    try:
+        link.probe("replica-1", 5.0)
+        cluster.replicas[0].stop()
+        for _ in range(2):
+            with within(), pytest.raises(Unreachable):
+                link.read("replica-1", [0])
+        eventually(lambda: link._pools["replica-1"]._pool.get_stats()["pool_size"] == 0, 15)
+    finally:
+        link.close()
+
+
 # --- networks that hang ----------------------------------------------------------------------------------------------
 
 
