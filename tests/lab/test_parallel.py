@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from causal.cli.demo import small_trace
+from causal.cli.story import small_trace
 from causal.errors import ConfigError
 from causal.lab import parallel
 from causal.lab.parallel import WORTH_A_PROCESS, replay_each, room_for, side_by_side

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from causal.cli.demo import small_trace
+from causal.cli.story import small_trace
 from causal.controls import Lag
 from causal.core.decision import Serve
 from causal.errors import ConfigError

@@ -12,13 +12,12 @@ import click
 
 from causal.cli.compare import show
 from causal.cli.output import Output, json_option
-from causal.cli.story import Story
+from causal.cli.story import Story, small_trace
 from causal.core.keyring import Key
 from causal.core.policy import ReadPolicy
 from causal.errors import GateError
 from causal.keys import Keyring
 from causal.lab.replay import STRATEGIES, Setting
-from causal.lab.trace import Operation
 from causal.store import CausalStore
 from causal.stores.sqlite import SQLiteEngine
 
@@ -185,22 +184,3 @@ class _Story(Story):
         why = ", ".join(type(one.error).__name__ for one in session.rejected)
         self.step("mallory presents alice's token", f"Rejected: {why or 'no'}.", rejected=why)
         self.expect("another's token is rejected", bool(why))
-
-
-def small_trace(users: int = 20, posts: int = 10) -> list[Operation]:
-    """Return a short made-up history: users who post and look at once, and at each other."""
-    operations: list[Operation] = []
-    for n in range(posts):
-        for user in range(users):
-            t_s, me, friend = n * 2.0 + user * 0.09, f"user{user}", f"user{(user + n + 1) % users}"
-            plan = [
-                ("write", f"photo/{me}"),
-                ("read", f"photo/{me}"),
-                ("read", f"photo/{friend}"),
-                ("read", f"photo/{me}"),
-            ]
-            for k, (op, key) in enumerate(plan):
-                value = f"{n}.jpg" if op == "write" else None
-                operations.append(Operation(0, t_s + k * 0.01, me, op, key, value))
-    operations.sort(key=lambda o: o.t_s)
-    return [Operation(i, o.t_s, o.session, o.op, o.key, o.value) for i, o in enumerate(operations)]

@@ -9,9 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from causal.cli.compare_postgres import show_on
-from causal.cli.demo import small_trace
 from causal.cli.postgres import need_psycopg
-from causal.cli.story import Story
+from causal.cli.story import Story, small_trace
 from causal.core.keyring import Key
 from causal.core.policy import ReadPolicy
 from causal.errors import CausalError, GateError, WriteLost

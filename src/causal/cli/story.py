@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from causal.errors import CausalError
+from causal.lab.trace import Operation
 
 if TYPE_CHECKING:
     from causal.cli.output import Output
@@ -47,3 +48,22 @@ class Story:
         self.output.record(
             {"held": True, "checked": self.checked}, f"\nAll {self.checked} checks of what was promised held."
         )
+
+
+def small_trace(users: int = 20, posts: int = 10) -> list[Operation]:
+    """Return a short made-up history: users who post and look at once, and at each other."""
+    operations: list[Operation] = []
+    for n in range(posts):
+        for user in range(users):
+            t_s, me, friend = n * 2.0 + user * 0.09, f"user{user}", f"user{(user + n + 1) % users}"
+            plan = [
+                ("write", f"photo/{me}"),
+                ("read", f"photo/{me}"),
+                ("read", f"photo/{friend}"),
+                ("read", f"photo/{me}"),
+            ]
+            for k, (op, key) in enumerate(plan):
+                value = f"{n}.jpg" if op == "write" else None
+                operations.append(Operation(0, t_s + k * 0.01, me, op, key, value))
+    operations.sort(key=lambda o: o.t_s)
+    return [Operation(i, o.t_s, o.session, o.op, o.key, o.value) for i, o in enumerate(operations)]
