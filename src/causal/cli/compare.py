@@ -11,6 +11,7 @@ import attrs
 import click
 from click.core import ParameterSource
 
+from causal.cli.figures import COLUMNS, row
 from causal.cli.files import Files, file_options
 from causal.cli.output import Output, json_option
 from causal.controls import Lag
@@ -26,18 +27,6 @@ if TYPE_CHECKING:
     from causal.lab.replay import Result
     from causal.lab.trace import Operation
 
-COLUMNS: Final = {
-    "strategy": "Strategy",
-    "stale": "Stale",
-    "non_monotonic": "Non-mono",
-    "out_of_causal_order": "Acausal",
-    "p50_ms": "p50 ms",
-    "p99_ms": "p99 ms",
-    "leader_percent": "Leader %",
-    "away_percent": "Away %",
-    "waited": "Waits",
-    "refused": "Errors",
-}
 
 NOTES: Final = """\
 Counted from the values that reads returned, by a bookkeeping of its own.
@@ -212,14 +201,3 @@ def _plain(setting: Setting) -> dict[str, object]:
 
 def _said(lag: Lag) -> str:
     return f"{lag.median_s * 1000:g} ms" + (f" (log-normal, sigma {lag.sigma:g}, seed {lag.seed})" if lag.sigma else "")
-
-
-def row(result: Result) -> dict[str, object]:
-    """Return a result with the figures that the table shows."""
-    return attrs.asdict(result) | {
-        "p50_ms": round(result.read_p50_s * 1000, 1),
-        "p99_ms": round(result.read_p99_s * 1000, 1),
-        "leader_percent": round(result.leader * 100, 1),
-        "away_percent": round(result.away * 100, 1),
-        "refused": result.refused_reads + result.refused_writes,
-    }

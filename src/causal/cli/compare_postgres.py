@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from causal.cli.compare import COLUMNS, row
+from causal.cli.figures import COLUMNS, row
 from causal.cli.postgres import need_psycopg
 
 if TYPE_CHECKING:

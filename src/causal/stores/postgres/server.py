@@ -128,6 +128,8 @@ class Server:
         self._pgconn: PGconn | None = None
         self._followed: tuple[Life, int] | None = None
         self._ends: tuple[tuple[int, int], ...] = ()
+        self._light = False
+        self._rows: tuple[Row, ...] = ()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -160,10 +162,12 @@ class Server:
             raise ConfigError("this link is closed")
         ground = self._ground(deadline)
         at = time.monotonic()
-        facts = self.facts(self._ask(statements.question(installed=ground.installed), deadline), 1, ground)
+        facts = self.facts(
+            self._ask(statements.question(installed=ground.installed, light=self._light), deadline), 1, ground
+        )
         if ground.installed and not facts.life.standby and current(facts) is None:
             self._ask(statements.BEGIN_ORIGIN, deadline)
-            facts = self.facts(self._ask(statements.question(installed=True), deadline), 1, ground)
+            facts = self.facts(self._ask(statements.question(installed=True, light=self._light), deadline), 1, ground)
             if current(facts) is None:
                 raise Unreachable(f"{self.name} has begun another life")
         if facts.life.standby and facts.timeline is None:
@@ -256,6 +260,10 @@ class Server:
         self._pgconn = connect(self._probing(), max(0.0, deadline - time.monotonic()))
         result = self._ask(statements.HELLO, deadline)[0]
         self.ground = ground = Ground.of(result)
+        # Prepared only on a backend of our own: through a pooler, the next transaction may be another's.
+        self._light = int(result.get_value(0, result.nfields - 1) or 0) == self._pgconn.backend_pid
+        if self._light:
+            self._ask(statements.prepare_question(installed=ground.installed), deadline)
         return ground
 
     def _probing(self) -> bytes:
@@ -316,8 +324,14 @@ class Server:
         )
         if not ground.installed:
             return facts
-        table = results[place + 2]
-        return attrs.evolve(facts, rows=tuple(_row(table, n) for n in range(table.ntuples)))
+        return attrs.evolve(facts, rows=self._read(results[place + 2]))
+
+    def _read(self, table: PGresult) -> tuple[Row, ...]:
+        """Return the rows of an answer: the same as the last one's, if they end in the same row, since a row never changes."""
+        rows, count = self._rows, table.ntuples
+        if not rows or len(rows) != count or _row(table, count - 1) != rows[-1]:
+            self._rows = rows = tuple(_row(table, n) for n in range(count))
+        return rows
 
     def here(self, results: Sequence[PGresult], place: int, ground: Ground) -> tuple[bytes | None, bool, int]:
         """Read the first three columns, which every check has: the backend, whether it is a standby, and where it is."""

@@ -44,7 +44,8 @@ HELLO: Final = (
     b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
     b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
     b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user, "
-    b"pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.current_setting('server_version_num')"
+    b"pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'), pg_catalog.current_setting('server_version_num'), "
+    b"pg_catalog.pg_backend_pid()"
 )
 """What holds for as long as a server lives, and what is installed there."""
 
@@ -66,9 +67,20 @@ def facts(*, installed: bool) -> str:
 
 
 @cache
-def question(*, installed: bool) -> bytes:
-    """Return the message of a probe."""
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {facts(installed=installed)}; COMMIT".encode()
+def question(*, installed: bool, light: bool = False) -> bytes:
+    """Return the message of a probe; `light` where what it executes is prepared."""
+    asked = facts(installed=installed)
+    if light:
+        asked = "EXECUTE causal_facts; EXECUTE causal_received" + ("; EXECUTE causal_rows" if installed else "")
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {asked}; COMMIT".encode()
+
+
+@cache
+def prepare_question(*, installed: bool) -> bytes:
+    """Return the message that prepares what a light probe executes: planning it anew is most of what it costs the server."""
+    received = _RECEIVED if installed else _RECEIVED_PLAIN
+    rows = f"; PREPARE causal_rows AS {_ROWS}" if installed else ""
+    return f"PREPARE causal_facts AS {_FACTS}; PREPARE causal_received AS {received}{rows}".encode()
 
 
 @cache
