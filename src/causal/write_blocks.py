@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from causal.blocks import Block, enclosing
 from causal.core.policy import ReadPolicy
 from causal.ending import aended, ended
-from causal.errors import ConfigError
+from causal.errors import ConfigError, NoEndpoint
 from causal.request import Request
 from causal.transaction import shows, still_covered
 
@@ -119,7 +119,15 @@ class Write(_Writing, Generic[W]):
 
     def __enter__(self) -> W:
         shard = self._enclosing()
-        handle: WriteHandle[W] = self._store._admit(self._requested(shard, self._store._leader(shard)))
+        leader = self._store._leader(shard)
+        handle: WriteHandle[W]
+        try:
+            handle = self._store._admit(self._requested(shard, leader))
+        except NoEndpoint:
+            heir = self._store._leader(shard)
+            if heir == leader:
+                raise
+            handle = self._store._admit(self._requested(shard, heir))  # somebody has taken over; nothing was sent yet
         self._handle = handle
         self._entered()
         return handle.connection
@@ -167,7 +175,15 @@ class AsyncWrite(_Writing, Generic[W]):
 
     async def __aenter__(self) -> W:
         shard = self._enclosing()
-        handle: AsyncWriteHandle[W] = await self._store._admit(self._requested(shard, await self._store._leader(shard)))
+        leader = await self._store._leader(shard)
+        handle: AsyncWriteHandle[W]
+        try:
+            handle = await self._store._admit(self._requested(shard, leader))
+        except NoEndpoint:
+            heir = await self._store._leader(shard)
+            if heir == leader:
+                raise
+            handle = await self._store._admit(self._requested(shard, heir))
         self._handle = handle
         self._entered()
         return handle.connection

@@ -283,3 +283,16 @@ def test_a_connection_of_a_standby_is_not_used_once_it_was_promoted(cluster: Pos
         with_leads.close()
         with pytest.raises(StoreError):
             link.probe("primary", 1)
+
+
+def test_a_write_finds_who_was_promoted_though_nobody_has_looked_since(cluster: PostgresCluster) -> None:
+    with opened(cluster) as store:
+        session = store.session()
+        put(session, 1)
+        cluster.wait_caught_up()
+        cluster.primary.kill()
+        cluster.replicas[1].promote()
+        with (block := session.write()) as connection:
+            connection.execute("INSERT INTO t VALUES (2)")
+        assert block.receipt.endpoint == "replica-2"
+        assert served(session, 2) == "replica-2"
