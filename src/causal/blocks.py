@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from causal.core.frontier import Frontier
     from causal.core.policy import ReadPolicy
     from causal.core.receipt import Receipt
-    from causal.engine import AsyncReadHandle, Link, ReadHandle
+    from causal.engine import AsyncLink, AsyncReadHandle, Link, ReadHandle
     from causal.session import SessionState
     from causal.state import StoreState
 
@@ -44,6 +44,7 @@ class AsyncAdmitting(Protocol):
     """What an asynchronous block asks of its store."""
 
     _state: StoreState
+    _live: AsyncLink[Any, Any] | None
 
     async def _leader(self, shard: int) -> str: ...
     async def _admit(self, request: Request, block: AsyncRead[Any] | None = None) -> Any: ...

@@ -124,7 +124,8 @@ class Write(_Writing, Generic[W]):
         try:
             handle = self._store._admit(self._requested(shard, leader))
         except NoEndpoint:
-            heir = self._store._leader(shard)
+            # A store that was closed meanwhile stays closed.
+            heir = self._store._leader(shard) if self._store._live is not None else leader
             if heir == leader:
                 raise
             handle = self._store._admit(self._requested(shard, heir))  # somebody has taken over; nothing was sent yet
@@ -180,7 +181,7 @@ class AsyncWrite(_Writing, Generic[W]):
         try:
             handle = await self._store._admit(self._requested(shard, leader))
         except NoEndpoint:
-            heir = await self._store._leader(shard)
+            heir = await self._store._leader(shard) if self._store._live is not None else leader
             if heir == leader:
                 raise
             handle = await self._store._admit(self._requested(shard, heir))
