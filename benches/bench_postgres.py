@@ -101,11 +101,19 @@ class World:
             pool.close()
         self.proxy.__exit__(None, None, None)
         self.cluster.close()
+        atexit.unregister(self.close)
 
 
 @cache
 def world() -> World:
     return World()
+
+
+def end() -> None:
+    """Stop the servers, if there are any, and close what was opened on them."""
+    if world.cache_info().currsize:
+        world().close()
+        world.cache_clear()
 
 
 # --- one block -------------------------------------------------------------------------------------------------------
