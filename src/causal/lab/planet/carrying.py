@@ -116,6 +116,8 @@ class Carrying:
         for loss in lost:
             if isinstance(loss, LeaderMark):
                 simulation.oracle.told_doubt(me.know, loss.origins)
+                if simulation.recording is not None:
+                    simulation.recording.doubted(alias, number, loss.origins)
         claims.forget(lost)
 
     def trouble(self, me: Client) -> Steps:

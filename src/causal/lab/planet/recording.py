@@ -25,6 +25,7 @@ class Recording:
 
     def __init__(self, put: Callable[[dict[str, Any]], object]) -> None:
         self._put = put
+        self._own: dict[str, list[tuple[int, int, int]]] = {}
         put({"op": "meta", "format": 1, "source": "simulation"})
 
     def read(
@@ -63,6 +64,8 @@ class Recording:
         row["value"] = number
         if error is not None:
             row["ok"] = None if isinstance(error, CommitUnknown) and not error.lost else False
+        elif entry is not None:
+            self._own.setdefault(session, []).append((shard, entry.pk & 0xFFFFFFFF, entry.offset))
         self._put(row)
 
     def lost(self, session: str, seq: int, losses: Iterable[Loss]) -> None:
@@ -71,6 +74,13 @@ class Recording:
             p = loss.position
             for op in ("lost", "forget"):
                 self._put({"op": op, "session": session, "seq": seq, "shard": p.shard, "version": [p.origin, p.offset]})
+
+    def doubted(self, session: str, seq: int, origins: frozenset[int]) -> None:
+        """Note that a session was told that its earlier writes of some origins may be lost, and accepts that, in the words there are."""
+        for shard, origin, offset in self._own.get(session, ()):
+            if origin in origins:
+                for op in ("lost", "forget"):
+                    self._put({"op": op, "session": session, "seq": seq, "shard": shard, "version": [origin, offset]})
 
     def finish(self, cluster: Cluster) -> None:
         """Note where histories ended."""
