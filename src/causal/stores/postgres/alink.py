@@ -46,6 +46,9 @@ class AsyncReadBlock:
             await adrive(self._block.end(), self._block.pgconn, self._timeout_s)
         except StoreError:
             self._block.showed(await self._link.beyond(self._block.server, self._block.origin))
+        else:
+            if self._link.servers.unheard(self._block.seen(), self._block.server.shard):
+                self._block.showed(await self._link.living(self._block.seen(), self._block.server.shard))
 
     def seen(self) -> Frontier:
         return self._block.seen()
@@ -120,6 +123,10 @@ class AsyncPostgresLink:
     async def beyond(self, server: Server, origin: int | None) -> Frontier:
         """Do as `Servers.beyond`, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.servers.beyond, server, origin)
+
+    async def living(self, seen: Frontier, shard: int) -> Frontier:
+        """Do as `Servers.living`, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.servers.living, seen, shard)
 
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadBlock:
         block, pool = await self._open(endpoint, Reading, writing=False)

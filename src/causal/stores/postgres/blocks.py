@@ -16,6 +16,7 @@ from causal.core.frontier import Frontier, Position, pack
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.stores.postgres import statements
+from causal.stores.postgres.answers import stamped
 from causal.stores.postgres.exchange import Cut, failed, first_line, values
 from causal.stores.postgres.lineage import Known, at_lsn
 from causal.stores.postgres.lsn import parse, rounded
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
     from causal.core.watermark import Watermark
-    from causal.stores.postgres.server import Backend, Ground, Server
+    from causal.stores.postgres.answers import Ground
+    from causal.stores.postgres.server import Backend, Server
 
     Steps = Generator[bytes, list[PGresult], None]
 
@@ -217,7 +219,7 @@ class Block:
     def _shown(self, known: Known, lsn: int, stamps: PGresult | None) -> None:
         entries = {} if known.origin is None else {pack(self.server.shard, known.origin): lsn}
         if stamps is not None:
-            entries |= _stamped(stamps)
+            entries |= stamped(stamps)
         self._seen = Frontier.of(entries)
 
 
@@ -319,11 +321,6 @@ def _rolled_back(block: Block) -> Steps:
         block.usable = False
     if block.connection.closed or block.pgconn.transaction_status != TransactionStatus.IDLE:
         block.usable = False
-
-
-def _stamped(result: PGresult) -> dict[int, int]:
-    rows = ([result.get_value(n, column) for column in range(3)] for n in range(result.ntuples))
-    return {pack(int(s or 0), int(o or 0)): int(upto or 0) for s, o, upto in rows}
 
 
 def conflict(error: BaseException, *, standby: bool) -> str | None:

@@ -15,10 +15,11 @@ from psycopg import errors as driver_errors
 
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
+from causal.stores.postgres.answers import Ground
 from causal.stores.postgres.exchange import ask, connect, first_line, values
 from causal.stores.postgres.lineage import current
 from causal.stores.postgres.lsn import parse
-from causal.stores.postgres.server import Ground, Server
+from causal.stores.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -46,6 +46,9 @@ class ReadBlock:
             drive(self._block.end(), self._block.pgconn, self._timeout_s)
         except StoreError:
             self._block.showed(self._servers.beyond(self._block.server, self._block.origin))
+        else:
+            if self._servers.unheard(self._block.seen(), self._block.server.shard):
+                self._block.showed(self._servers.living(self._block.seen(), self._block.server.shard))
 
     def seen(self) -> Frontier:
         return self._block.seen()

@@ -15,9 +15,9 @@ from psycopg.pq import TransactionStatus
 from causal.core.frontier import Frontier, pack
 from causal.errors import ConfigError, StoreError
 from causal.stores.postgres import statements
+from causal.stores.postgres.answers import Ground
 from causal.stores.postgres.exchange import aask, ask
 from causal.stores.postgres.lineage import by_timeline, current
-from causal.stores.postgres.server import Ground
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult

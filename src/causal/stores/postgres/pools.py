@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
-    from causal.stores.postgres.server import Backend, Ground, Server
+    from causal.stores.postgres.answers import Ground
+    from causal.stores.postgres.server import Backend, Server
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ from psycopg import conninfo, errors, pq
 
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
+from causal.stores.postgres.answers import Ground, row, stamped
 from causal.stores.postgres.exchange import Cut, ask, connect, failed, first_line, values
 from causal.stores.postgres.lineage import Facts, Known, Life, Row, by_timeline, current, known
 from causal.stores.postgres.lsn import parse, rounded
@@ -25,50 +26,12 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGconn, PGresult
 
-_UNITS: Final = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 NOBODY: Final = 0
 """The receiver of a standby that receives nothing, and says itself how far it must have come before."""
 _RECEIVERS: Final = 64
 """How many receivers of the standbys behind one name are remembered."""
 _REMEMBERED: Final = 8
 """How many ends of timelines a process remembers where no rows are installed."""
-
-
-@attrs.frozen
-class Ground:
-    """What does not change while a server's database lives. Thread-safety: immutable."""
-
-    system: int
-    segment: int
-    page: int
-    installed: bool
-    stamps: bool
-    user: str
-    sees: bool
-    """Whether the role may see what a standby receives."""
-    version: int
-    """As in server_version_num: 180006 is 18.6."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether the server knows WAIT FOR LSN."""
-        return self.version >= statements.WAITS_SINCE
-
-    @classmethod
-    def of(cls, result: PGresult) -> Ground:
-        """Read the answer to HELLO."""
-        system, segment, page, installed, stamps, user, sees, version = (_text(result, column) for column in range(8))
-        number = segment.rstrip("kMGB")
-        return cls(
-            int(system),
-            int(number) * _UNITS[segment[len(number) :] or "B"],
-            int(page),
-            installed == "t",
-            stamps == "t",
-            user,
-            sees == "t",
-            int(version),
-        )
 
 
 @attrs.frozen
@@ -194,9 +157,9 @@ class Server:
             facts = self._named(facts)
         if current(facts) is not None:
             self._lives.found(facts.rows[-1].origin, at)
-        for row, following in pairwise(facts.rows):
+        for one, following in pairwise(facts.rows):
             if following.parent_end is not None:
-                self._lives.ended(row.origin, following.parent_end)
+                self._lives.ended(one.origin, following.parent_end)
         confirmed = self._confirmed(facts)
         news = known(self.shard, facts, before, at, confirmed=confirmed)
         self.unsure = not confirmed
@@ -294,6 +257,22 @@ class Server:
             ) from error
         raise Unreachable(f"{self.name}: {said}") from error
 
+    def stamps(self, timeout_s: float) -> dict[int, int]:
+        """Ask for the dependencies in other shards that are stored here, by packed key. Raises: Unreachable, StoreError."""
+        if self.ground is None or not self.ground.stamps:
+            return {}
+        deadline = time.monotonic() + timeout_s
+        if not self._asking.acquire(timeout=max(0.0, timeout_s)):
+            raise Unreachable(f"{self.name} has not answered an earlier question yet")
+        try:
+            self._ground(deadline)
+            return stamped(self._ask(statements.STORED, deadline)[1])
+        except BaseException:
+            self._hang_up()
+            raise
+        finally:
+            self._asking.release()
+
     # --- reading answers -------------------------------------------------------------------------------------------
 
     def facts(self, results: Sequence[PGresult], place: int, ground: Ground) -> Facts:
@@ -329,8 +308,8 @@ class Server:
     def _read(self, table: PGresult) -> tuple[Row, ...]:
         """Return the rows of an answer: the same as the last one's, if they end in the same row, since a row never changes."""
         rows, count = self._rows, table.ntuples
-        if not rows or len(rows) != count or _row(table, count - 1) != rows[-1]:
-            self._rows = rows = tuple(_row(table, n) for n in range(count))
+        if not rows or len(rows) != count or row(table, count - 1) != rows[-1]:
+            self._rows = rows = tuple(row(table, n) for n in range(count))
         return rows
 
     def here(self, results: Sequence[PGresult], place: int, ground: Ground) -> tuple[bytes | None, bool, int]:
@@ -367,26 +346,3 @@ class Server:
         pgconn, self._pgconn = self._pgconn, None
         if pgconn is not None:
             pgconn.finish()
-
-
-def _text(result: PGresult, column: int) -> str:
-    value = result.get_value(0, column)
-    return "" if value is None else value.decode()
-
-
-def _row(table: PGresult, n: int) -> Row:
-    seq, origin, parent_end, start, timeline, started, recovered = (table.get_value(n, c) for c in range(7))
-    assert seq is not None
-    assert origin is not None
-    assert start is not None
-    assert timeline is not None
-    assert started is not None
-    return Row(
-        int(seq),
-        int(origin),
-        None if parent_end is None else parse(parent_end),
-        parse(start),
-        int(timeline),
-        started.decode(),
-        None if recovered is None else parse(recovered),
-    )

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from causal.core.watermark import Watermark
+    from causal.stores.postgres.answers import Ground
     from causal.stores.postgres.blocks import Manner
     from causal.stores.postgres.lineage import Known
     from causal.stores.postgres.pools import PoolSettings
-    from causal.stores.postgres.server import Ground
 
 LOOK_S: Final = 0.5
 """How often a shard without a leader is looked over for a new one."""
@@ -69,6 +69,7 @@ class Servers:
         self.grounds: WeakKeyDictionary[object, Ground] = WeakKeyDictionary()
         """What holds behind connections of others, whose positions were asked for."""
         self._looked_at: dict[int, float] = {}
+        self._dead: set[int] = set()
 
     def of(self, endpoint: str) -> Server:
         """Return a server by its endpoint's name."""
@@ -161,7 +162,40 @@ class Servers:
         known = leader.known
         if known is None or known.life.standby or origin not in known.marks[server.shard].origins:
             raise Unreachable(f"{leader.name} is not the leader any more")
-        return known.marks[server.shard].frontier
+        head = known.marks[server.shard].frontier
+        return self.living(head | Frontier.of(leader.stamps(self.settings.timeout_s)), server.shard)
+
+    def unheard(self, seen: Frontier, shard: int) -> bool:
+        """Return whether what was shown depends on a history of another shard here that none of its servers was known to have."""
+        return any(key >> 32 != shard and self._known_to_none(key) for key in seen.entries)
+
+    def _known_to_none(self, key: int) -> bool:
+        shard, origin = key >> 32, key & 0xFFFFFFFF
+        servers = [server for server in self.by_name.values() if server.shard == shard]
+        return bool(servers) and not any(_has(server.known, origin) for server in servers)
+
+    def living(self, seen: Frontier, shard: int) -> Frontier:
+        """Return what was shown without dependencies on histories that other shards have no more: nobody could ever show those.
+
+        One is dropped only if every server of its shard says, asked now, that it has not heard of it; whoever does not answer may have.
+        """
+        dead = {key for key in seen.entries if key >> 32 != shard and self._is_dead(key)}
+        return Frontier.of({k: v for k, v in seen.entries.items() if k not in dead}) if dead else seen
+
+    def _is_dead(self, key: int) -> bool:
+        if not self._known_to_none(key):
+            return False
+        if key not in self._dead:
+            try:
+                for server in self.by_name.values():
+                    if server.shard == key >> 32:
+                        server.poll(self.settings.timeout_s)
+            except StoreError:
+                return False
+            if not self._known_to_none(key):
+                return False
+            self._dead.add(key)
+        return True
 
     def without_leader(self, shard: int) -> bool:
         """Return whether it is time to look for a shard's leader: the one that is known does not answer, or was demoted."""
@@ -192,3 +226,7 @@ class Servers:
         self.closed = True
         for server in self.by_name.values():
             server.close()
+
+
+def _has(known: Known | None, origin: int) -> bool:
+    return known is not None and any(origin in mark.origins for mark in known.marks.values())

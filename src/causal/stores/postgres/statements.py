@@ -40,6 +40,9 @@ _RECEIVED_PLAIN: Final = (
 )
 _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
 
+STORED: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {_STAMPS}; COMMIT".encode()
+"""What asks for the dependency stamps alone."""
+
 HELLO: Final = (
     b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
     b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
