@@ -264,7 +264,7 @@ class Request:
         """Note an acknowledged write."""
         if commit.position is not None:
             self.store.committed(self.serve.endpoint if self.serve else "", commit.position)
-        elif not commit.captured:
+        if not commit.captured:
             self.in_doubt()
 
     def settles(self, error: BaseException, *, done: bool) -> bool:
@@ -280,8 +280,13 @@ class Request:
         return not unknown
 
     def in_doubt(self) -> None:
-        """Demand the leader on this shard until every eligible replica must hold what may have been committed."""
-        self.session.mark(self.store.number, self.store.until(), exact=self.store.every - {self.shard})
+        """Demand the leader on this shard until every eligible replica must hold what may have been committed, or was shown.
+
+        Where endpoints hold only some of the shards, on every shard: what was shown may have had its causes in others.
+        """
+        store = self.store
+        exact = store.every - {self.shard} if store.view.parts is None else ()
+        self.session.mark(store.number, store.until(), exact=exact)
 
     # --- the account -----------------------------------------------------------------------------------------------
 

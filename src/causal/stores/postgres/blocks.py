@@ -16,7 +16,7 @@ from causal.core.frontier import Frontier, Position, pack
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.stores.postgres import statements
-from causal.stores.postgres.exchange import Cut, failed, first_line, values
+from causal.stores.postgres.exchange import Cut, failed, first_line, stamped, values
 from causal.stores.postgres.lineage import Known, at_lsn
 from causal.stores.postgres.lsn import parse, rounded
 
@@ -61,6 +61,8 @@ class Block:
         self.ended = False
         """Whether the transaction is over, however it ended."""
         self._seen = Frontier()
+        self._untold = False
+        """Whether what it showed was asked for in vain."""
 
     @property
     def pgconn(self) -> PGconn:
@@ -173,6 +175,7 @@ class Block:
         """End the transaction, and learn what it can have shown. Raises: Unreachable if that cannot be learned."""
         known = self._known
         assert known is not None
+        self._untold = True
         light = self._backend.direct and known.life == self._backend.life and not known.doubtful
         if light and time.monotonic() - known.at < STALE_S:
             if (yield from self._lightly(how, known)):
@@ -217,8 +220,14 @@ class Block:
     def _shown(self, known: Known, lsn: int, stamps: PGresult | None) -> None:
         entries = {} if known.origin is None else {pack(self.server.shard, known.origin): lsn}
         if stamps is not None:
-            entries |= _stamped(stamps)
-        self._seen = Frontier.of(entries)
+            entries |= stamped(stamps)
+        self._seen, self._untold = Frontier.of(entries), False
+
+    def _over(self) -> bool:
+        """Whether it has ended. Raises: Unreachable if it has without telling what it showed."""
+        if self._untold:
+            raise Unreachable(f"{self.server.name} was asked in vain what this block showed")
+        return self.ended
 
 
 class Reading(Block):
@@ -226,7 +235,7 @@ class Reading(Block):
 
     def end(self) -> Steps:
         """End the transaction, and learn what it can have shown."""
-        if self.ended:
+        if self._over():
             return
         self.ended = True
         yield from self.account(self._left())
@@ -244,7 +253,7 @@ class Writing(Block):
 
     def end(self) -> Steps:
         """Undo the transaction, and learn what it can have shown."""
-        if self.ended:
+        if self._over():
             return
         self.ended = True
         yield from self.account("ROLLBACK" if self._left() else "")
@@ -260,20 +269,26 @@ class Writing(Block):
         """Commit, with what the write depends on in other shards, and learn its position in the same message."""
         if self.ended:
             raise StoreError("this write block has ended")
+        how = (
+            self._left()
+        )  # if the connection is gone, so is what the user may have committed through it: `end` will not know
         self.ended = True
-        how = self._left()
         if how == "ROLLBACK":
             yield from self.account(how)
             raise StoreError("nothing was written: an earlier statement failed, and the transaction with it")
         assert self._known is not None
         origin, ground = self._known.origin, self._ground
-        stamp = self._stamp(deps)
         if not how:  # the user has ended the transaction: what they committed is covered by where the log is now
-            yield from self.account("")
+            try:
+                yield from self.account("")
+            except StoreError:
+                return Commit(None, captured=False)
             assert origin is not None
-            return Commit(Position(self.server.shard, origin, self._seen.offset(self.server.shard, origin) or 0))
+            upto = self._seen.offset(self.server.shard, origin) or 0
+            return Commit(Position(self.server.shard, origin, upto), self._seen)
+        stamp = self._stamp(deps)
         try:
-            results = yield (stamp + statements.COMMITTING).encode()
+            results = yield (stamp + statements.committing(stamps=ground.stamps)).encode()
         except Cut as cut:
             self.usable = False
             results = list(cut.results)
@@ -287,17 +302,18 @@ class Writing(Block):
             raise error
         if results[place + 1].command_status != b"COMMIT":
             raise StoreError("nothing was written: the server rolled the transaction back")
+        if len(results) < place + 3 + ground.stamps or error is not None or origin is None:
+            return Commit(None, captured=False)  # even if it wrote nothing, what it showed, it showed
         settings = values(results, place)
         # If the block has ended a transaction of its own before: what that wrote, and how it committed, nobody tells.
         broken = settings[2] != statements.WHOLE.encode()
-        wrote = settings[1] == b"t" or broken
-        if len(results) < place + 3 or error is not None or origin is None:
-            return Commit(None, captured=not wrote)
         flush, insert = (rounded(parse(v or b"0/0"), ground.segment, ground.page) for v in values(results, place + 2))
-        if not wrote:
-            return Commit(None, Frontier.of({pack(self.server.shard, origin): insert}))
+        shown = stamped(results[place + 3]) if ground.stamps else {}
+        if not (settings[1] == b"t" or broken):
+            return Commit(None, Frontier.of({pack(self.server.shard, origin): insert} | shown))
         # An asynchronous commit is not flushed yet; a later insert position covers it. Any other is: and flush waits for nobody else's.
-        return Commit(Position(self.server.shard, origin, insert if broken or settings[0] == b"off" else flush))
+        upto = insert if broken or settings[0] == b"off" else flush
+        return Commit(Position(self.server.shard, origin, upto), Frontier.of(shown))
 
     def _stamp(self, deps: Frontier) -> str:
         if not self._ground.stamps:
@@ -319,11 +335,6 @@ def _rolled_back(block: Block) -> Steps:
         block.usable = False
     if block.connection.closed or block.pgconn.transaction_status != TransactionStatus.IDLE:
         block.usable = False
-
-
-def _stamped(result: PGresult) -> dict[int, int]:
-    rows = ([result.get_value(n, column) for column in range(3)] for n in range(result.ntuples))
-    return {pack(int(s or 0), int(o or 0)): int(upto or 0) for s, o, upto in rows}
 
 
 def conflict(error: BaseException, *, standby: bool) -> str | None:

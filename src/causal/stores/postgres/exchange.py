@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from psycopg import errors
 from psycopg.pq import ConnStatus, ExecStatus, PGconn, PipelineStatus, PollingStatus, TransactionStatus
 
+from causal.core.frontier import pack
 from causal.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -210,3 +211,9 @@ def values(results: Sequence[PGresult], place: int) -> list[bytes | None]:
     """Return the first row of a statement's result."""
     result = results[place]
     return [result.get_value(0, column) for column in range(result.nfields)]
+
+
+def stamped(result: PGresult) -> dict[int, int]:
+    """Read the answer to the question for stamps."""
+    rows = ([result.get_value(n, column) for column in range(3)] for n in range(result.ntuples))
+    return {pack(int(s or 0), int(o or 0)): int(upto or 0) for s, o, upto in rows}

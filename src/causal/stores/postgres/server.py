@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -17,13 +17,15 @@ from psycopg import conninfo, errors, pq
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
 from causal.stores.postgres.exchange import Cut, ask, connect, failed, first_line, values
-from causal.stores.postgres.lineage import Facts, Known, Life, Row, by_timeline, current, known
+from causal.stores.postgres.lineage import Facts, Known, Life, Lives, Row, by_timeline, current, known
 from causal.stores.postgres.lsn import parse, rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
+
+T = TypeVar("T")
 
 _UNITS: Final = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 NOBODY: Final = 0
@@ -83,22 +85,6 @@ class Backend:
     direct: bool
 
 
-@attrs.frozen
-class Lives:
-    """What a shard's servers have told of its primaries' lives, by origin: when one was last found, where it ended. Thread-safety: safe."""
-
-    seen: dict[int, float] = attrs.field(factory=dict)
-    ends: dict[int, int] = attrs.field(factory=dict)
-
-    def found(self, origin: int, at: float) -> None:
-        """Note that a primary which was asked at a time was in this life."""
-        self.seen[origin] = max(at, self.seen.get(origin, at))
-
-    def ended(self, origin: int, end: int) -> None:
-        """Note where one ended."""
-        self.ends[origin] = min(end, self.ends.get(origin, end))
-
-
 class Server:
     """One server of one shard.
 
@@ -139,23 +125,34 @@ class Server:
 
     def poll(self, timeout_s: float) -> Known:
         """Ask the server where it is, now. Raises: Unreachable; StoreError where a privilege is missing, which it names."""
+        return self._conversed(self._poll, timeout_s)
+
+    def stamps(self, timeout_s: float) -> PGresult:
+        """Ask for the dependency stamps, now. Raises: as `poll`."""
+        return self._conversed(self._stamps, timeout_s)
+
+    def _conversed(self, conversation: Callable[[float], T], timeout_s: float) -> T:
         deadline = time.monotonic() + timeout_s
         if not self._asking.acquire(timeout=max(0.0, timeout_s)):
             raise Unreachable(f"{self.name} has not answered an earlier question yet")
         idle = self._pgconn is not None
         try:
             try:
-                return self._poll(deadline)
+                return conversation(deadline)
             except Cut as cut:
                 if not (idle and cut.lost):
                     raise
             self._hang_up()  # it was lost since the last question: the server may be back
-            return self._poll(deadline)
+            return conversation(deadline)
         except BaseException:
             self._hang_up()
             raise
         finally:
             self._asking.release()
+
+    def _stamps(self, deadline: float) -> PGresult:
+        self._ground(deadline)
+        return self._ask(statements.STAMPED, deadline)[1]
 
     def _poll(self, deadline: float) -> Known:
         if self._closed:

@@ -15,9 +15,10 @@ import attrs
 from causal.core.frontier import Frontier
 from causal.engine import Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.postgres.lineage import ahead, supersedes
+from causal.stores.postgres.exchange import stamped
+from causal.stores.postgres.lineage import Lives, ahead, supersedes
 from causal.stores.postgres.lsn import spell
-from causal.stores.postgres.server import Lives, Server
+from causal.stores.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,7 +162,10 @@ class Servers:
         known = leader.known
         if known is None or known.life.standby or origin not in known.marks[server.shard].origins:
             raise Unreachable(f"{leader.name} is not the leader any more")
-        return known.marks[server.shard].frontier
+        most = known.marks[server.shard].frontier
+        if leader.ground is not None and leader.ground.stamps:
+            most |= Frontier.of(stamped(leader.stamps(self.settings.timeout_s)))
+        return most
 
     def without_leader(self, shard: int) -> bool:
         """Return whether it is time to look for a shard's leader: the one that is known does not answer, or was demoted."""

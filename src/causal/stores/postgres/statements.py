@@ -120,13 +120,25 @@ def ending(how: str, *, light: bool, stamps: bool, installed: bool) -> bytes:
     return f"{how + '; ' if how else ''}{check}; {told}; COMMIT".encode()
 
 
-COMMITTING: Final = (
+_COMMITTING: Final = (
     "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, "
     "pg_catalog.current_setting('causal.block', true); "
     "COMMIT; "
     "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()"
 )
-"""A write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it."""
+
+
+@cache
+def committing(*, stamps: bool) -> str:
+    """Return a write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it.
+
+    Then the stamps of what its transaction can have read.
+    """
+    return f"{_COMMITTING}; {_STAMPS}" if stamps else _COMMITTING
+
+
+STAMPED: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {_STAMPS}; COMMIT".encode()
+"""The question for the stamps alone."""
 
 OUTSIDE: Final = _FACTS.encode()
 

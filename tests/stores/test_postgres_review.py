@@ -1,0 +1,207 @@
+"""What a session must not forget: what a block committed or showed, however the block ends; and causes in other shards."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from causal import AsyncCausalStore, Keyring, ReadPolicy
+from causal.errors import ConfigError, StoreError
+from causal.lab.postgres import PostgresCluster, Proxy
+from causal.stores.postgres import PostgresEngine, install, script
+from causal.stores.postgres.blocks import Reading
+from tests.stores.postgres_stage import Stores, bare, engine, get, in_order, inside, put, started, stores, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["stores"]
+
+ANY = ReadPolicy(wait_s=0.2, unproven="serve")
+B = "INSERT INTO item VALUES ('b', 2)"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[PostgresCluster]:
+    yield from started(replicas=1)
+
+
+@pytest.fixture
+def cluster(shared: PostgresCluster) -> Iterator[PostgresCluster]:
+    yield from in_order(shared)
+
+
+@pytest.fixture
+def proxy(cluster: PostgresCluster) -> Iterator[Proxy]:
+    with Proxy(cluster.primary) as proxy:
+        yield proxy
+
+
+def swallow(connection: Any) -> None:
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("after", ["", "swallowed"])
+def test_what_a_block_committed_midway_is_not_forgotten_with_its_connection(
+    cluster: PostgresCluster, proxy: Proxy, stores: Stores, after: str
+) -> None:
+    store = stores(engine(cluster, primary=proxy.dsn))
+    session = store.session()
+    put(session, "a", 1)
+    cluster.wait_caught_up()
+    cluster.pause("replica-1")
+    steps: list[Any] = [B, lambda c: c.commit(), lambda _: proxy.drop(), *([swallow] if after else [])]
+    with within():
+        if after:  # nobody knows whether the user had ended the transaction
+            with pytest.raises(StoreError, match="the connection was lost"):
+                inside(session.write(), *steps)
+        else:
+            inside(session.write(), *steps)
+    n, receipt = get(session, "b", policy=ANY)
+    assert n == 2, receipt
+    n, receipt = get(store.session(session.token()), "b", policy=ANY)
+    assert n == 2, receipt
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_cancelled_end_forgets_nothing_that_was_shown(cluster: PostgresCluster, proxy: Proxy, kind: str) -> None:
+    async def main() -> None:
+        keys = Keyring.generate()
+        async with AsyncCausalStore(
+            engine(cluster, primary=proxy.dsn, timeout_s=30.0), keyring=keys, audience="test"
+        ) as store:
+            put_at(cluster, "a", 1)
+            cluster.wait_caught_up()
+            cluster.pause("replica-1")
+            put_at(cluster, "b", 2)
+            session = store.session()
+            shown = asyncio.Event()
+
+            async def look() -> None:
+                policy = ReadPolicy.leader()
+                block = session.read(policy=policy) if kind == "read" else session.write()
+                async with block as connection:
+                    rows = await connection.execute("SELECT n FROM item WHERE key = 'b'")
+                    assert await rows.fetchone() == (2,)
+                    proxy.hang()
+                    shown.set()
+                    if kind == "write":
+                        raise ZeroDivisionError
+
+            task = asyncio.ensure_future(look())
+            await shown.wait()
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            proxy.resume()
+            async with (block := session.read(policy=ANY)) as connection:
+                rows = await connection.execute("SELECT n FROM item WHERE key = 'b'")
+                row = await rows.fetchone()
+            assert row == (2,), block.receipt
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def put_at(cluster: PostgresCluster, key: str, n: int) -> None:
+    bare(cluster.primary, "INSERT INTO item VALUES (%s, %s)", key, n)
+
+
+@pytest.fixture(scope="module")
+def second() -> Iterator[PostgresCluster]:
+    yield from started(replicas=1)
+
+
+@pytest.fixture
+def other(second: PostgresCluster) -> Iterator[PostgresCluster]:
+    yield from in_order(second)
+
+
+def test_a_read_whose_standby_dies_demands_the_causes_of_what_it_showed(
+    cluster: PostgresCluster, other: PostgresCluster, stores: Stores
+) -> None:
+    shards = {
+        "posts": {"primary": cluster.primary.dsn, "replicas": [s.dsn for s in cluster.replicas]},
+        "replies": {"primary": other.primary.dsn, "replicas": [s.dsn for s in other.replicas]},
+    }
+    writer = stores(PostgresEngine(shards=shards, timeout_s=2.0))
+    store = stores(PostgresEngine(shards=shards, timeout_s=2.0))
+    cluster.pause("replica-1")
+    alice = writer.session()
+    with alice.write(shard="posts") as connection:
+        connection.execute("INSERT INTO item VALUES ('post', 1)")
+    with alice.write(shard="replies") as connection:
+        connection.execute("INSERT INTO item VALUES ('reply', 1)")
+    other.wait_caught_up()
+    bob = store.session()
+    with (block := bob.read(shard="replies", policy=ANY)) as connection:
+        assert connection.execute("SELECT n FROM item WHERE key = 'reply'").fetchone() == (1,)
+        other.replicas[0].kill()
+    assert block.receipt.endpoint == "replies/replica-1"
+    n, receipt = get(bob, "post", shard="posts", policy=ANY)
+    assert n == 1, receipt
+
+
+@pytest.mark.parametrize("ends", ["commits", "writes", "midway", "fails"])
+def test_a_write_block_that_was_shown_an_effect_demands_its_cause(
+    cluster: PostgresCluster, other: PostgresCluster, stores: Stores, ends: str
+) -> None:
+    shards = {
+        "posts": {"primary": cluster.primary.dsn, "replicas": [s.dsn for s in cluster.replicas]},
+        "replies": {"primary": other.primary.dsn, "replicas": [s.dsn for s in other.replicas]},
+    }
+    writer = stores(PostgresEngine(shards=shards, timeout_s=2.0))
+    store = stores(PostgresEngine(shards=shards, timeout_s=2.0))
+    before = store.session()
+    for shard in shards:
+        with before.read(shard=shard, policy=ANY) as connection:
+            connection.execute("SELECT 1")
+    cluster.pause("replica-1")
+    alice = writer.session()
+    with alice.write(shard="posts") as connection:
+        connection.execute("INSERT INTO item VALUES ('post', 1)")
+    with alice.write(shard="replies") as connection:
+        connection.execute("INSERT INTO item VALUES ('reply', 1)")
+    bob = store.session()
+    try:
+        with bob.write(shard="replies") as connection:
+            assert connection.execute("SELECT n FROM item WHERE key = 'reply'").fetchone() == (1,)
+            if ends in ("writes", "midway"):
+                connection.execute("INSERT INTO item VALUES ('bob', 1)")
+            if ends == "midway":
+                connection.commit()
+            if ends == "fails":
+                raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    n, receipt = get(bob, "post", shard="posts", policy=ANY)
+    assert n == 1, receipt
+
+
+def test_nothing_is_installed_into_what_somebody_else_has_made(cluster: PostgresCluster) -> None:
+    """Whoever may create a schema could lay triggers where a superuser's function is to write."""
+    bare(cluster.primary, "DROP DATABASE IF EXISTS trap")
+    bare(cluster.primary, "DROP ROLE IF EXISTS mallory")
+    bare(cluster.primary, "CREATE ROLE mallory LOGIN")
+    bare(cluster.primary, "CREATE DATABASE trap OWNER mallory")
+    admin = psycopg.conninfo.make_conninfo(cluster.primary.admin_dsn, dbname="trap")
+    with psycopg.connect(psycopg.conninfo.make_conninfo(admin, user="mallory")) as connection:
+        connection.execute("CREATE SCHEMA causal")
+        table = script().partition("CREATE TABLE IF NOT EXISTS causal.lineage")
+        connection.execute((table[1] + table[2].partition(");\n")[0] + ")").encode())
+        connection.execute(
+            "CREATE FUNCTION causal.trap() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER trap BEFORE INSERT ON causal.lineage FOR EACH ROW EXECUTE FUNCTION causal.trap()"
+        )
+    with pytest.raises(ConfigError, match="mallory"):
+        install(admin)
+    with psycopg.connect(admin) as connection:
+        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'").fetchone()
+        assert row == (False,)
