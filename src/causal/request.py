@@ -52,8 +52,10 @@ class Request:
         "asked_at",
         "at",
         "attempts",
+        "avoided",
         "began_at",
         "demand",
+        "gone",
         "kind",
         "lacking",
         "policy",
@@ -97,6 +99,8 @@ class Request:
         self.transaction: str | None = None
         self.unproven = self.lacking = False
         self.vain: Counter[str] | None = None
+        self.gone: dict[str, str] = {}
+        self.avoided: frozenset[str] = frozenset()
         self.view = _NOTHING_KNOWN
         self._budget: bool | None = None
         self.version = session.version  # before the demand: what changes in between only makes a grant expire
@@ -116,7 +120,7 @@ class Request:
             # Of the snapshot that a Serve leads to: known before it is asked for. The common case need not draw one of its own.
             self.asked = store.numbers
             serve = covered(self.demand, view, policy, now, store.max_staleness_s, self.at)
-            if serve is not None:
+            if serve is not None and serve.endpoint not in self.avoided:
                 self.serve = serve
                 self.attempts = 1
                 return serve
@@ -130,6 +134,8 @@ class Request:
             self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s
         )
         if isinstance(decision, Serve):
+            if decision.endpoint in self.gone and elapsed_s >= policy.wait_s:
+                return Refuse("no endpoint", f"{self.gone[decision.endpoint]}, and the time is up")
             return self._serves(decision)
         self.reasons += (decision.reason,)
         if isinstance(decision, Wait):
@@ -138,14 +144,18 @@ class Request:
 
     def _around(self, view: View, elapsed_s: float, now: float) -> Serve | Probe | None:
         """Go round endpoints whose snapshots keep showing something else than was known, if that comes to anything."""
-        if self.vain is None or max(self.vain.values()) < MAX_VAIN:
+        vain = [name for name, times in self.vain.items() if times >= MAX_VAIN] if self.vain is not None else []
+        failed = self.avoided.union(self.gone)
+        if not vain and not failed:
             return None
-        for name, times in self.vain.items():
-            if times >= MAX_VAIN:
-                view = view.failed(name, "its snapshots show something else", asked=self.asked, now=now)
+        for name in failed.union(vain):
+            reason = "it failed this request" if name in failed else "its snapshots show something else"
+            view = view.failed(name, reason, asked=self.asked, now=now)
         limit_s = self.store.max_staleness_s
         decision = decide(self.demand, view, self.policy, elapsed_s, now=now, max_staleness_s=limit_s)
-        if isinstance(decision, Probe) or (isinstance(decision, Serve) and decision.how not in UNCHECKED):
+        if isinstance(decision, Probe) or (
+            isinstance(decision, Serve) and (decision.how == "eventual" or decision.how not in UNCHECKED)
+        ):
             return decision
         return None
 
@@ -178,6 +188,11 @@ class Request:
         """
         served = self.serve is not None and self.serve.how == "covered"
         return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
+
+    def missed(self, name: str, error: StoreError) -> None:
+        """Note an endpoint that opened nothing. It may answer questions all the same: others do not know, this request goes round it."""
+        self.store.failed(name, error, self.asked)
+        self.gone = {**self.gone, name: str(error) or type(error).__name__}
 
     def left_s(self, probe: Probe) -> float | None:
         """Return how long the next of a decision's questions is worth waiting for; None where all that follows depends on it."""

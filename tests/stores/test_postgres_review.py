@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from causal import AsyncCausalStore, Keyring, ReadPolicy
-from causal.errors import ConfigError, StoreError
+from causal.errors import ConfigError, NoEndpoint, StoreError
 from causal.lab.postgres import PostgresCluster, Proxy
-from causal.stores.postgres import PostgresEngine, install, script
-from causal.stores.postgres.blocks import Reading
+from causal.state import StoreState
+from causal.stores.postgres import PoolSettings, PostgresEngine, install, script
 from tests.stores.postgres_stage import Stores, bare, engine, get, in_order, inside, put, started, stores, within
 
 if TYPE_CHECKING:
@@ -205,3 +206,83 @@ def test_nothing_is_installed_into_what_somebody_else_has_made(cluster: Postgres
     with psycopg.connect(admin) as connection:
         row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'").fetchone()
         assert row == (False,)
+
+
+@pytest.mark.parametrize("which", ["primary", "standby"])
+def test_a_server_of_another_cluster_takes_nothing_and_holds_nobody_up(
+    cluster: PostgresCluster, other: PostgresCluster, stores: Stores, which: str
+) -> None:
+    """As a slip in a configuration makes it a replica."""
+    stranger = other.primary if which == "primary" else other.replicas[0]
+    bare(other.primary, "INSERT INTO item VALUES ('theirs', 1)")
+    other.wait_caught_up()
+    store = stores(engine(cluster, replicas=[stranger.dsn, cluster.replicas[0].dsn]))
+    session = store.session()
+    put(session, "a", 1)
+    assert bare(cluster.primary, "SELECT n FROM item WHERE key = 'a'") == [(1,)]
+    for policy in (None, ANY, ReadPolicy.leader(), ReadPolicy.eventual()):
+        for reader in (session, store.session()):
+            n, receipt = get(reader, "theirs", policy=policy)
+            assert n is None, receipt
+            assert receipt.endpoint != "replica-1"
+    assert any(name == "replica-1" and "another cluster" in why for name, why in receipt.considered)
+
+
+def test_a_pool_that_is_used_up_is_gone_round(cluster: PostgresCluster, stores: Stores) -> None:
+    """Though its server answers questions, in the background, all the while."""
+    standby = cluster.replicas[0].dsn
+    store = stores(engine(cluster, replicas=[standby, standby], timeout_s=0.5, pool=PoolSettings(max_size=1)))
+    session = store.session()
+    put(session, "a", 1)
+    cluster.wait_caught_up()
+    with contextlib.ExitStack() as blocks:
+        used = []
+        for _ in range(3):
+            blocks.enter_context(block := session.read())
+            used.append(block.receipt.endpoint)
+            assert block.receipt.attempts <= 3
+        assert sorted(used) == ["primary", "replica-1", "replica-2"]
+        with pytest.raises(NoEndpoint) as refused, session.read():
+            pass
+        assert refused.value.receipt.attempts <= 4
+    with session.read():
+        pass
+
+
+def test_a_block_is_not_run_again_where_it_was_lost(cluster: PostgresCluster, stores: Stores) -> None:
+    """Though that server answers questions again before the next try."""
+    standby = cluster.replicas[0]
+    store = stores(engine(cluster, replicas=[standby.dsn, standby.dsn]))
+    store.head()
+    seen: list[int] = []
+
+    def lose(connection: Any) -> None:
+        seen.append(connection.info.backend_pid)
+        if len(seen) == 1:
+            standby.query("SELECT pg_terminate_backend(%s)", seen[0])
+            connection.execute("SELECT 1")
+
+    real_failed = StoreState.failed
+
+    def answers_at_once(self: StoreState, name: str, error: Exception, asked: int) -> Any:
+        view = real_failed(self, name, error, asked)
+        if name == "replica-1":  # as the feed may find before anybody tries again
+            marks = view.of(name).marks
+            return self.observe(name, marks, self.number_now(), self.monotonic())
+        return view
+
+    block = store.session().read()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StoreState, "failed", answers_at_once)
+        if hasattr(store, "real"):
+
+            async def alose(connection: Any) -> None:
+                seen.append(connection.info.backend_pid)
+                if len(seen) == 1:
+                    standby.query("SELECT pg_terminate_backend(%s)", seen[0])
+                    await connection.execute("SELECT 1")
+
+            block.run(alose)
+        else:
+            block.run(lose)
+    assert block.receipt.endpoint == "replica-2"

@@ -84,6 +84,7 @@ class Servers:
         """Ask a server; return its marks, and note which servers have `changed` lives since they were known. Raises: StoreError."""
         server = self.of(endpoint)
         known = self._ask(server, timeout_s, changed)
+        self._not_a_stranger(server, timeout_s)
         if server.unsure and not server.alone:
             # A standby that receives anew, or no more: of which life, the primary can tell.
             leader = self.by_name[self.leader(server.shard)]
@@ -110,6 +111,24 @@ class Servers:
             changed.append(server.name)
         return known
 
+    def _not_a_stranger(self, server: Server, timeout_s: float) -> None:
+        """Refuse a server of another cluster than the configured primary's. Raises: StoreError.
+
+        HAZARD: until that has answered once, nobody can say which cluster is the right one.
+        """
+        primary = self.by_name[self.settings.primaries[server.shard]]
+        if primary.ground is None and not primary.down:
+            with contextlib.suppress(StoreError):
+                self._ask(primary, timeout_s, [])
+        if self._is_stranger(server):
+            raise StoreError(
+                f"{server.name} is of another cluster than {primary.name}: their system identifiers differ"
+            )
+
+    def _is_stranger(self, server: Server) -> bool:
+        ground, of_primary = server.ground, self.by_name[self.settings.primaries[server.shard]].ground
+        return ground is not None and of_primary is not None and ground.system != of_primary.system
+
     def not_deposed(self, server: Server) -> None:
         """Refuse a primary that another one has superseded. Raises: Unreachable."""
         known = server.known
@@ -135,7 +154,9 @@ class Servers:
     def leader(self, shard: int) -> str:
         """Return who takes the writes of a shard, as far as is known: of several primaries the one promoted last."""
         claims = [
-            s for s in self.by_name.values() if s.shard == shard and s.known is not None and not s.known.life.standby
+            s
+            for s in self.by_name.values()
+            if s.shard == shard and s.known is not None and not s.known.life.standby and not self._is_stranger(s)
         ]
         up = [s for s in claims if not s.down]
         best: Server | None = None
