@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import psycopg
 import pytest
 
@@ -14,6 +15,7 @@ from causal.errors import ConfigError, NoEndpoint, StoreError
 from causal.lab.postgres import PostgresCluster, Proxy
 from causal.state import StoreState
 from causal.stores.postgres import PoolSettings, PostgresEngine, install, script
+from tests.stores.poolers import pgbouncer
 from tests.stores.postgres_stage import Stores, bare, engine, get, in_order, inside, put, started, stores, within
 
 if TYPE_CHECKING:
@@ -286,3 +288,51 @@ def test_a_block_is_not_run_again_where_it_was_lost(cluster: PostgresCluster, st
         else:
             block.run(lose)
     assert block.receipt.endpoint == "replica-2"
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[PostgresCluster]:
+    yield from started(replicas=2)
+
+
+@attrs.frozen
+class Behind:
+    """What PgBouncer is told of a balancer."""
+
+    name: str
+    address: str
+    port: int
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_a_read_block_that_begins_another_transaction_at_another_server_says_so(
+    wide: PostgresCluster, stores: Stores, isolation: str
+) -> None:
+    """A pooler in front of several servers gives each transaction to whichever backend is free; only the first was checked."""
+    with Proxy(*wide.replicas) as proxy:
+        port = int(psycopg.conninfo.conninfo_to_dict(proxy.dsn)["port"])
+        with pgbouncer([Behind("standbys", "127.0.0.1/socket", port)]) as dsns:
+            store = stores(engine(wide, replicas=[dsns["standbys"]], isolation=isolation, timeout_s=5.0))
+            session = store.session()
+            put(session, "a", 1)
+            wide.wait_caught_up()
+            wide.pause("replica-2")
+            try:
+                put(session, "a", 2)
+                told: list[str] = []
+                for _ in range(20):  # the gate may go to the primary, which is asked directly
+                    shown: list[Any] = []
+                    look = lambda c, to=shown: to.append(c.execute("SELECT n FROM item WHERE key = 'a'").fetchone())  # noqa: E731
+                    with psycopg.connect(dsns["standbys"]) as someone:
+                        takes_the_backend = lambda _, by=someone: by.execute("SELECT 1")  # noqa: E731
+                        try:
+                            inside(session.read(policy=ANY), look, lambda c: c.commit(), takes_the_backend, look)
+                        except ConfigError as error:
+                            told.append(str(error))
+                        else:
+                            assert shown == [(2,), (2,)]
+                assert told
+                assert all("one block for each transaction" in said for said in told)
+                assert get(session, "a")[0] == 2
+            finally:
+                wide.resume("replica-2")

@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from causal.core.frontier import Frontier, Position, pack
 from causal.engine import Commit
-from causal.errors import CommitUnknown, StoreError, Unreachable
+from causal.errors import CommitUnknown, ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
 from causal.stores.postgres.exchange import Cut, failed, first_line, stamped, values
 from causal.stores.postgres.lineage import Known, at_lsn
@@ -207,8 +207,17 @@ class Block:
         """End the transaction, if it has not ended, and learn what it can have shown by all that the server can tell."""
         ground, at = self._ground, time.monotonic()
         place = 0 if how == "COMMIT" and not ground.stamps else 2 if how else 1
-        results = yield statements.ending(how, light=False, stamps=ground.stamps, installed=ground.installed)
+        message = statements.ending(how, light=False, stamps=ground.stamps, installed=ground.installed)
+        asks = how == "COMMIT" and not self._backend.direct
+        results = yield statements.MARKED + message if asks else message
         self._check(results)
+        if asks:
+            mark, *results = results
+            if mark.get_value(0, 0) != statements.WHOLE.encode():
+                raise ConfigError(
+                    f"this read block ended its transaction and began another, which {self.server.name}, behind a pooler, may have "
+                    "given to another server than the one that was checked: use one block for each transaction"
+                )
         facts = self.server.facts(results, place, ground)
         if facts.life != before.life:
             self._changed()

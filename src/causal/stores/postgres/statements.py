@@ -53,7 +53,9 @@ BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_
 """How far a standby must have applied which timeline, where it receives none at present."""
 
 WHOLE: Final = "whole"
-"""What marks the transaction that a write block began with."""
+"""What marks the transaction that a block began with: of a write, and of any behind a pooler."""
+
+MARKED: Final = b"SELECT pg_catalog.current_setting('causal.block', true); "
 
 BEGIN_ORIGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT causal.begin_origin(); COMMIT"
 
@@ -100,7 +102,7 @@ def beginning(isolation: str, *, writing: bool, light: bool, installed: bool, tr
     if not transaction:
         return f"{check}; {here}; COMMIT".encode()
     # A mark that the first COMMIT or ROLLBACK takes away: whether the transaction that ends the block is the one that began it.
-    mark = f"; SET LOCAL causal.block = '{WHOLE}'" if writing else ""
+    mark = f"; SET LOCAL causal.block = '{WHOLE}'" if writing or not light else ""
     if isolation == "read committed":
         return f"{begin}; {here}{mark}".encode()
     return (
