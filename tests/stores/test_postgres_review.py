@@ -336,3 +336,18 @@ def test_a_read_block_that_begins_another_transaction_at_another_server_says_so(
                 assert get(session, "a")[0] == 2
             finally:
                 wide.resume("replica-2")
+
+
+def test_a_role_whose_transactions_are_serializable_by_default(cluster: PostgresCluster, stores: Stores) -> None:
+    """A hot standby knows no such transactions: nothing of ours may be one."""
+    cluster.primary.query("ALTER ROLE app SET default_transaction_isolation = serializable")
+    cluster.wait_caught_up()
+    for autocommit in (False, True):
+        store = stores(engine(cluster, autocommit=autocommit))
+        if not autocommit:
+            put(store.session(), "a", 1)
+            cluster.wait_caught_up()
+        assert store.session().route().endpoint == "replica-1"
+        with (block := store.session().read()):
+            pass
+        assert block.receipt.endpoint == "replica-1"

@@ -239,7 +239,7 @@ class Server:
 
     def _bounded(self, facts: Facts, deadline: float) -> Facts:
         """Return facts of a standby that receives nothing, at a place that it must have reached on a timeline that it names."""
-        bound, timeline = values(self._ask(statements.BOUND, deadline), 0)
+        bound, timeline = values(self._ask(statements.BOUND, deadline), 1)
         if bound is None or timeline is None or not int(timeline):
             return facts
         assert self.ground is not None
@@ -255,7 +255,7 @@ class Server:
         if self._pgconn is not None and self.ground is not None:
             return self.ground
         self._pgconn = connect(self._probing(), max(0.0, deadline - time.monotonic()))
-        result = self._ask(statements.HELLO, deadline)[0]
+        result = self._ask(statements.HELLO, deadline)[1]
         self.ground = ground = Ground.of(result)
         # Prepared only on a backend of our own: through a pooler, the next transaction may be another's.
         self._light = int(result.get_value(0, result.nfields - 1) or 0) == self._pgconn.backend_pid

@@ -40,7 +40,10 @@ _RECEIVED_PLAIN: Final = (
 )
 _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
 
-HELLO: Final = (
+_PLAINLY: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; %b; COMMIT"
+"""Whatever the role's default isolation is: a hot standby refuses SERIALIZABLE."""
+
+HELLO: Final = _PLAINLY % (
     b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
     b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
     b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user, "
@@ -49,7 +52,9 @@ HELLO: Final = (
 )
 """What holds for as long as a server lives, and what is installed there."""
 
-BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
+BOUND: Final = _PLAINLY % (
+    b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
+)
 """How far a standby must have applied which timeline, where it receives none at present."""
 
 WHOLE: Final = "whole"
@@ -82,7 +87,7 @@ def prepare_question(*, installed: bool) -> bytes:
     """Return the message that prepares what a light probe executes: planning it anew is most of what it costs the server."""
     received = _RECEIVED if installed else _RECEIVED_PLAIN
     rows = f"; PREPARE causal_rows AS {_ROWS}" if installed else ""
-    return f"PREPARE causal_facts AS {_FACTS}; PREPARE causal_received AS {received}{rows}".encode()
+    return _PLAINLY % f"PREPARE causal_facts AS {_FACTS}; PREPARE causal_received AS {received}{rows}".encode()
 
 
 @cache
@@ -90,7 +95,8 @@ def prepare(*, installed: bool, stamps: bool) -> bytes:
     """Return the message that prepares what blocks execute, on a connection whose backend is its own."""
     newest = "(SELECT max(seq) FROM causal.lineage)" if installed else "NULL::bigint"
     some = "EXISTS (SELECT FROM causal.dependency)" if stamps else "false"
-    return f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}".encode()
+    prepared = f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}"
+    return _PLAINLY % prepared.encode()
 
 
 @cache
