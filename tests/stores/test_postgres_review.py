@@ -149,7 +149,7 @@ def test_a_read_whose_standby_dies_demands_the_causes_of_what_it_showed(
     assert n == 1, receipt
 
 
-@pytest.mark.parametrize("ends", ["commits", "writes", "midway", "fails"])
+@pytest.mark.parametrize("ends", ["commits", "writes", "discards", "midway", "fails"])
 def test_a_write_block_that_was_shown_an_effect_demands_its_cause(
     cluster: PostgresCluster, other: PostgresCluster, stores: Stores, ends: str
 ) -> None:
@@ -173,7 +173,9 @@ def test_a_write_block_that_was_shown_an_effect_demands_its_cause(
     try:
         with bob.write(shard="replies") as connection:
             assert connection.execute("SELECT n FROM item WHERE key = 'reply'").fetchone() == (1,)
-            if ends in ("writes", "midway"):
+            if ends == "discards":  # what is prepared there, too
+                connection.execute("DEALLOCATE ALL")
+            if ends in ("writes", "discards", "midway"):
                 connection.execute("INSERT INTO item VALUES ('bob', 1)")
             if ends == "midway":
                 connection.commit()
@@ -181,8 +183,11 @@ def test_a_write_block_that_was_shown_an_effect_demands_its_cause(
                 raise ZeroDivisionError
     except ZeroDivisionError:
         pass
+    assert not bob.seen.marks
     n, receipt = get(bob, "post", shard="posts", policy=ANY)
     assert n == 1, receipt
+    with bob.write(shard="replies") as connection:
+        connection.execute("SELECT 1")
 
 
 def test_nothing_is_installed_into_what_somebody_else_has_made(cluster: PostgresCluster) -> None:

@@ -297,7 +297,7 @@ class Writing(Block):
             return Commit(Position(self.server.shard, origin, upto), self._seen)
         stamp = self._stamp(deps)
         try:
-            results = yield (stamp + statements.committing(stamps=ground.stamps)).encode()
+            results = yield (stamp + statements.committing(stamps=ground.stamps, direct=self._backend.direct)).encode()
         except Cut as cut:
             self.usable = False
             results = list(cut.results)
@@ -311,6 +311,14 @@ class Writing(Block):
             raise error
         if results[place + 1].command_status != b"COMMIT":
             raise StoreError("nothing was written: the server rolled the transaction back")
+        if isinstance(error, errors.InvalidSqlStatementName) and len(results) == place + 4 and self._backend.direct:
+            try:  # what was prepared is gone, as for `_prepared_anew`; it is committed, whatever becomes of this
+                again = yield statements.STAMPED
+            except Cut:
+                self.usable = False
+            else:
+                error = failed(again[-1])
+                results[-1] = again[1 if error is None else -1]
         if len(results) < place + 3 + ground.stamps or error is not None or origin is None:
             return Commit(None, captured=False)  # even if it wrote nothing, what it showed, it showed
         settings = values(results, place)

@@ -95,7 +95,8 @@ def prepare(*, installed: bool, stamps: bool) -> bytes:
     """Return the message that prepares what blocks execute, on a connection whose backend is its own."""
     newest = "(SELECT max(seq) FROM causal.lineage)" if installed else "NULL::bigint"
     some = "EXISTS (SELECT FROM causal.dependency)" if stamps else "false"
-    prepared = f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}"
+    read = f"; PREPARE causal_stamps AS {_STAMPS}" if stamps else ""
+    prepared = f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}{read}"
     return _PLAINLY % prepared.encode()
 
 
@@ -137,12 +138,13 @@ _COMMITTING: Final = (
 
 
 @cache
-def committing(*, stamps: bool) -> str:
+def committing(*, stamps: bool, direct: bool) -> str:
     """Return a write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it.
 
-    Then the stamps of what its transaction can have read.
+    Then the stamps of what its transaction can have read: prepared on a `direct` connection, where they may be asked for once more.
     """
-    return f"{_COMMITTING}; {_STAMPS}" if stamps else _COMMITTING
+    told = "EXECUTE causal_stamps" if direct else _STAMPS
+    return f"{_COMMITTING}; {told}" if stamps else _COMMITTING
 
 
 STAMPED: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {_STAMPS}; COMMIT".encode()
