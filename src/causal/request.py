@@ -34,8 +34,6 @@ MAX_VAIN: Final = 3
 """Snapshots of one endpoint that are tried in vain before others are preferred: several servers may take turns behind it."""
 MAX_LATE_ATTEMPTS: Final = 10
 """Snapshots that may be tried in vain once the budget is spent."""
-
-
 _NOTHING_KNOWN: Final = View()
 
 
@@ -134,9 +132,8 @@ class Request:
             self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s
         )
         if isinstance(decision, Serve):
-            if decision.endpoint in self.gone and elapsed_s >= policy.wait_s:
-                return Refuse("no endpoint", f"{self.gone[decision.endpoint]}, and the time is up")
-            return self._serves(decision)
+            late = elapsed_s >= policy.wait_s and self.gone.get(decision.endpoint)
+            return Refuse("no endpoint", f"{late}, and the time is up") if late else self._serves(decision)
         self.reasons += (decision.reason,)
         if isinstance(decision, Wait):
             self.view = _NOTHING_KNOWN  # many wait, for long: none of them keeps a view that others have replaced
@@ -144,20 +141,17 @@ class Request:
 
     def _around(self, view: View, elapsed_s: float, now: float) -> Serve | Probe | None:
         """Go round endpoints whose snapshots keep showing something else than was known, if that comes to anything."""
-        vain = [name for name, times in self.vain.items() if times >= MAX_VAIN] if self.vain is not None else []
-        failed = self.avoided.union(self.gone)
-        if not vain and not failed:
+        vain = {name for name, times in (self.vain or {}).items() if times >= MAX_VAIN}
+        if not vain and not self.avoided and not self.gone:
             return None
-        for name in failed.union(vain):
-            reason = "it failed this request" if name in failed else "its snapshots show something else"
+        for name in vain.union(self.avoided, self.gone):
+            reason = "its snapshots show something else" if name in vain else "it failed this request"
             view = view.failed(name, reason, asked=self.asked, now=now)
         limit_s = self.store.max_staleness_s
         decision = decide(self.demand, view, self.policy, elapsed_s, now=now, max_staleness_s=limit_s)
-        if isinstance(decision, Probe) or (
-            isinstance(decision, Serve) and (decision.how == "eventual" or decision.how not in UNCHECKED)
-        ):
-            return decision
-        return None
+        if isinstance(decision, Serve):
+            return decision if decision.how == "eventual" or decision.how not in UNCHECKED else None
+        return decision if isinstance(decision, Probe) else None
 
     def _arrives(self) -> None:
         """Draw the request's number. The common case has no need of one; drawn late, it only asks for newer answers."""
@@ -190,7 +184,7 @@ class Request:
         return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
 
     def missed(self, name: str, error: StoreError) -> None:
-        """Note an endpoint that opened nothing. It may answer questions all the same: others do not know, this request goes round it."""
+        """Note an endpoint that opened nothing. It may answer questions all the same: this request goes round it."""
         self.store.failed(name, error, self.asked)
         self.gone = {**self.gone, name: str(error) or type(error).__name__}
 
@@ -295,13 +289,10 @@ class Request:
         return not unknown
 
     def in_doubt(self) -> None:
-        """Demand the leader on this shard until every eligible replica must hold what may have been committed, or was shown.
-
-        Where endpoints hold only some of the shards, on every shard: what was shown may have had its causes in others.
-        """
-        store = self.store
-        exact = store.every - {self.shard} if store.view.parts is None else ()
-        self.session.mark(store.number, store.until(), exact=exact)
+        """Demand the leader until every eligible replica must hold what may have been committed here, or was shown."""
+        # On every shard, where endpoints hold only some: what was shown may have had its causes in others.
+        exact = self.store.every - {self.shard} if self.store.view.parts is None else ()
+        self.session.mark(self.store.number, self.store.until(), exact=exact)
 
     # --- the account -----------------------------------------------------------------------------------------------
 
