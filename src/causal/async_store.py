@@ -214,7 +214,7 @@ class AsyncCausalStore(StoreBase[R, W]):
             if request.kind == "write" and (not isinstance(error, Unreachable) or error.final):
                 request.gave_up(error, self._state.monotonic() - began)
                 raise
-            self._state.failed(name, error, request.asked)
+            request.missed(name, error)
         return None
 
     async def _ask(self, link: AsyncLink[R, W], name: str, request: Request, within_s: float | None) -> None:

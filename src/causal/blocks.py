@@ -103,7 +103,7 @@ class Block:
 
 
 class _Reading(Block):
-    __slots__ = ("_handle", "_policy")
+    __slots__ = ("_gone", "_handle", "_policy")
 
     _handle: Any
 
@@ -114,6 +114,8 @@ class _Reading(Block):
         self._request = None
         self._policy = policy
         self._handle = None
+        self._gone: frozenset[str] = frozenset()
+        """The endpoints that were lost under an earlier try."""
 
     def _lost(self, handle: Any, error: BaseException) -> StoreError | None:
         """Note an endpoint that failed underway, so that the next try goes round it; return that as an error, if it is not one yet."""
@@ -122,6 +124,7 @@ class _Reading(Block):
         failure = error if lost is None else lost
         if isinstance(failure, StoreError) and request is not None and request.serve is not None:
             request.store.failed(request.serve.endpoint, failure, request.store.number_now())
+            self._gone |= {request.serve.endpoint}  # it may answer questions all the same
         return lost
 
     def _begin(self) -> Any:
@@ -137,6 +140,7 @@ class _Reading(Block):
                     block.shows(inner)
                     return block.connection
         self._request = Request(state, self._session, shard, state.chosen(self._policy), kind="read")
+        self._request.avoided = self._gone
         return None
 
 
@@ -160,6 +164,7 @@ class Read(_Reading, Repeated, Generic[R]):
             and grant.view is state.view
             and grant.version == session.version
             and self._policy is None
+            and not self._gone
             and not enclosing.get()
         ):
             serve = grant.serve

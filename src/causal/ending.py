@@ -23,6 +23,9 @@ def ended(end: Callable[[], object], account: Callable[[], Request]) -> None:
     except StoreError as error:
         account().in_doubt()
         log.info("what a block showed cannot be learned: %s", error)
+    except BaseException:  # interrupted: what was shown was shown
+        account().in_doubt()
+        raise
 
 
 async def aended(handle: object, request: Request) -> bool:
@@ -35,4 +38,7 @@ async def aended(handle: object, request: Request) -> bool:
     except StoreError as error:
         request.in_doubt()
         log.info("what a block showed cannot be learned: %s", error)
+    except BaseException:  # cancelled: what was shown was shown
+        request.in_doubt()
+        raise
     return True

@@ -34,8 +34,6 @@ MAX_VAIN: Final = 3
 """Snapshots of one endpoint that are tried in vain before others are preferred: several servers may take turns behind it."""
 MAX_LATE_ATTEMPTS: Final = 10
 """Snapshots that may be tried in vain once the budget is spent."""
-
-
 _NOTHING_KNOWN: Final = View()
 
 
@@ -52,8 +50,10 @@ class Request:
         "asked_at",
         "at",
         "attempts",
+        "avoided",
         "began_at",
         "demand",
+        "gone",
         "kind",
         "lacking",
         "policy",
@@ -97,6 +97,8 @@ class Request:
         self.transaction: str | None = None
         self.unproven = self.lacking = False
         self.vain: Counter[str] | None = None
+        self.gone: dict[str, str] = {}
+        self.avoided: frozenset[str] = frozenset()
         self.view = _NOTHING_KNOWN
         self._budget: bool | None = None
         self.version = session.version  # before the demand: what changes in between only makes a grant expire
@@ -116,7 +118,7 @@ class Request:
             # Of the snapshot that a Serve leads to: known before it is asked for. The common case need not draw one of its own.
             self.asked = store.numbers
             serve = covered(self.demand, view, policy, now, store.max_staleness_s, self.at)
-            if serve is not None:
+            if serve is not None and serve.endpoint not in self.avoided:
                 self.serve = serve
                 self.attempts = 1
                 return serve
@@ -130,7 +132,8 @@ class Request:
             self.demand, view, policy, elapsed_s, now=now, max_staleness_s=store.max_staleness_s
         )
         if isinstance(decision, Serve):
-            return self._serves(decision)
+            late = elapsed_s >= policy.wait_s and self.gone.get(decision.endpoint)
+            return Refuse("no endpoint", f"{late}, and the time is up") if late else self._serves(decision)
         self.reasons += (decision.reason,)
         if isinstance(decision, Wait):
             self.view = _NOTHING_KNOWN  # many wait, for long: none of them keeps a view that others have replaced
@@ -138,16 +141,17 @@ class Request:
 
     def _around(self, view: View, elapsed_s: float, now: float) -> Serve | Probe | None:
         """Go round endpoints whose snapshots keep showing something else than was known, if that comes to anything."""
-        if self.vain is None or max(self.vain.values()) < MAX_VAIN:
+        vain = {name for name, times in (self.vain or {}).items() if times >= MAX_VAIN}
+        if not vain and not self.avoided and not self.gone:
             return None
-        for name, times in self.vain.items():
-            if times >= MAX_VAIN:
-                view = view.failed(name, "its snapshots show something else", asked=self.asked, now=now)
+        for name in vain.union(self.avoided, self.gone):
+            reason = "its snapshots show something else" if name in vain else "it failed this request"
+            view = view.failed(name, reason, asked=self.asked, now=now)
         limit_s = self.store.max_staleness_s
         decision = decide(self.demand, view, self.policy, elapsed_s, now=now, max_staleness_s=limit_s)
-        if isinstance(decision, Probe) or (isinstance(decision, Serve) and decision.how not in UNCHECKED):
-            return decision
-        return None
+        if isinstance(decision, Serve):
+            return decision if decision.how == "eventual" or decision.how not in UNCHECKED else None
+        return decision if isinstance(decision, Probe) else None
 
     def _arrives(self) -> None:
         """Draw the request's number. The common case has no need of one; drawn late, it only asks for newer answers."""
@@ -178,6 +182,11 @@ class Request:
         """
         served = self.serve is not None and self.serve.how == "covered"
         return served and self.steps == 1 and self.at is None and self.demand.mark is None and not self.unproven
+
+    def missed(self, name: str, error: StoreError) -> None:
+        """Note an endpoint that opened nothing. It may answer questions all the same: this request goes round it."""
+        self.store.failed(name, error, self.asked)
+        self.gone = {**self.gone, name: str(error) or type(error).__name__}
 
     def left_s(self, probe: Probe) -> float | None:
         """Return how long the next of a decision's questions is worth waiting for; None where all that follows depends on it."""
@@ -264,7 +273,7 @@ class Request:
         """Note an acknowledged write."""
         if commit.position is not None:
             self.store.committed(self.serve.endpoint if self.serve else "", commit.position)
-        elif not commit.captured:
+        if not commit.captured:
             self.in_doubt()
 
     def settles(self, error: BaseException, *, done: bool) -> bool:
@@ -280,8 +289,10 @@ class Request:
         return not unknown
 
     def in_doubt(self) -> None:
-        """Demand the leader on this shard until every eligible replica must hold what may have been committed."""
-        self.session.mark(self.store.number, self.store.until(), exact=self.store.every - {self.shard})
+        """Demand the leader until every eligible replica must hold what may have been committed here, or was shown."""
+        # On every shard, where endpoints hold only some: what was shown may have had its causes in others.
+        exact = self.store.every - {self.shard} if self.store.view.parts is None else ()
+        self.session.mark(self.store.number, self.store.until(), exact=exact)
 
     # --- the account -----------------------------------------------------------------------------------------------
 

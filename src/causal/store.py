@@ -208,7 +208,7 @@ class CausalStore(StoreBase[R, W]):
             if request.kind == "write" and (not isinstance(error, Unreachable) or error.final):
                 request.gave_up(error, self._state.monotonic() - began)
                 raise
-            self._state.failed(name, error, request.asked)
+            request.missed(name, error)
         return None
 
     def _ask(self, link: Link[R, W], name: str, request: Request, within_s: float | None) -> None:

@@ -214,8 +214,10 @@ def test_a_standby_of_a_new_primary_whose_origin_is_not_there_yet_proves_nothing
                 assert connection.execute("SELECT 1 FROM t WHERE id = 1000099").fetchone()
             assert block.receipt.endpoint == "replica-2"
             assert reader.seen.marked(SHARD)
-        # The new primary dies before anybody has begun its origin: what the follower must have come to is not where it is.
-        new.kill()
+            # The new primary dies before anybody has begun its origin: what the follower must have come to is not where it is. It dies
+            # with the lock: questions that were given up wait for that in their backends, and one of them would begin the origin.
+            new.kill()
+            holder.close()
         until(lambda: not follower.query("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"))
         assert passed(follower, position.offset)
         with linked(cluster, "replica-2", timeout_s=0.3) as fresh:

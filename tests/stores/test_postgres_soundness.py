@@ -170,7 +170,9 @@ def test_control_an_lsn_inside_the_repeatable_read_is_caught(
     """CONTROL: with the planted bug, the loop above finds reads that claim what they do not show; else it proves nothing."""
 
     def planted(isolation: str, *, writing: bool, light: bool, installed: bool, transaction: bool = True) -> bytes:
-        return f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {statements.facts(installed=installed)}".encode()
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        mark = f"SET LOCAL causal.block = '{statements.WHOLE}'"
+        return f"{begin}; {statements.facts(installed=installed)}; {mark}".encode()
 
     monkeypatch.setattr(statements, "beginning", planted)
     counts = iter(range(CONTROL_READS))

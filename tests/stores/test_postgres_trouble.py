@@ -157,7 +157,6 @@ def test_a_conflict_with_recovery_ends_a_block_and_says_so(
         with pytest.raises(Unreachable, match=r"replica-1 ended this block: .*conflict with recovery") as caught:
             inside(session.read(), SLOW)
         assert isinstance(caught.value.__cause__, psycopg.Error)
-        assert get(session, "1000")[1].endpoint != "replica-1"
 
 
 def test_a_conflict_with_recovery_is_run_again_elsewhere(cluster: PostgresCluster, stores: Stores) -> None:
@@ -235,7 +234,7 @@ def test_a_roles_statement_timeout_spares_the_checks(cluster: PostgresCluster, s
 
 
 def test_an_exhausted_pool_is_gone_round_then_refused_in_time(cluster: PostgresCluster, stores: Stores) -> None:
-    store = stores(engine(cluster, pool=PoolSettings(max_size=1), timeout_s=0.2))
+    store = stores(engine(cluster, pool=PoolSettings(max_size=1), timeout_s=0.5))
     with store.session().read() as one:
         with (second := store.session().read()) as two:
             with (third := store.session().read()):

@@ -203,7 +203,7 @@ class Proxy:
                 select.select([fileno()], [], [], timeout_s)
                 timeout_s = 0
         for key, events in self._selector.select(timeout_s):
-            if self._selector.get_map().get(key.fileobj) is key:  # an earlier event may have closed it
+            if key in self._selector.get_map().values():  # an earlier event may have closed it
                 key.data(events)
 
     def _obey(self, _events: int) -> None:

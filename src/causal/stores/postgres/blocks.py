@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from causal.core.frontier import Frontier, Position, pack
 from causal.engine import Commit
-from causal.errors import CommitUnknown, StoreError, Unreachable
+from causal.errors import CommitUnknown, ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
 from causal.stores.postgres.answers import stamped
 from causal.stores.postgres.exchange import Cut, failed, first_line, values
@@ -63,6 +63,8 @@ class Block:
         self.ended = False
         """Whether the transaction is over, however it ended."""
         self._seen = Frontier()
+        self._untold = False
+        """Whether what it showed was asked for in vain."""
 
     @property
     def pgconn(self) -> PGconn:
@@ -175,6 +177,7 @@ class Block:
         """End the transaction, and learn what it can have shown. Raises: Unreachable if that cannot be learned."""
         known = self._known
         assert known is not None
+        self._untold = True
         light = self._backend.direct and known.life == self._backend.life and not known.doubtful
         if light and time.monotonic() - known.at < STALE_S:
             if (yield from self._lightly(how, known)):
@@ -206,8 +209,17 @@ class Block:
         """End the transaction, if it has not ended, and learn what it can have shown by all that the server can tell."""
         ground, at = self._ground, time.monotonic()
         place = 0 if how == "COMMIT" and not ground.stamps else 2 if how else 1
-        results = yield statements.ending(how, light=False, stamps=ground.stamps, installed=ground.installed)
+        message = statements.ending(how, light=False, stamps=ground.stamps, installed=ground.installed)
+        asks = how == "COMMIT" and not self._backend.direct
+        results = yield statements.MARKED + message if asks else message
         self._check(results)
+        if asks:
+            mark, *results = results
+            if mark.get_value(0, 0) != statements.WHOLE.encode():
+                raise ConfigError(
+                    f"this read block ended its transaction and began another, which {self.server.name}, behind a pooler, may have "
+                    "given to another server than the one that was checked: use one block for each transaction"
+                )
         facts = self.server.facts(results, place, ground)
         if facts.life != before.life:
             self._changed()
@@ -220,7 +232,13 @@ class Block:
         entries = {} if known.origin is None else {pack(self.server.shard, known.origin): lsn}
         if stamps is not None:
             entries |= stamped(stamps)
-        self._seen = Frontier.of(entries)
+        self._seen, self._untold = Frontier.of(entries), False
+
+    def _over(self) -> bool:
+        """Whether it has ended. Raises: Unreachable if it has without telling what it showed."""
+        if self._untold:
+            raise Unreachable(f"{self.server.name} was asked in vain what this block showed")
+        return self.ended
 
 
 class Reading(Block):
@@ -228,7 +246,7 @@ class Reading(Block):
 
     def end(self) -> Steps:
         """End the transaction, and learn what it can have shown."""
-        if self.ended:
+        if self._over():
             return
         self.ended = True
         yield from self.account(self._left())
@@ -246,7 +264,7 @@ class Writing(Block):
 
     def end(self) -> Steps:
         """Undo the transaction, and learn what it can have shown."""
-        if self.ended:
+        if self._over():
             return
         self.ended = True
         yield from self.account("ROLLBACK" if self._left() else "")
@@ -262,20 +280,26 @@ class Writing(Block):
         """Commit, with what the write depends on in other shards, and learn its position in the same message."""
         if self.ended:
             raise StoreError("this write block has ended")
+        how = (
+            self._left()
+        )  # if the connection is gone, so is what the user may have committed through it: `end` will not know
         self.ended = True
-        how = self._left()
         if how == "ROLLBACK":
             yield from self.account(how)
             raise StoreError("nothing was written: an earlier statement failed, and the transaction with it")
         assert self._known is not None
         origin, ground = self._known.origin, self._ground
-        stamp = self._stamp(deps)
         if not how:  # the user has ended the transaction: what they committed is covered by where the log is now
-            yield from self.account("")
+            try:
+                yield from self.account("")
+            except StoreError:
+                return Commit(None, captured=False)
             assert origin is not None
-            return Commit(Position(self.server.shard, origin, self._seen.offset(self.server.shard, origin) or 0))
+            upto = self._seen.offset(self.server.shard, origin) or 0
+            return Commit(Position(self.server.shard, origin, upto), self._seen)
+        stamp = self._stamp(deps)
         try:
-            results = yield (stamp + statements.COMMITTING).encode()
+            results = yield (stamp + statements.committing(stamps=ground.stamps, direct=self._backend.direct)).encode()
         except Cut as cut:
             self.usable = False
             results = list(cut.results)
@@ -289,17 +313,26 @@ class Writing(Block):
             raise error
         if results[place + 1].command_status != b"COMMIT":
             raise StoreError("nothing was written: the server rolled the transaction back")
+        if isinstance(error, errors.InvalidSqlStatementName) and len(results) == place + 4 and self._backend.direct:
+            try:  # what was prepared is gone, as for `_prepared_anew`; it is committed, whatever becomes of this
+                again = yield statements.STAMPED
+            except Cut:
+                self.usable = False
+            else:
+                error = failed(again[-1])
+                results[-1] = again[1 if error is None else -1]
+        if len(results) < place + 3 + ground.stamps or error is not None or origin is None:
+            return Commit(None, captured=False)  # even if it wrote nothing, what it showed, it showed
         settings = values(results, place)
         # If the block has ended a transaction of its own before: what that wrote, and how it committed, nobody tells.
         broken = settings[2] != statements.WHOLE.encode()
-        wrote = settings[1] == b"t" or broken
-        if len(results) < place + 3 or error is not None or origin is None:
-            return Commit(None, captured=not wrote)
         flush, insert = (rounded(parse(v or b"0/0"), ground.segment, ground.page) for v in values(results, place + 2))
-        if not wrote:
-            return Commit(None, Frontier.of({pack(self.server.shard, origin): insert}))
+        shown = stamped(results[place + 3]) if ground.stamps else {}
+        if not (settings[1] == b"t" or broken):
+            return Commit(None, Frontier.of({pack(self.server.shard, origin): insert} | shown))
         # An asynchronous commit is not flushed yet; a later insert position covers it. Any other is: and flush waits for nobody else's.
-        return Commit(Position(self.server.shard, origin, insert if broken or settings[0] == b"off" else flush))
+        upto = insert if broken or settings[0] == b"off" else flush
+        return Commit(Position(self.server.shard, origin, upto), Frontier.of(shown))
 
     def _stamp(self, deps: Frontier) -> str:
         if not self._ground.stamps:

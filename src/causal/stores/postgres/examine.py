@@ -120,7 +120,7 @@ def _asked(server: Server, pgconn: pq.abc.PGconn, deadline: float) -> Examined:
         server.refused(results)
         return results
 
-    state = values(answers(_STATE), 0)
+    state = values(answers(b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; " + _STATE + b"; COMMIT"), 1)
     user, standby, version, pid, superuser, sees, installed, stamps, *rights, owner, replayed = (
         "" if one is None else one.decode() for one in state
     )
@@ -145,7 +145,7 @@ def _asked(server: Server, pgconn: pq.abc.PGconn, deadline: float) -> Examined:
     }
     if said["grants"]:
         return Examined(server.name, **said, problem="the role may not see what it must")
-    server.ground = ground = Ground.of(answers(statements.HELLO)[0])
+    server.ground = ground = Ground.of(answers(statements.HELLO)[1])
     facts = server.facts(answers(statements.question(installed=ground.installed)), 1, ground)
     news = server.learn(facts, time.monotonic())
     return Examined(

@@ -19,6 +19,23 @@ KEPT: Final = 64
 SCHEMA: Final = f"""
 CREATE SCHEMA IF NOT EXISTS causal;
 
+-- What somebody else made in advance may hold triggers, which would run with the rights of whoever owns the functions below.
+DO $$
+DECLARE
+  stranger text;
+BEGIN
+  SELECT r.rolname INTO stranger
+    FROM pg_catalog.pg_namespace n
+    LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+    LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+    JOIN pg_catalog.pg_roles r ON r.oid IN (n.nspowner, c.relowner, p.proowner)
+    WHERE n.nspname = 'causal' AND r.rolname <> current_user AND NOT r.rolsuper LIMIT 1;
+  IF stranger IS NOT NULL THEN
+    RAISE EXCEPTION 'schema causal, or something in it, belongs to %: install as that role, or drop what it made', stranger
+      USING ERRCODE = 'invalid_schema_definition';
+  END IF;
+END $$;
+
 -- One row for each life of a primary: an origin. Replicated in order, so a server's own copy is its lineage.
 CREATE TABLE IF NOT EXISTS causal.lineage (
   seq bigint PRIMARY KEY,
@@ -169,5 +186,7 @@ def install(dsn: str, roles: tuple[str, ...] = (), *, stamps: bool = True) -> No
         raise ConfigError(
             f"not allowed: {first_line(str(error))}. The database's owner can: GRANT CREATE ON DATABASE ... TO the role that installs"
         ) from error
+    except psycopg.errors.InvalidSchemaDefinition as error:
+        raise ConfigError(f"not installed: {first_line(str(error))}") from error
     except psycopg.Error as error:
         raise StoreError(f"cannot install: {first_line(str(error))}") from error

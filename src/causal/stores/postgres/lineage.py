@@ -102,6 +102,22 @@ class Known:
     reached: int
 
 
+@attrs.frozen
+class Lives:
+    """What a shard's servers have told of its primaries' lives, by origin: when one was last found, where it ended. Thread-safety: safe."""
+
+    seen: dict[int, float] = attrs.field(factory=dict)
+    ends: dict[int, int] = attrs.field(factory=dict)
+
+    def found(self, origin: int, at: float) -> None:
+        """Note that a primary which was asked at a time was in this life."""
+        self.seen[origin] = max(at, self.seen.get(origin, at))
+
+    def ended(self, origin: int, end: int) -> None:
+        """Note where one ended."""
+        self.ends[origin] = min(end, self.ends.get(origin, end))
+
+
 def current(facts: Facts) -> Row | None:
     """Return the row of a primary's present life, if it is there."""
     newest = facts.rows[-1] if facts.rows else None

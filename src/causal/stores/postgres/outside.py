@@ -48,7 +48,7 @@ def outside(raw: Any, servers: Servers) -> Frontier:
     timeout_s = servers.settings.timeout_s
     ground = servers.grounds.get(raw)
     if ground is None:
-        ground = servers.grounds[raw] = Ground.of(ask(raw.pgconn, statements.HELLO, timeout_s)[-1])
+        ground = servers.grounds[raw] = Ground.of(ask(raw.pgconn, statements.HELLO, timeout_s)[1])
     question = statements.question(installed=ground.installed)
     try:
         return _position(ask(raw.pgconn, question, timeout_s), servers, ground)
@@ -63,7 +63,7 @@ async def aoutside(raw: Any, servers: Servers) -> Frontier:
     timeout_s = servers.settings.timeout_s
     ground = servers.grounds.get(raw)
     if ground is None:
-        ground = servers.grounds[raw] = Ground.of((await aask(raw.pgconn, statements.HELLO, timeout_s))[-1])
+        ground = servers.grounds[raw] = Ground.of((await aask(raw.pgconn, statements.HELLO, timeout_s))[1])
     question = statements.question(installed=ground.installed)
     try:
         return _position(await aask(raw.pgconn, question, timeout_s), servers, ground)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -16,15 +16,17 @@ from psycopg import conninfo, errors, pq
 
 from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
-from causal.stores.postgres.answers import Ground, row, stamped
+from causal.stores.postgres.answers import Ground, row
 from causal.stores.postgres.exchange import Cut, ask, connect, failed, first_line, values
-from causal.stores.postgres.lineage import Facts, Known, Life, Row, by_timeline, current, known
+from causal.stores.postgres.lineage import Facts, Known, Life, Lives, Row, by_timeline, current, known
 from causal.stores.postgres.lsn import parse, rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
+
+T = TypeVar("T")
 
 NOBODY: Final = 0
 """The receiver of a standby that receives nothing, and says itself how far it must have come before."""
@@ -44,22 +46,6 @@ class Backend:
     pid: bytes
     life: Life
     direct: bool
-
-
-@attrs.frozen
-class Lives:
-    """What a shard's servers have told of its primaries' lives, by origin: when one was last found, where it ended. Thread-safety: safe."""
-
-    seen: dict[int, float] = attrs.field(factory=dict)
-    ends: dict[int, int] = attrs.field(factory=dict)
-
-    def found(self, origin: int, at: float) -> None:
-        """Note that a primary which was asked at a time was in this life."""
-        self.seen[origin] = max(at, self.seen.get(origin, at))
-
-    def ended(self, origin: int, end: int) -> None:
-        """Note where one ended."""
-        self.ends[origin] = min(end, self.ends.get(origin, end))
 
 
 class Server:
@@ -102,23 +88,34 @@ class Server:
 
     def poll(self, timeout_s: float) -> Known:
         """Ask the server where it is, now. Raises: Unreachable; StoreError where a privilege is missing, which it names."""
+        return self._conversed(self._poll, timeout_s)
+
+    def stamps(self, timeout_s: float) -> PGresult:
+        """Ask for the dependency stamps, now. Raises: as `poll`."""
+        return self._conversed(self._stamps, timeout_s)
+
+    def _conversed(self, conversation: Callable[[float], T], timeout_s: float) -> T:
         deadline = time.monotonic() + timeout_s
         if not self._asking.acquire(timeout=max(0.0, timeout_s)):
             raise Unreachable(f"{self.name} has not answered an earlier question yet")
         idle = self._pgconn is not None
         try:
             try:
-                return self._poll(deadline)
+                return conversation(deadline)
             except Cut as cut:
                 if not (idle and cut.lost):
                     raise
             self._hang_up()  # it was lost since the last question: the server may be back
-            return self._poll(deadline)
+            return conversation(deadline)
         except BaseException:
             self._hang_up()
             raise
         finally:
             self._asking.release()
+
+    def _stamps(self, deadline: float) -> PGresult:
+        self._ground(deadline)
+        return self._ask(statements.STAMPED, deadline)[1]
 
     def _poll(self, deadline: float) -> Known:
         if self._closed:
@@ -205,7 +202,7 @@ class Server:
 
     def _bounded(self, facts: Facts, deadline: float) -> Facts:
         """Return facts of a standby that receives nothing, at a place that it must have reached on a timeline that it names."""
-        bound, timeline = values(self._ask(statements.BOUND, deadline), 0)
+        bound, timeline = values(self._ask(statements.BOUND, deadline), 1)
         if bound is None or timeline is None or not int(timeline):
             return facts
         assert self.ground is not None
@@ -221,7 +218,7 @@ class Server:
         if self._pgconn is not None and self.ground is not None:
             return self.ground
         self._pgconn = connect(self._probing(), max(0.0, deadline - time.monotonic()))
-        result = self._ask(statements.HELLO, deadline)[0]
+        result = self._ask(statements.HELLO, deadline)[1]
         self.ground = ground = Ground.of(result)
         # Prepared only on a backend of our own: through a pooler, the next transaction may be another's.
         self._light = int(result.get_value(0, result.nfields - 1) or 0) == self._pgconn.backend_pid
@@ -256,22 +253,6 @@ class Server:
                 f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA causal TO {role}"
             ) from error
         raise Unreachable(f"{self.name}: {said}") from error
-
-    def stamps(self, timeout_s: float) -> dict[int, int]:
-        """Ask for the dependencies in other shards that are stored here, by packed key. Raises: Unreachable, StoreError."""
-        if self.ground is None or not self.ground.stamps:
-            return {}
-        deadline = time.monotonic() + timeout_s
-        if not self._asking.acquire(timeout=max(0.0, timeout_s)):
-            raise Unreachable(f"{self.name} has not answered an earlier question yet")
-        try:
-            self._ground(deadline)
-            return stamped(self._ask(statements.STORED, deadline)[1])
-        except BaseException:
-            self._hang_up()
-            raise
-        finally:
-            self._asking.release()
 
     # --- reading answers -------------------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ import attrs
 from causal.core.frontier import Frontier
 from causal.engine import Endpoint
 from causal.errors import ConfigError, StoreError, Unreachable
-from causal.stores.postgres.lineage import ahead, supersedes
+from causal.stores.postgres.answers import stamped
+from causal.stores.postgres.lineage import Lives, ahead, supersedes
 from causal.stores.postgres.lsn import spell
-from causal.stores.postgres.server import Lives, Server
+from causal.stores.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,6 +85,7 @@ class Servers:
         """Ask a server; return its marks, and note which servers have `changed` lives since they were known. Raises: StoreError."""
         server = self.of(endpoint)
         known = self._ask(server, timeout_s, changed)
+        self._not_a_stranger(server, timeout_s)
         if server.unsure and not server.alone:
             # A standby that receives anew, or no more: of which life, the primary can tell.
             leader = self.by_name[self.leader(server.shard)]
@@ -110,6 +112,24 @@ class Servers:
             changed.append(server.name)
         return known
 
+    def _not_a_stranger(self, server: Server, timeout_s: float) -> None:
+        """Refuse a server of another cluster than the configured primary's. Raises: StoreError.
+
+        HAZARD: until that has answered once, nobody can say which cluster is the right one.
+        """
+        primary = self.by_name[self.settings.primaries[server.shard]]
+        if primary.ground is None and not primary.down:
+            with contextlib.suppress(StoreError):
+                self._ask(primary, timeout_s, [])
+        if self._is_stranger(server):
+            raise StoreError(
+                f"{server.name} is of another cluster than {primary.name}: their system identifiers differ"
+            )
+
+    def _is_stranger(self, server: Server) -> bool:
+        ground, of_primary = server.ground, self.by_name[self.settings.primaries[server.shard]].ground
+        return ground is not None and of_primary is not None and ground.system != of_primary.system
+
     def not_deposed(self, server: Server) -> None:
         """Refuse a primary that another one has superseded. Raises: Unreachable."""
         known = server.known
@@ -135,7 +155,9 @@ class Servers:
     def leader(self, shard: int) -> str:
         """Return who takes the writes of a shard, as far as is known: of several primaries the one promoted last."""
         claims = [
-            s for s in self.by_name.values() if s.shard == shard and s.known is not None and not s.known.life.standby
+            s
+            for s in self.by_name.values()
+            if s.shard == shard and s.known is not None and not s.known.life.standby and not self._is_stranger(s)
         ]
         up = [s for s in claims if not s.down]
         best: Server | None = None
@@ -162,8 +184,10 @@ class Servers:
         known = leader.known
         if known is None or known.life.standby or origin not in known.marks[server.shard].origins:
             raise Unreachable(f"{leader.name} is not the leader any more")
-        head = known.marks[server.shard].frontier
-        return self.living(head | Frontier.of(leader.stamps(self.settings.timeout_s)), server.shard)
+        most = known.marks[server.shard].frontier
+        if leader.ground is not None and leader.ground.stamps:
+            most |= Frontier.of(stamped(leader.stamps(self.settings.timeout_s)))
+        return self.living(most, server.shard)
 
     def unheard(self, seen: Frontier, shard: int) -> bool:
         """Return whether what was shown depends on a history of another shard here that none of its servers was known to have."""

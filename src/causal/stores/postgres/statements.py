@@ -40,10 +40,10 @@ _RECEIVED_PLAIN: Final = (
 )
 _STAMPS: Final = "SELECT shard, origin, max(upto) FROM causal.dependency GROUP BY shard, origin"
 
-STORED: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {_STAMPS}; COMMIT".encode()
-"""What asks for the dependency stamps alone."""
+_PLAINLY: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; %b; COMMIT"
+"""Whatever the role's default isolation is: a hot standby refuses SERIALIZABLE."""
 
-HELLO: Final = (
+HELLO: Final = _PLAINLY % (
     b"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.current_setting('wal_segment_size'), "
     b"pg_catalog.current_setting('wal_block_size'), pg_catalog.to_regclass('causal.lineage') IS NOT NULL, "
     b"pg_catalog.to_regclass('causal.dependency') IS NOT NULL, current_user, "
@@ -52,11 +52,15 @@ HELLO: Final = (
 )
 """What holds for as long as a server lives, and what is installed there."""
 
-BOUND: Final = b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
+BOUND: Final = _PLAINLY % (
+    b"SELECT min_recovery_end_lsn, min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()"
+)
 """How far a standby must have applied which timeline, where it receives none at present."""
 
 WHOLE: Final = "whole"
-"""What marks the transaction that a write block began with."""
+"""What marks the transaction that a block began with: of a write, and of any behind a pooler."""
+
+MARKED: Final = b"SELECT pg_catalog.current_setting('causal.block', true); "
 
 BEGIN_ORIGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT causal.begin_origin(); COMMIT"
 
@@ -83,7 +87,7 @@ def prepare_question(*, installed: bool) -> bytes:
     """Return the message that prepares what a light probe executes: planning it anew is most of what it costs the server."""
     received = _RECEIVED if installed else _RECEIVED_PLAIN
     rows = f"; PREPARE causal_rows AS {_ROWS}" if installed else ""
-    return f"PREPARE causal_facts AS {_FACTS}; PREPARE causal_received AS {received}{rows}".encode()
+    return _PLAINLY % f"PREPARE causal_facts AS {_FACTS}; PREPARE causal_received AS {received}{rows}".encode()
 
 
 @cache
@@ -91,7 +95,9 @@ def prepare(*, installed: bool, stamps: bool) -> bytes:
     """Return the message that prepares what blocks execute, on a connection whose backend is its own."""
     newest = "(SELECT max(seq) FROM causal.lineage)" if installed else "NULL::bigint"
     some = "EXISTS (SELECT FROM causal.dependency)" if stamps else "false"
-    return f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}".encode()
+    read = f"; PREPARE causal_stamps AS {_STAMPS}" if stamps else ""
+    prepared = f"PREPARE causal_here AS SELECT {_HERE}; PREPARE causal_end AS SELECT {_HERE}, {newest}, {some}{read}"
+    return _PLAINLY % prepared.encode()
 
 
 @cache
@@ -103,7 +109,7 @@ def beginning(isolation: str, *, writing: bool, light: bool, installed: bool, tr
     if not transaction:
         return f"{check}; {here}; COMMIT".encode()
     # A mark that the first COMMIT or ROLLBACK takes away: whether the transaction that ends the block is the one that began it.
-    mark = f"; SET LOCAL causal.block = '{WHOLE}'" if writing else ""
+    mark = f"; SET LOCAL causal.block = '{WHOLE}'" if writing or not light else ""
     if isolation == "read committed":
         return f"{begin}; {here}{mark}".encode()
     return (
@@ -123,13 +129,26 @@ def ending(how: str, *, light: bool, stamps: bool, installed: bool) -> bytes:
     return f"{how + '; ' if how else ''}{check}; {told}; COMMIT".encode()
 
 
-COMMITTING: Final = (
+_COMMITTING: Final = (
     "SELECT pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL, "
     "pg_catalog.current_setting('causal.block', true); "
     "COMMIT; "
     "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()"
 )
-"""A write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it."""
+
+
+@cache
+def committing(*, stamps: bool, direct: bool) -> str:
+    """Return a write's last message. The setting is asked for before COMMIT, which undoes SET LOCAL; the LSNs after it.
+
+    Then the stamps of what its transaction can have read: prepared on a `direct` connection, where they may be asked for once more.
+    """
+    told = "EXECUTE causal_stamps" if direct else _STAMPS
+    return f"{_COMMITTING}; {told}" if stamps else _COMMITTING
+
+
+STAMPED: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {_STAMPS}; COMMIT".encode()
+"""The question for the stamps alone."""
 
 OUTSIDE: Final = _FACTS.encode()
 
