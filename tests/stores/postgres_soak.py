@@ -17,6 +17,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
+import psycopg
 
 from causal import CausalStore, Keyring, ReadPolicy
 from causal.core.frontier import Loss
@@ -135,7 +136,7 @@ class Soak:
             sins.append(what)
 
     @contextlib.contextmanager
-    def tolerating(self, who: Carried, session: Any) -> Iterator[None]:
+    def tolerating(self, who: Carried, session: Any, *, writing: bool = False) -> Iterator[None]:
         """Let pass what a user is told by an error, and accept losses as a user would."""
         try:
             yield
@@ -155,8 +156,12 @@ class Soak:
             who.token = session.token()
         except CausalError as error:
             self.refused(error)
+        except psycopg.OperationalError as error:
+            if not writing:
+                raise
+            self.refused(error)  # what a write block's own statement meets is the caller's, and nothing was committed
 
-    def refused(self, error: CausalError) -> None:
+    def refused(self, error: Exception) -> None:
         """Count an error that is no answer, by what it says."""
         words = re.sub(r"[0-9A-F]+/[0-9A-F]+|[0-9.]+", "N", str(error))
         self.note(f"{type(error).__name__}: {words[:120]}")
@@ -264,7 +269,7 @@ class Soak:
     def write(self, who: Carried, rng: random.Random) -> None:
         session = self.session(rng, who.token, subject=who.name)
         n = max(who.attempted, who.acknowledged) + 1
-        with self.tolerating(who, session):
+        with self.tolerating(who, session, writing=True):
             before = session._state.own
             with session.write() as connection:
                 who.attempted = n

@@ -20,7 +20,7 @@ class AsyncSoak(Soak):
     async def awrite(self, who: Carried, rng: random.Random) -> None:
         session = self.session(rng, who.token, subject=who.name)
         n = max(who.attempted, who.acknowledged) + 1
-        with self.tolerating(who, session):
+        with self.tolerating(who, session, writing=True):
             before = session._state.own
             async with session.write() as connection:
                 who.attempted = n
