@@ -62,7 +62,7 @@ def _folder(account: Account, **files: str) -> Iterator[Path]:
 
 
 @contextmanager
-def pgbouncer(servers: Sequence[Any], *, pool_size: int = 2) -> Iterator[dict[str, str]]:
+def pgbouncer(servers: Sequence[Any], *, pool_size: int = 2, max_client_conn: int = 100) -> Iterator[dict[str, str]]:
     """PgBouncer in transaction mode in front of each server: DSNs by the servers' names. Few backends, shared by all connections."""
     path, account, port = program("pgbouncer"), Account.choose(), free_port()
     databases = "".join(
@@ -76,7 +76,7 @@ def pgbouncer(servers: Sequence[Any], *, pool_size: int = 2) -> Iterator[dict[st
         "pool_mode": "transaction",
         "default_pool_size": pool_size,
         "min_pool_size": 0,
-        "max_client_conn": 100,
+        "max_client_conn": max_client_conn,
         "server_reset_query": "",
         "query_wait_timeout": 10,
         "server_login_retry": 1,

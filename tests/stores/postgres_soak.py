@@ -2,7 +2,8 @@
 
 Every writer owns one key, whose value only ever grows. So what a session may be shown is simple: never less than what it was acknowledged
 or was shown before, unless it was told of the loss of exactly that. Nothing inside the library is asked for the verdict but the errors and
-receipts that a user gets; which writes are lost is read from the surviving server's rows.
+receipts that a user gets; which writes are lost is read from the surviving server's rows, and who served from what that server says of
+itself. The servers are met directly, each behind a PgBouncer of its own name, or the standbys behind one balancer.
 """
 
 from __future__ import annotations
@@ -13,23 +14,32 @@ import re
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
+import psycopg
 
 from causal import CausalStore, Keyring, ReadPolicy
 from causal.core.frontier import Loss
 from causal.errors import CausalError, CommitUnknown, WriteLost
-from causal.lab.postgres import PostgresCluster, Server
+from causal.lab.postgres import PostgresCluster
 from causal.stores.postgres import PoolSettings, PostgresEngine, install
+from tests.stores.poolers import haproxy, pgbouncer
+from tests.stores.postgres_soak_trouble import LAG_S, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from causal.core.frontier import Position
+    from causal.core.frontier import Frontier, Position
 
-LAG_S = 0.03
-"""What every standby lags at least: without it, a read that is not gated would hardly ever be stale."""
+PACE_S: Final = 0.03
+"""What a client pauses at most, so that a few dozen of them do not wait for one processor all the time."""
+SETTLE_S: Final = 30.0
+POOL: Final = 30
+PUT: Final = "INSERT INTO kv (k, v) VALUES (%s, %s) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+LOOK: Final = (
+    "SELECT coalesce((SELECT v FROM kv WHERE k = %s), 0), pg_is_in_recovery(), current_setting('cluster_name')"
+)
 
 
 @attrs.define
@@ -44,6 +54,7 @@ class Plan:
     isolation: Any = "read committed"
     gated: bool = True
     promotions: bool = True
+    through: Literal["", "pgbouncer", "haproxy"] = ""
     policy: ReadPolicy = attrs.field(factory=lambda: ReadPolicy(wait_s=0.2))
 
 
@@ -56,13 +67,21 @@ class Verdict:
     unreported: list[str] = attrs.field(factory=list)
     unexpected: list[str] = attrs.field(factory=list)
     counts: Counter[str] = attrs.field(factory=Counter)
+    served: Counter[str] = attrs.field(factory=Counter)
+    """Who has shown something, and as what."""
     lost: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much of what was shown was shown by standbys: where that is little, little was tried."""
+        return sum(n for who, n in self.served.items() if "standby" in who) / max(1, self.served.total())
 
     def __str__(self) -> str:
         sins = {
             f.name: getattr(self, f.name)[:3] for f in attrs.fields(Verdict) if isinstance(getattr(self, f.name), list)
         }
-        return f"{dict(sorted(self.counts.items()))}, {self.lost} lost writes; {sins}"
+        said = f"{dict(sorted(self.counts.items()))}, {self.lost} lost writes; {self.share:.0%} at standbys of"
+        return f"{said} {dict(sorted(self.served.items()))}; {sins}"
 
 
 class Carried:
@@ -85,20 +104,28 @@ class Carried:
         )
 
 
+@attrs.define
+class Reader:
+    """What a client that only reads carries, and what it was shown by key."""
+
+    name: str
+    token: str | None = None
+    shown: dict[str, int] = attrs.field(factory=dict)
+
+
 class Soak:
     """The clients, the trouble and the audit."""
 
-    def __init__(self, plan: Plan, cluster: PostgresCluster, stores: Sequence[CausalStore[Any, Any]]) -> None:
+    def __init__(self, plan: Plan, cluster: PostgresCluster, stores: Sequence[Any]) -> None:
         self.plan = plan
         self.cluster = cluster
         self.stores = stores
         self.verdict = Verdict()
         self.over = threading.Event()
         self.writers = [Carried(f"w{n}") for n in range(plan.writers)]
+        self.readers = [Reader(f"r{n}") for n in range(plan.readers)]
         self.noting = threading.Lock()
         self.positions: dict[str, dict[int, Position]] = {w.name: {} for w in self.writers}
-
-    # --- clients -----------------------------------------------------------------------------------------------------
 
     def note(self, kind: str) -> None:
         with self.noting:
@@ -109,7 +136,7 @@ class Soak:
             sins.append(what)
 
     @contextlib.contextmanager
-    def tolerating(self, who: Carried, session: Any) -> Iterator[None]:
+    def tolerating(self, who: Carried, session: Any, *, writing: bool = False) -> Iterator[None]:
         """Let pass what a user is told by an error, and accept losses as a user would."""
         try:
             yield
@@ -129,124 +156,100 @@ class Soak:
             who.token = session.token()
         except CausalError as error:
             self.refused(error)
+        except psycopg.OperationalError as error:
+            if not writing:
+                raise
+            self.refused(error)  # what a write block's own statement meets is the caller's, and nothing was committed
 
-    def refused(self, error: CausalError) -> None:
+    def refused(self, error: Exception) -> None:
         """Count an error that is no answer, by what it says."""
         words = re.sub(r"[0-9A-F]+/[0-9A-F]+|[0-9.]+", "N", str(error))
         self.note(f"{type(error).__name__}: {words[:120]}")
-        time.sleep(0.01)
 
-    def write(self, who: Carried, rng: random.Random) -> None:
-        session = rng.choice(self.stores).session(who.token, subject=who.name)
-        n = max(who.attempted, who.acknowledged) + 1
-        with self.tolerating(who, session):
-            before = session._state.own  # the only look inside: which position the acknowledgement added
-            with session.write() as connection:
-                who.attempted = n
-                connection.execute(
-                    "INSERT INTO kv (k, v) VALUES (%s, %s) ON CONFLICT (k) DO UPDATE SET v = excluded.v", (who.name, n)
-                )
-            with self.noting:
-                for position in session._state.own:
-                    if (before.offset(position.shard, position.origin) or -1) < position.offset:
-                        who.written.append((n, position))
-                        self.positions[who.name][n] = position
-            who.acknowledged = n
+    # --- the audit ---------------------------------------------------------------------------------------------------
+
+    @property
+    def reads(self) -> ReadPolicy | None:
+        """The policy of every read: the store's own, or none at all."""
+        return None if self.plan.gated else ReadPolicy.eventual()
+
+    def shown_by(self, row: Any) -> int:
+        """Take what a read was shown, and note who served it, by what that server says of itself."""
+        value, standby, server = row
+        with self.noting:
+            self.verdict.served[f"{server} as {'a standby' if standby else 'the primary'}"] += 1
+        return int(value)
+
+    def session(self, rng: random.Random, *tokens: str | None, subject: str) -> Any:
+        return rng.choice(self.stores).session(*tokens, subject=subject)
+
+    def acknowledged(self, who: Carried, n: int, before: Frontier, session: Any) -> None:
+        """Take an acknowledgement over, and which position it added: the only look inside."""
+        with self.noting:
+            for position in session._state.own:
+                if (before.offset(position.shard, position.origin) or -1) < position.offset:
+                    who.written.append((n, position))
+                    self.positions[who.name][n] = position
+        who.acknowledged = n
+        who.token = session.token()
+        self.note("write")
+
+    def judge_own(self, who: Carried, session: Any, expected: int, found: int, receipt: Any) -> None:
+        """Judge what a writer was shown of its own."""
+        if found < expected:
+            self.sin(self.verdict.stale_own, f"{who.name}: {found} < {expected}: {receipt} {receipt.considered}")
+            who.acknowledged = found if not self.plan.gated else expected
+        if self.plan.gated:
             who.token = session.token()
-            self.note("write")
+        self.note(f"read {receipt.how}")
 
-    def look(self, connection: Any, key: str) -> int:
-        row = connection.execute("SELECT v FROM kv WHERE k = %s", (key,)).fetchone()
-        return row[0] if row else 0
-
-    def read_own(self, who: Carried, rng: random.Random) -> None:
-        session = rng.choice(self.stores).session(who.token, subject=who.name)
-        with self.tolerating(who, session):
-            expected = who.acknowledged
-            block = session.read(policy=None if self.plan.gated else ReadPolicy.eventual())
-            with block as connection:
-                found = self.look(connection, who.name)
-            if found < expected:
-                self.sin(
-                    self.verdict.stale_own,
-                    f"{who.name}: {found} < {expected}: {block.receipt} {block.receipt.considered}",
-                )
-                who.acknowledged = found if not self.plan.gated else expected
-            if self.plan.gated:
-                who.token = session.token()
-            self.note(f"read {block.receipt.how}")
-
-    def writing(self, who: Carried, seed: int) -> None:
-        rng = random.Random(seed)
-        while not self.over.is_set():
-            with who.lock:
-                self.write(who, rng)
-                self.read_own(who, rng)
-            time.sleep(rng.random() * 0.03)
-        deadline = time.monotonic() + 30
-        before = -1
-        while time.monotonic() < deadline and before != self.verdict.counts["settled " + who.name]:
-            with who.lock:  # whatever was lost is said by now, at the latest
-                session = self.stores[0].session(who.token, subject=who.name)
-                with self.tolerating(who, session), session.read() as connection:
-                    self.look(connection, who.name)
-                    with self.noting:
-                        self.verdict.counts["settled " + who.name] += 1
-                        before = self.verdict.counts["settled " + who.name]
-
-    def reading(self, name: str, seed: int) -> None:
-        rng, token = random.Random(seed), None
-        shown: dict[str, int] = {}
-        while not self.over.is_set():
-            writer = rng.choice(self.writers)
-            handed = None
-            if rng.random() < 0.3 and writer.lock.acquire(blocking=False):
-                try:  # as a link that is sent to a friend: what the token demands is what the writer has
-                    session = self.stores[0].session(writer.token, subject=writer.name)
-                    handed = (session.token(subject=name), writer.acknowledged) if writer.token else None
-                finally:
-                    writer.lock.release()
-            session = rng.choice(self.stores).session(token, handed and handed[0], subject=name)
+    def handed(self, reader: Reader, rng: random.Random) -> tuple[Carried, str | None, int]:
+        """Pick whose key to read, now and then by a link that its writer sent: what the token demands is what the writer has."""
+        writer = rng.choice(self.writers)
+        if rng.random() < 0.3 and writer.lock.acquire(blocking=False):
             try:
-                block = session.read(policy=None if self.plan.gated else ReadPolicy.eventual())
-                with block as connection:
-                    found = {writer.name: self.look(connection, writer.name)}
-                    other = rng.choice(self.writers).name
-                    found[other] = self.look(connection, other)
-            except WriteLost as error:
-                self.note("WriteLost at a reader")
-                session.forget(error.lost)
-                self.forgiven(shown, error.lost)
-                token = session.token()
-                continue
-            except CommitUnknown as error:
-                session.forget(error.lost)
-                token = session.token()
-                continue
-            except CausalError as error:
-                self.refused(error)
-                continue
-            receipt = block.receipt
-            self.forgiven(shown, receipt.clipped)
-            for key, value in found.items():
-                if value < shown.get(key, 0) and not self.lost_meanwhile(key, shown[key], receipt.clipped):
-                    self.sin(
-                        self.verdict.backward, f"{name}: {key} {value} < {shown[key]}: {receipt} {receipt.considered}"
-                    )
-                shown[key] = value
-            if (
-                handed
-                and found[writer.name] < handed[1]
-                and not self.lost_meanwhile(writer.name, handed[1], receipt.clipped)
-            ):
+                if writer.token:
+                    session = self.stores[0].session(writer.token, subject=writer.name)
+                    return writer, session.token(subject=reader.name), writer.acknowledged
+            finally:
+                writer.lock.release()
+        return writer, None, 0
+
+    @contextlib.contextmanager
+    def telling(self, reader: Reader, session: Any) -> Iterator[None]:
+        """Let pass what a reader is told by an error."""
+        try:
+            yield
+        except WriteLost as error:
+            self.note("WriteLost at a reader")
+            session.forget(error.lost)
+            self.forgiven(reader.shown, error.lost)
+            reader.token = session.token()
+        except CommitUnknown as error:
+            session.forget(error.lost)
+            reader.token = session.token()
+        except CausalError as error:
+            self.refused(error)
+
+    def judge(
+        self, reader: Reader, session: Any, link: tuple[Carried, str | None, int], found: dict[str, int], receipt: Any
+    ) -> None:
+        """Judge what a reader was shown: never less than before, nor than the writer had whose token it holds."""
+        self.forgiven(reader.shown, receipt.clipped)
+        for key, value in found.items():
+            before = reader.shown.get(key, 0)
+            if value < before and not self.lost_meanwhile(key, before, receipt.clipped):
                 self.sin(
-                    self.verdict.stale_own,
-                    f"{name} by {writer.name}'s token: {found[writer.name]} < {handed[1]}: {receipt}",
+                    self.verdict.backward, f"{reader.name}: {key} {value} < {before}: {receipt} {receipt.considered}"
                 )
-            if self.plan.gated:
-                token = session.token()
-            self.note(f"read {receipt.how}")
-            time.sleep(rng.random() * 0.03)
+            reader.shown[key] = value
+        writer, token, expected = link
+        value = found[writer.name]
+        if token and value < expected and not self.lost_meanwhile(writer.name, expected, receipt.clipped):
+            self.sin(self.verdict.stale_own, f"{reader.name} by {writer.name}'s token: {value} < {expected}: {receipt}")
+        if self.plan.gated:
+            reader.token = session.token()
+        self.note(f"read {receipt.how}")
 
     def forgiven(self, shown: dict[str, int], losses: Sequence[Loss]) -> None:
         """Forget what was shown of writes that the session has now been told are lost."""
@@ -261,90 +264,80 @@ class Soak:
             return True
         return any(one.position.origin == position.origin and position.offset > one.end for one in losses)
 
-    # --- trouble -----------------------------------------------------------------------------------------------------
+    # --- clients, each in a thread -----------------------------------------------------------------------------------
 
-    def trouble(self) -> None:
-        rng, servers = random.Random(self.plan.seed), list(self.cluster.servers.values())
-        primary = self.cluster.primary
-        until = time.monotonic() + self.plan.run_s
-        next_promotion = time.monotonic() + 4
-        while time.monotonic() < until:
-            standbys = [s for s in servers if s is not primary]
-            victim = rng.choice(standbys)
-            if self.plan.promotions and time.monotonic() > next_promotion and until - time.monotonic() > 5:
-                primary = self.promote(primary, standbys, rng)
-                next_promotion = time.monotonic() + 6
-            else:
-                self.disturb(victim, rng)
-            time.sleep(rng.uniform(0.2, 0.8))
+    def write(self, who: Carried, rng: random.Random) -> None:
+        session = self.session(rng, who.token, subject=who.name)
+        n = max(who.attempted, who.acknowledged) + 1
+        with self.tolerating(who, session, writing=True):
+            before = session._state.own
+            with session.write() as connection:
+                who.attempted = n
+                connection.execute(PUT, (who.name, n))
+            self.acknowledged(who, n, before, session)
 
-    def disturb(self, victim: Server, rng: random.Random) -> None:
-        what = rng.choice(["pause", "pause", "restart", "kill", "freeze", "lag"])
-        self.note(f"trouble {what}")
-        pause_s = rng.uniform(0.2, 1.2)
-        if what == "pause":
-            victim.pause()
-            time.sleep(pause_s)
-            victim.resume()
-        elif what in {"restart", "kill"}:
-            victim.stop("fast") if what == "restart" else victim.kill()
-            time.sleep(pause_s / 2)
-            victim.start()
-        elif what == "freeze":
-            victim.freeze()
-            time.sleep(pause_s)
-            victim.thaw()
-        else:
-            victim.set_lag(rng.choice([0.0, LAG_S, 0.15]))
+    def read_own(self, who: Carried, rng: random.Random) -> bool:
+        session = self.session(rng, who.token, subject=who.name)
+        with self.tolerating(who, session):
+            expected = who.acknowledged
+            with (block := session.read(policy=self.reads)) as connection:
+                found = self.shown_by(connection.execute(LOOK, (who.name,)).fetchone())
+            self.judge_own(who, session, expected, found, block.receipt)
+            return True
+        return False
 
-    def promote(self, primary: Server, standbys: Sequence[Server], rng: random.Random) -> Server:
-        """Lose a primary, in one of several ways, and let a standby take over that need not have everything."""
-        heir, *others = rng.sample(list(standbys), len(standbys))
-        if rng.random() < 0.7:
-            heir.pause()  # it will lack what is written from now on
-            time.sleep(rng.uniform(0.05, 0.3))
-        unfenced = rng.random() < 0.3
-        if not unfenced:
-            primary.kill()
-            self.note("trouble promotion")
-        else:
-            self.note("trouble promotion beside a primary that goes on")
-        heir.promote()
-        if unfenced:
-            time.sleep(rng.uniform(0.05, 0.3))
-            primary.kill()
-        for other in others:
-            other.stop("fast")
-            other.rewind(heir)
-        primary.rewind(heir)
-        return heir
+    def writing(self, who: Carried, rng: random.Random) -> None:
+        while not self.over.is_set():
+            with who.lock:
+                self.write(who, rng)
+                self.read_own(who, rng)
+            time.sleep(rng.random() * PACE_S)
+        deadline = time.monotonic() + SETTLE_S
+        while not self.read_own(who, rng) and time.monotonic() < deadline:  # whatever was lost is said by now
+            time.sleep(PACE_S)
+
+    def read(self, reader: Reader, rng: random.Random) -> None:
+        link = self.handed(reader, rng)
+        session = self.session(rng, reader.token, link[1], subject=reader.name)
+        with self.telling(reader, session):
+            found = {}
+            with (block := session.read(policy=self.reads)) as connection:
+                for key in (link[0].name, rng.choice(self.writers).name):
+                    found[key] = self.shown_by(connection.execute(LOOK, (key,)).fetchone())
+            self.judge(reader, session, link, found, block.receipt)
+
+    def reading(self, reader: Reader, rng: random.Random) -> None:
+        while not self.over.is_set():
+            self.read(reader, rng)
+            time.sleep(rng.random() * PACE_S)
 
     # --- the run -----------------------------------------------------------------------------------------------------
 
+    def clients(self) -> list[tuple[Any, Any, random.Random]]:
+        """Return what each client does, as whom, by which dice."""
+        seed = self.plan.seed * 1000
+        writing = [(self.writing, who, random.Random(seed + n)) for n, who in enumerate(self.writers)]
+        return writing + [(self.reading, who, random.Random(seed + 500 + n)) for n, who in enumerate(self.readers)]
+
     def run(self) -> Verdict:
-        threads = [
-            threading.Thread(target=self.guarded, args=(self.writing, w, self.plan.seed * 1000 + n))
-            for n, w in enumerate(self.writers)
-        ]
-        threads += [
-            threading.Thread(target=self.guarded, args=(self.reading, f"r{n}", self.plan.seed * 1000 + 500 + n))
-            for n in range(self.plan.readers)
-        ]
+        threads = [threading.Thread(target=self.guarded, args=client) for client in self.clients()]
         for thread in threads:
             thread.start()
         try:
             self.trouble()
         finally:
-            for server in self.cluster.servers.values():
-                with contextlib.suppress(Exception):
-                    server.resume()
             self.over.set()
             for thread in threads:
-                thread.join(60)
+                thread.join(2 * SETTLE_S)
         if any(thread.is_alive() for thread in threads):
             self.verdict.unexpected.append("a client hangs")
         self.lost()
         return self.verdict
+
+    def trouble(self) -> None:
+        """Make trouble for as long as the plan says."""
+        plan = self.plan
+        Trouble(self.cluster, random.Random(plan.seed), self.note, promotions=plan.promotions).go_on(plan.run_s)
 
     def guarded(self, work: Callable[..., None], *args: Any) -> None:
         try:
@@ -370,23 +363,32 @@ class Soak:
                     self.verdict.unreported.append(f"{writer.name}: {n} at {position}, whose history ends at {end}")
 
 
-def soak(plan: Plan) -> Verdict:
-    """Run one soak on a cluster of its own."""
+@contextlib.contextmanager
+def prepared(plan: Plan) -> Iterator[tuple[PostgresCluster, list[PostgresEngine]]]:
+    """Start a cluster of its own for a soak, with what stands before it, and configure two stores over that."""
     settings = {"synchronous_commit": plan.synchronous_commit, "max_connections": 300}
-    with PostgresCluster(replicas=2, lag_s=LAG_S, settings=settings) as cluster:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(PostgresCluster(replicas=2, lag_s=LAG_S, settings=settings))
         install(cluster.primary._admin_dsn("app"), ("app",))
         cluster.primary._ask("CREATE TABLE kv (k text PRIMARY KEY, v bigint)", database="app")
         cluster.primary._ask("GRANT ALL ON kv TO app", database="app")
         cluster.wait_caught_up()
-        keyring = Keyring.generate()
-        pool = PoolSettings(max_size=30)
-        engines = [
-            PostgresEngine(cluster.primary.dsn, [r.dsn for r in cluster.replicas], isolation=plan.isolation, pool=pool)
-            for _ in range(2)
+        primary, standbys = cluster.primary.dsn, {r.name: r.dsn for r in cluster.replicas}
+        if plan.through == "pgbouncer":
+            servers = list(cluster.servers.values())
+            standbys = stack.enter_context(pgbouncer(servers, pool_size=POOL // 2, max_client_conn=10 * POOL))
+            primary = standbys.pop("primary")
+        elif plan.through == "haproxy":
+            standbys = {"standbys": stack.enter_context(haproxy(cluster.replicas))}
+        pool = PoolSettings(max_size=POOL)
+        yield cluster, [PostgresEngine(primary, standbys, isolation=plan.isolation, pool=pool) for _ in range(2)]
+
+
+def soak(plan: Plan) -> Verdict:
+    """Run one soak, each client in a thread."""
+    keyring = Keyring.generate()
+    with prepared(plan) as (cluster, engines), contextlib.ExitStack() as stack:
+        stores = [
+            stack.enter_context(CausalStore(e, keyring=keyring, audience="soak", policy=plan.policy)) for e in engines
         ]
-        with contextlib.ExitStack() as stack:
-            stores = [
-                stack.enter_context(CausalStore(e, keyring=keyring, audience="soak", policy=plan.policy))
-                for e in engines
-            ]
-            return Soak(plan, cluster, stores).run()
+        return Soak(plan, cluster, stores).run()

@@ -8,12 +8,15 @@ import psycopg
 import pytest
 
 from causal import ReadPolicy
+from causal.errors import CausalError, CommitUnknown, Unreachable
 from causal.stores.postgres import PoolSettings
 from tests.stores.poolers import haproxy, pgbouncer
 from tests.stores.postgres_stage import (
     PostgresCluster,
     Stores,
+    bare,
     engine,
+    eventually,
     fail,
     get,
     in_order,
@@ -59,6 +62,15 @@ def behind(cluster: PostgresCluster, bouncer: dict[str, str], **settings: Any) -
 
 def balanced(cluster: PostgresCluster, balancer: str, **settings: Any) -> Any:
     return engine(cluster, replicas={"standbys": balancer}, timeout_s=5.0, **settings)
+
+
+def written(session: Any, key: str, n: int) -> bool:
+    """Write, if anybody takes it."""
+    try:
+        put(session, key, n)
+    except CausalError:
+        return False
+    return True
 
 
 def in_threads(stores: Stores, store: Any, work: Callable[[Any, int], None]) -> None:
@@ -185,6 +197,25 @@ def test_a_pooler_that_changes_the_server_behind_a_name(
     cluster.wait_caught_up()
     store.head()
     assert get(session, "a")[0] == 2
+
+
+def test_a_server_that_dies_behind_pgbouncer_ended_the_block_and_the_next_one_serves(
+    cluster: PostgresCluster, bouncer: dict[str, str], stores: Stores
+) -> None:
+    """It is PgBouncer that says so, as a violation of the protocol, which is no error of the block's statement."""
+    session = stores(behind(cluster, bouncer)).session()
+    eventually(lambda: written(session, "a", 1))  # PgBouncer lets nobody in for a while after a server was down
+    eventually(lambda: get(session, "a")[1].endpoint == "replica-1")
+    with pytest.raises(Unreachable, match="replica-1 ended this block"):
+        inside(session.read(), lambda _: cluster.replicas[0].kill(), "SELECT n FROM item")
+    assert get(session, "a")[0] == 1
+    with pytest.raises(psycopg.OperationalError):  # what a write block's statement meets is the caller's
+        inside(session.write(), "UPDATE item SET n = 2", lambda _: cluster.primary.kill(), "UPDATE item SET n = 3")
+    cluster.primary.start()
+    assert bare(cluster.primary, "SELECT n FROM item") == [(1,)]
+    eventually(lambda: written(session, "b", 1))
+    with pytest.raises(CommitUnknown):
+        inside(session.write(), "UPDATE item SET n = 4", lambda _: cluster.primary.kill())
 
 
 # --- a balancer ------------------------------------------------------------------------------------------------------

@@ -1,9 +1,19 @@
-"""Gated sessions on real servers under trouble: nothing stale, nothing backward, every loss said. And the same ungated, which must fail."""
+"""Gated sessions on real servers under trouble: nothing stale, nothing backward, every loss said. And the same ungated, which must fail.
+
+Met directly, through PgBouncer, through a balancer that hides which standby answers, and by tasks of one event loop.
+"""
+
+from typing import Any
 
 import pytest
 
 pytest.importorskip("psycopg_pool", reason="psycopg and its pool are not installed")
+from tests.stores.poolers import program
 from tests.stores.postgres_soak import Plan, Verdict, soak
+from tests.stores.postgres_soak_async import asoak
+
+SHARE = 0.25
+"""What standbys are to serve at least: a soak whose reads all go to the primary shows little."""
 
 
 def clean(verdict: Verdict) -> None:
@@ -14,6 +24,15 @@ def clean(verdict: Verdict) -> None:
     assert verdict.unreported == []
     assert verdict.counts["write"] > 200
     assert sum(n for what, n in verdict.counts.items() if what.startswith("read ")) > 1000
+    assert verdict.share > SHARE
+
+
+def dirty(verdict: Verdict) -> None:
+    """Say of a control that it failed as it should: where it finds nothing, a clean soak means nothing."""
+    print(verdict)
+    assert verdict.unexpected == []
+    assert verdict.stale_own
+    assert verdict.backward
 
 
 @pytest.mark.timeout(240)
@@ -33,8 +52,34 @@ def test_nothing_is_stale_and_every_loss_is_said(synchronous_commit: str, isolat
 
 @pytest.mark.timeout(120)
 def test_without_the_gate_the_same_load_is_shown_stale_pages() -> None:
-    """The control: where this finds nothing, a clean soak means nothing."""
-    verdict = soak(Plan(3, 12, gated=False, promotions=False))
-    assert verdict.unexpected == []
-    assert verdict.stale_own
-    assert verdict.backward
+    dirty(soak(Plan(3, 12, gated=False, promotions=False)))
+
+
+@pytest.mark.timeout(180)
+def test_nothing_is_stale_through_pgbouncer() -> None:
+    clean(soak(Plan(31, 30, through="pgbouncer")))
+
+
+@pytest.mark.timeout(180)
+def test_nothing_is_stale_through_a_balancer() -> None:
+    """Both standbys serve behind one name, and neither is told apart by anything but what it says in the block itself."""
+    verdict = soak(Plan(32, 30, through="haproxy", promotions=False))
+    clean(verdict)
+    assert min(verdict.served[f"replica-{n} as a standby"] for n in (1, 2)) > 200
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("through", ["pgbouncer", "haproxy"])
+def test_without_the_gate_stale_pages_come_through_as_well(through: Any) -> None:
+    program(through)
+    dirty(soak(Plan(33, 10, gated=False, promotions=False, through=through)))
+
+
+@pytest.mark.timeout(180)
+def test_nothing_is_stale_for_tasks_of_one_event_loop() -> None:
+    clean(asoak(Plan(34, 30)))
+
+
+@pytest.mark.timeout(120)
+def test_without_the_gate_tasks_are_shown_stale_pages() -> None:
+    dirty(asoak(Plan(35, 10, gated=False, promotions=False)))

@@ -372,4 +372,7 @@ def conflict(error: BaseException, *, standby: bool) -> str | None:
         return first_line(str(error))
     if isinstance(error, errors.OperationalError) and error.sqlstate is None:
         return first_line(str(error))
+    # PgBouncer, of a server that it has lost: FATAL, since the connection ends with it. A statement's own is an ERROR.
+    if isinstance(error, errors.ProtocolViolation) and error.diag.severity == "FATAL":
+        return first_line(str(error))
     return None
