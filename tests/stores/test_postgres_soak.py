@@ -12,7 +12,7 @@ from tests.stores.poolers import program
 from tests.stores.postgres_soak import Plan, Verdict, soak
 from tests.stores.postgres_soak_async import asoak
 
-SHARE = 0.25
+SHARE = 0.2
 """What standbys are to serve at least: a soak whose reads all go to the primary shows little."""
 
 
