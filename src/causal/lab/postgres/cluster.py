@@ -7,6 +7,7 @@ keeps what it wrote, since the operating system does; a machine that loses power
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from causal.errors import ConfigError, StoreError
 from causal.lab.postgres import watchdog
-from causal.lab.postgres.binaries import Binaries
+from causal.lab.postgres.binaries import INSTALL, Binaries
 from causal.lab.postgres.layout import Common
 from causal.lab.postgres.postmaster import wait_until
 from causal.lab.postgres.server import Server
@@ -74,6 +75,8 @@ class PostgresCluster:
     ) -> None:
         if not 0 <= replicas <= 8:
             raise ConfigError(f"a cluster has 0 to 8 replicas, not {replicas}")
+        if importlib.util.find_spec("psycopg") is None:  # said before anything is started
+            raise ConfigError(f"the cluster's controls need psycopg: {INSTALL}")
         self.binaries = Binaries.find(binaries)
         self.servers: dict[str, Server] = {}
         """Every server by its name: `primary`, `replica-1` and so on. The names stay, whoever leads."""

@@ -84,6 +84,8 @@ class Examined:
     lsn: int | None = None
     origin: int | None = None
     lineage: tuple[Origin, ...] = ()
+    life: str | None = None
+    """When it was started, to the microsecond: the same for the same server, by whatever DSN. Units: Unix seconds."""
     grants: tuple[str, ...] = ()
 
 
@@ -155,6 +157,7 @@ def _asked(server: Server, pgconn: pq.abc.PGconn, deadline: float) -> Examined:
         timeline=facts.timeline,
         origin=news.origin if ground.installed else None,
         lineage=_origins(facts),
+        life=facts.life.started,
         problem=_problem(facts, news.marks[0].origins, installed=ground.installed),
     )
 
@@ -201,7 +204,17 @@ def disagreements(servers: Sequence[Examined]) -> list[str]:
         wrong.append("No primary is among them: nobody takes writes. Name it, too.")
     if len(primaries) > 1:
         names = ", ".join(one.name for one in primaries)
-        wrong.append(f"Several take writes: {names}. One cluster has one primary: stop those that were superseded.")
+        if len({(one.system, one.life) for one in primaries}) == 1:
+            wrong.append(f"These are one and the same server: {names}. Name it once.")
+        else:
+            newest = max(one.timeline or 0 for one in primaries)
+            old = [f"{one.name} (timeline {one.timeline})" for one in primaries if one.timeline != newest]
+            told = (
+                f"{', '.join(old)} was superseded on timeline {newest}: stop it, and rewind it or clone it anew."
+                if old
+                else "Their timelines do not tell which is to go: fence one."
+            )
+            wrong.append(f"Several take writes: {names}. One cluster has one primary. {told}")
     if len({one.system for one in reached if one.system is not None}) > 1:
         wrong.append("They are not of one cluster: their system identifiers differ. Check shard by shard.")
     plain = [one.name for one in reached if one.installed is False]
