@@ -27,7 +27,8 @@ def test_the_wheel_ships_types_and_licence_and_nothing_else() -> None:
     listed = {str(path) for path in files("causal-tokens") or ()}
     assert "causal/py.typed" in listed
     assert any(path.endswith("licenses/LICENSE") for path in listed)
-    assert {path.partition("/")[0] for path in listed} - {"..", "causal", "_causal_pytest.py"} == {
+    # `__pycache__` is what an installer compiled of the plugin, which stands beside the package.
+    assert {path.partition("/")[0] for path in listed} - {"..", "causal", "_causal_pytest.py", "__pycache__"} == {
         f"causal_tokens-{causal.__version__}.dist-info"
     }
 
