@@ -474,7 +474,7 @@ def waiting(count: int, effort: Effort) -> Iterator[Row]:
             keyring=w.keys,
             audience="bench",
             policy=ReadPolicy(wait_s=300.0),
-            limits=Limits(waiters_per_endpoint=10 * count, waiters_per_subject=10 * count),
+            limits=Limits(waiters_per_endpoint=10 * count, waiters_per_subject=10 * count, leader_reads=10 * count),
         )
         async with store:
             writer = store.session(subject="writer")
