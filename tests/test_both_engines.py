@@ -137,7 +137,7 @@ class Stage:
         self.stores: list[CausalStore[Any, Any]] = []
 
     def engine(self, near: str) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def at(self, near: str, **settings: Any) -> Application:
         """Start a process of the application; nothing is shared with the others but the keys."""
@@ -161,7 +161,7 @@ class Stage:
 
     def beside(self, near: str, shard: str) -> str:
         """Return the endpoint that a process prefers."""
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def async_store(self, near: str) -> AsyncCausalStore[Any, Any]:
         return AsyncCausalStore(self.engine(near), keyring=self.keyring, audience="notes", policy=QUICK)
@@ -172,26 +172,26 @@ class Stage:
 
     def with_other_shard(self) -> None:
         """Add a shard, `other`, before a store is opened."""
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def pause(self, near: str) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def resume(self, near: str) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def catch_up(self, near: str) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def cut_off_leader(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def rejoin_leader(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
     def losing(self) -> contextlib.AbstractContextManager[None]:
         """What is acknowledged inside the block reaches nobody else, and then its only holder fails."""
-        raise NotImplementedError
+        raise NotImplementedError("each engine is made in its own way")
 
 
 class SQLiteStage(Stage):

@@ -62,7 +62,7 @@ class _Following:
 
     def wake(self) -> None:
         """Ask at once if the store was idle."""
-        raise NotImplementedError
+        raise NotImplementedError("threads and tasks are woken each in their own way")
 
     def left(self, name: str) -> bool:
         """Return whether an endpoint has left. Of a list without any, the last ones stay, to see who comes."""
