@@ -5,14 +5,17 @@ Owns how a step is put out. Knows no engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from causal.errors import CausalError
+from causal.errors import CausalError, GateError
 from causal.lab.trace import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from causal.blocks import Read
     from causal.cli.output import Output
     from causal.core.receipt import Receipt
 
@@ -40,6 +43,18 @@ class Story:
         self.checked += 1
         if not held:
             self.broken.append(what)
+
+    def must_refuse(self, title: str, block: Read[Any], look: Callable[[Any], str | None]) -> None:
+        """Put out a read that nobody can serve soundly, and check that it is refused."""
+        found, refused = None, None
+        try:
+            with block as db:
+                found = look(db)
+        except GateError as error:
+            refused = type(error).__name__
+        said = f"Refused: {refused}." if refused else f"Her photo: {found}."
+        self.step(title, said, block.receipt, found=found, refused=refused)
+        self.expect("a read that nobody can serve is refused, not answered wrongly", refused is not None)
 
     def end(self) -> None:
         """Say that all held. Raises: CausalError, naming what did not."""

@@ -20,7 +20,7 @@ import tempfile
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -277,24 +277,42 @@ class _Run:
             self.waits_s.append(receipt.waited_s)
 
     def result(self, counts: Counts) -> Result:
-        latencies, waits = sorted(self.latencies_s), sorted(self.waits_s)
-        return Result(
-            self.strategy,
-            str(self.policy),
-            counts.reads,
-            counts.writes,
-            counts.stale,
-            counts.non_monotonic,
-            counts.out_of_causal_order,
-            quantile(latencies, 0.5),
-            quantile(latencies, 0.99),
-            round(self.leader / max(1, len(latencies)), 6),
-            round(self.away / max(1, len(latencies)), 6),
-            len(waits),
-            quantile(waits, 0.5),
-            self.refused_reads,
-            self.refused_writes,
-        )
+        return summed_up(self, str(self.policy), counts)
+
+
+class Measured(Protocol):
+    """What a replay has measured, whatever it ran on. Units: seconds."""
+
+    strategy: str
+    latencies_s: list[float]
+    waits_s: list[float]
+    leader: int
+    away: int
+    refused_reads: int
+    refused_writes: int
+
+
+def summed_up(run: Measured, policy: str, counts: Counts) -> Result:
+    """Return what a replay came to."""
+    latencies, waits = sorted(run.latencies_s), sorted(run.waits_s)
+    answered = max(1, len(latencies))
+    return Result(
+        run.strategy,
+        policy,
+        counts.reads,
+        counts.writes,
+        counts.stale,
+        counts.non_monotonic,
+        counts.out_of_causal_order,
+        quantile(latencies, 0.5),
+        quantile(latencies, 0.99),
+        round(run.leader / answered, 6),
+        round(run.away / answered, 6),
+        len(waits),
+        quantile(waits, 0.5),
+        run.refused_reads,
+        run.refused_writes,
+    )
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:

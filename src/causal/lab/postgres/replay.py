@@ -28,7 +28,7 @@ from causal.core.policy import Limits
 from causal.errors import CommitUnknown, ConfigError, GateError, Unreachable
 from causal.lab.audit import Audit
 from causal.lab.postgres.cluster import PostgresCluster
-from causal.lab.replay import STRATEGIES, Result, quantile
+from causal.lab.replay import STRATEGIES, Result, summed_up
 from causal.store import CausalStore
 from causal.stores.postgres import PoolSettings, PostgresEngine, Replica, install
 
@@ -307,26 +307,7 @@ class _Run:
             elif operation.number not in self.undone:
                 assert what is not None
                 audit.wrote(operation.session, operation.key, operation.number, (what, 0))
-        counts = audit.counts
-        latencies, waits = sorted(self.latencies_s), sorted(self.waits_s)
-        answered = max(1, len(latencies))
-        return Result(
-            self.strategy,
-            str(self.policy),
-            counts.reads,
-            counts.writes,
-            counts.stale,
-            counts.non_monotonic,
-            counts.out_of_causal_order,
-            quantile(latencies, 0.5),
-            quantile(latencies, 0.99),
-            round(self.leader / answered, 6),
-            round(self.away / answered, 6),
-            len(waits),
-            quantile(waits, 0.5),
-            self.refused_reads,
-            self.refused_writes,
-        )
+        return summed_up(self, str(self.policy), audit.counts)
 
 
 def _engine(cluster: PostgresCluster, near: str, clients: int) -> PostgresEngine:
