@@ -140,6 +140,14 @@ class Claims:
         """What the session's reads and dependencies showed."""
         return self._state.seen
 
+    def touches(self, store: int, key: str) -> bool:
+        """Return whether an own write on the store of this number may have touched a cache key: False only if certain that none did.
+
+        Writes say what they touch by `write(touching=...)`; those that do not say it, and those made outside, may have touched anything.
+        Raises: ConfigError for a key that is no text.
+        """
+        return self._state.touches(store, key)
+
     @property
     def changed(self) -> bool:
         """Whether the client must be given a new token: more is demanded, or half of the life of the one that it holds is over."""
