@@ -80,12 +80,16 @@ class Capabilities:
     whole frontier. `clock_offsets`: offsets are hybrid logical timestamps and every live origin sends heartbeats, so old
     demands may fold into one floor. Thread-safety: immutable.
 
+    `exact`: a commit's position is that of its own transaction and of no later one, so that what it wrote is what is there at that
+    position. Without it, a position may lie past other commits: it demands enough, but says nothing of what a row then held.
+
     `poll_s`: how often a store is to ask each endpoint in the background while it is in use, so that the common read needs no question
     of its own; None: never. Units: seconds.
     """
 
     dependencies: bool = False
     clock_offsets: bool = False
+    exact: bool = False
     poll_s: float | None = attrs.field(default=None, validator=_pause)
 
 

@@ -125,13 +125,21 @@ class CausalStore(StoreBase[R, W]):
         self._opening = threading.Lock()
         self._state.forked()
 
-    def session(self, *texts: str | None, subject: str | None = None) -> Session[R, W]:
+    def session(
+        self, *texts: str | None, subject: str | None = None, policy: ReadPolicy | None = None
+    ) -> Session[R, W]:
         """Return a session that demands everything the presented tokens say, joined.
 
         A token that cannot be opened is listed in `session.rejected`; what that means is the policy's choice (`bad_token`).
+        `policy` is for its reads that name none; by default the store's is.
         Raises: TokenError only with `bad_token="raise"`; ConfigError for a subject that is not text.
         """
-        return Session(self, subject, texts)
+        if policy is not None:
+            self._state.chosen(policy)
+        return Session(self, SessionState(subject, policy), texts)
+
+    def _sharing(self, state: SessionState, /) -> Session[R, W]:
+        return Session(self, state, None)
 
     def position(self, connection: Any) -> Written:
         """Return a frontier that covers what was written and committed through a connection of one's own: for `session.join`."""
@@ -303,8 +311,8 @@ class Session(Claims, Generic[R, W]):
 
     __slots__ = ("_store",)
 
-    def __init__(self, store: CausalStore[R, W], subject: str | None, texts: Iterable[str | None]) -> None:
-        super().__init__(store._state, SessionState(subject), texts)
+    def __init__(self, store: CausalStore[R, W], state: SessionState, texts: Iterable[str | None] | None) -> None:
+        super().__init__(store._state, state, texts)
         self._store = store
 
     # --- blocks ----------------------------------------------------------------------------------------------------
@@ -356,11 +364,10 @@ class Session(Claims, Generic[R, W]):
     ) -> Write[Any]:
         """Return a block that is one write transaction on one shard, at a leader that covers what the session demands (I9).
 
-        `wait_s` is how long to wait until it does (default: the store's policy's). `touching` are all cache keys that the write may
-        change the value of (default: any); `block.touch(*keys)` adds to them. HAZARD: a cached value of a key that is missing here is
-        served to this session without its write. Commits when the block ends, rolls back if it raises.
-        Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned meanwhile of what the leader
-        lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
+        `wait_s`: how long to wait for that (default: as the store's policy). `touching`: every cache key whose value it may change (default:
+        any); `block.touch(*keys)` adds some. HAZARD: a cached value of a key left out is served without this write. Commits when the block
+        ends, rolls back if it raises. Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned
+        meanwhile of what the leader lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
         """
         block = Write if self._state.trail is None else RecordedWrite
         return block(store if store is not None else self._store, self._state, shard, wait_s, touching)
@@ -368,8 +375,7 @@ class Session(Claims, Generic[R, W]):
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
 
-        On another store or shard, or with a policy: `session.read(shard=...).run(fn, ...)`.
-        Raises: as `read`; Unreachable after three tries.
+        On another store or shard, or with a policy: `session.read(shard=...).run(fn, ...)`. Raises: as `read`; Unreachable after three tries.
         """
         return self.read().run(fn, *args, **kwargs)
 
@@ -387,7 +393,8 @@ class Session(Claims, Generic[R, W]):
         """
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
+        chosen = state.chosen(policy, self._state.policy)
+        request = Request(state, self._state, state.shard(shard), chosen, kind="route")
         target._admit(request)
         request.finish()
         return request.receipt()

@@ -40,9 +40,11 @@ def _here() -> object:
 
 
 class _Writing(Block):
-    __slots__ = ("_handle", "_owner", "_wait_s", "touching")
+    __slots__ = ("_handle", "_owner", "_wait_s", "commit", "touching")
 
     _handle: Any
+    commit: Commit | None
+    """The acknowledgement, once the block has ended with one."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class _Writing(Block):
         """The cache keys that this write touches; None: it may touch any."""
         self._handle = None
         self._owner: object = None
+        self.commit = None
 
     def touch(self, *keys: str) -> None:
         """Touch more cache keys, before the block ends. A block that may touch any key still may: begin it with `touching=()`.
@@ -119,11 +122,13 @@ class _Writing(Block):
 
     def _entered(self) -> None:
         self._owner = _here()
+        self._session.opened(1)
         # Those that were left in another context, as frameworks do, are still listed in this one.
         blocks = enclosing.get()
         enclosing.set((*(block for block in blocks if block.is_open), self) if blocks else (self,))
 
     def _left(self) -> None:
+        self._session.opened(-1)
         # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.
         enclosing.set(tuple(block for block in enclosing.get() if block is not self))
 
@@ -175,7 +180,7 @@ class Write(_Writing, Generic[W]):
                 self._undo(handle, request)
                 return
             sent = True
-            commit = handle.commit(deps)
+            self.commit = commit = handle.commit(deps)
             done = True
             self._acknowledged(commit, request)
         except BaseException as error:
@@ -230,7 +235,7 @@ class AsyncWrite(_Writing, Generic[W]):
                 await self._undo(handle, request)
                 return
             sent = True
-            commit = await handle.commit(deps)
+            self.commit = commit = await handle.commit(deps)
             done = True
             self._acknowledged(commit, request)
         except BaseException as error:
