@@ -101,7 +101,8 @@ class SessionState:
         """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
         self.own = self.seen = _NOTHING
-        self.touched: Mapping[int, frozenset[int]] = NO_FILTERS  # about `own`: the two are replaced together
+        self.touched: Mapping[int, frozenset[int]] = NO_FILTERS
+        """By store: the fingerprints of what own writes touched. Replaced together with `own`, which it is about."""
         self.version = 0
         self.changed = False
         """Whether more is demanded than by what the client holds."""

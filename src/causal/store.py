@@ -364,7 +364,7 @@ class Session(Claims, Generic[R, W]):
     ) -> Write[Any]:
         """Return a block that is one write transaction on one shard, at a leader that covers what the session demands (I9).
 
-        `wait_s`: how long to wait for that (default: as the store's policy). `touching`: every cache key whose value it may change (default:
+        `wait_s`: how long to wait for that (default: as the store's policy). `touching`: all cache keys whose value it may change (default:
         any); `block.touch(*keys)` adds some. HAZARD: a cached value of a key left out is served without this write. Commits when the block
         ends, rolls back if it raises. Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned
         meanwhile of what the leader lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
@@ -375,7 +375,7 @@ class Session(Claims, Generic[R, W]):
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
 
-        On another store or shard, or with a policy: `session.read(shard=...).run(fn, ...)`. Raises: as `read`; Unreachable after three tries.
+        Elsewhere, or with a policy: `session.read(shard=...).run(fn, ...)`. Raises: as `read`; Unreachable after three tries.
         """
         return self.read().run(fn, *args, **kwargs)
 
