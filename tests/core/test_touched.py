@@ -5,7 +5,7 @@ from functools import reduce
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from causal import ConfigError, Frontier, Keyring, LeaderMark, Position, Token
@@ -115,11 +115,13 @@ def test_joining_is_associative_commutative_and_idempotent(a: Token, b: Token, c
 
 
 @given(sides, sides)
+@example(filtered(of(0), {0: {*range(8)}}), filtered(of(0), {0: {*range(8, 13)}}))
+@example(filtered(of(0), {0: {*range(8)}}), filtered(of(0), {0: {*range(8, 12)}}))
 def test_a_join_knows_of_a_store_what_both_sides_know_and_no_more(a: Token, b: Token) -> None:
-    both = join(a, b)
+    own, touched = a.own | b.own, joined(a.own, a.touched, b.own, b.touched)
     for store in range(3):
         mine, theirs = known(a.own, a.touched, store), known(b.own, b.touched, store)
-        found = known(both.own, both.touched, store)
+        found = known(own, touched, store)
         if mine is None or theirs is None or len(mine | theirs) > MAX_FINGERPRINTS:
             assert found is None
         else:
@@ -141,6 +143,13 @@ def test_a_write_that_does_not_say_what_it_touched_touched_anything_for_good() -
     touched = written(of(0, 1), {0: frozenset({1}), 1: frozenset({2})}, 0, None)
     assert touched == {1: {2}}
     assert written(of(0, 1), touched, 0, frozenset({3})) == {1: {2}}
+
+
+def test_a_write_of_too_many_keys_touched_anything() -> None:
+    assert written(of(), {}, 0, frozenset(range(12))) == {0: {*range(12)}}
+    assert written(of(), {}, 0, frozenset(range(13))) == {}
+    assert written(of(0), {0: frozenset(range(12))}, 0, frozenset({12})) == {}
+    assert written(of(0), {0: frozenset(range(12))}, 0, frozenset({11})) == {0: {*range(12)}}
 
 
 @pytest.mark.parametrize("part", ["own", "seen"])
@@ -184,7 +193,7 @@ def test_filters_are_what_a_token_leaves_out_first(token: Token, data: st.DataOb
 
 @given(tokens(), st.integers(0, 200), st.integers(0, 2), st.text(max_size=3))
 def test_a_shortened_token_may_touch_whatever_the_exact_one_may(token: Token, limit: int, store: int, key: str) -> None:
-    fitted = token.fit(KEYS.size, limit, until=NOW + 60, now=-1)  # before anything expires
+    fitted = token.fit(KEYS.size, limit, until=NOW + 60, now=-(2**35))  # before anything expires
     if may_touch(token.own, token.seen, token.touched, store, key):
         assert may_touch(fitted.own, fitted.seen, fitted.touched, store, key)
 

@@ -184,7 +184,10 @@ def nonsense() -> Iterator[tuple[str, str]]:
     yield "a byte of zeros after the filters", whole_bytes(touched) + "0" * 8
     yield "filters twice", touched + "01" + numbers([0]) + numbers([9])
     yield "extras after the filters", touched + "11" + number(5, 64) + count(0) + count(0)
-    yield "filters that begin with two zeros", one + "001" + numbers([0]) + numbers([9, 700])
+    yield "filters that begin with three bits", one + "001" + numbers([0]) + numbers([9, 700])
+    yield "filters that begin with two zeros", one + "00" + numbers([0]) + numbers([9, 700])
+    for lead in ("00", "10", "11"):
+        yield f"filters after the extras that begin with {lead}", timed + lead + numbers([0]) + numbers([9, 700])
     yield "ends within a filter", one + "01" + numbers([0]) + count(12) + number(16, 6) + "1"
     yield "filters that are not there", one + "01" + count(30) + "0" * 13
     yield "a fingerprint of 17 bits", one + "01" + numbers([0]) + numbers([2**16])
