@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.hlc",
         "core.frontier",
         "core.watermark",
+        "core.touched",
         "core.token",
         "core.columns",
         "core.cose",

@@ -16,6 +16,7 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark, pack
 from causal.core.token import HOUR_S, Token
+from causal.core.touched import NO_FILTERS, joined, may_touch, written
 from causal.errors import ExpiredToken, TokenError
 from causal.sealing import text_setting
 
@@ -74,6 +75,7 @@ class SessionState:
         "rejected",
         "seen",
         "subject",
+        "touched",
         "trail",
         "version",
         "writing",
@@ -102,6 +104,8 @@ class SessionState:
         """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
         self.own = self.seen = _NOTHING
+        self.touched: Mapping[int, frozenset[int]] = NO_FILTERS
+        """By store: the fingerprints of what own writes touched. Replaced together with `own`, which it is about."""
         self.version = 0
         self.changed = False
         """Whether more is demanded than by what the client holds."""
@@ -157,12 +161,14 @@ class SessionState:
         theirs = token.seen.lapse(now)
         with self._lock:
             if self._joined_tokens or self.own or self.seen:
-                grown = not (self.own >= token.own and self.seen >= theirs)
+                touched = joined(self.own, self.touched, token.own, token.touched)
+                grown = not (self.own >= token.own and self.seen >= theirs and self.touched == touched)
                 self.own |= token.own
                 self.seen |= theirs
+                self.touched = touched
             else:
                 grown = bool(token.own or theirs)
-                self.own, self.seen = token.own, theirs
+                self.own, self.seen, self.touched = token.own, theirs, token.touched
             if len(self._joined_tokens) >= _TOKENS:
                 self._born, self._joined_tokens = _learned(self._born, self._joined_tokens), ()
             self._joined_tokens += ((token, ttl_s),)
@@ -183,8 +189,8 @@ class SessionState:
             return
         mine, theirs = self.own.entries.get, ({} if own else self.seen.entries).get
         for key, offset in frontier.entries.items():
-            if mine(key, -1) < offset and theirs(key, -1) < offset:
-                break
+            if (mine(key, -1) < offset and theirs(key, -1) < offset) or (own and key >> 48 in self.touched):
+                break  # nobody says what a write made outside touched, known or not
         else:
             if not frontier.floors and not frontier.marks:
                 self._known = frontier
@@ -201,11 +207,12 @@ class SessionState:
         with self._lock:
             self.writing += blocks
 
-    def acknowledged(self, commit: Commit, now: float) -> None:
-        """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
+    def acknowledged(self, commit: Commit, now: float, touched: frozenset[int] | None = None) -> None:
+        """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8); `touched` fingerprints, or anything."""
         with self._lock:
             p = commit.position
             if p is not None:
+                self.touched = written(self.own, self.touched, p.shard >> 16, touched)
                 self.own = self.own.advance(shard=p.shard, offset=p.offset, origin=p.origin)
                 self._born[pack(p.shard, p.origin)] = self.wrote_at = now
                 self._moved()
@@ -214,6 +221,7 @@ class SessionState:
 
     def _grow(self, frontier: Frontier, own: bool, now: float) -> None:
         if own:
+            self.touched = joined(self.own, self.touched, frontier, NO_FILTERS)
             self.own |= frontier
         else:
             self.seen |= frontier
@@ -263,6 +271,11 @@ class SessionState:
             self.subject = subject
             self._moved()
 
+    def touches(self, store: int, key: str) -> bool:
+        """Return whether an own write on a store may have touched a key: False only if certain that none did."""
+        with self._lock:
+            return may_touch(self.own, self.seen, self.touched, store, key)
+
     # --- what is demanded ----------------------------------------------------------------------------------------
 
     def demand(self, store: Demanded, shard: int, now: float, *, write: bool) -> Demand:
@@ -309,7 +322,7 @@ class SessionState:
         """
         now, keyring = store.wall(), store.keyring
         with self._lock:
-            version, own, seen = self.version, self.own, self.seen
+            version, own, seen, touched = self.version, self.own, self.seen, self.touched
             sealed, held = self._sealed, self._held
             unchanged = not self.changed and subject == self.subject and self._held_for == (keyring, store.audience)
         if seen.marks:
@@ -326,7 +339,8 @@ class SessionState:
         ages = self._ages(now)
         timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
         stamp = int((self.wrote_at or 0) * 1000) << 16 if timed else None
-        token = Token(own, seen, expires_at=int(now + store.token_ttl_s) + 1, timestamp=stamp, ages=ages)
+        expires_at = int(now + store.token_ttl_s) + 1
+        token = Token(own, seen, expires_at=expires_at, timestamp=stamp, ages=ages, touched=touched)
         text = keyring.seal_within(
             token,
             store.max_token_chars,
