@@ -70,6 +70,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
+    ("derived",),
     ("integrations/*", "caches/*"),
     ("testing", "lab"),
     ("cli", "__main__"),
