@@ -212,7 +212,7 @@ def test_a_leader_that_may_be_read_is_fallen_back_to_and_a_witness_beside_it_is_
     view = View().known([("a", 0.0), ("w", 0.0)], witnesses={"w"})
     here, there = {1: (5, None), 2: (5, None)}, {1: (5, None), 2: (9, None)}
     view = view.observe("a", {0: Watermark(0, here, "a", frozenset({1}))}, asked=ARRIVED + 1, asked_at=NOW, now=NOW)
-    view = view.observe("w", {0: Watermark(0, there, "w", frozenset({2}))}, asked=ARRIVED + 2, asked_at=NOW, now=NOW)
+    view = view.observe("w", {0: Watermark(0, there, "w", frozenset({2}))}, asked=1, asked_at=NOW, now=NOW)
     mine = Demand({pack(0, 1): 5}, {}, shards=frozenset({0}), arrived=ARRIVED)
     theirs = Demand({pack(0, 2): 9}, {}, shards=frozenset({0}), arrived=ARRIVED)
     policy = ReadPolicy(0.0, unproven="serve")
