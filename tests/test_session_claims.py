@@ -21,7 +21,7 @@ def sealed(token: Token, keys: Keyring = KEYS) -> str:
 
 def presented(*texts: str, now: float) -> SessionState:
     state = SessionState(None)
-    assert not state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S, first=True)
+    assert not state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S, subject=None, first=True)
     return state
 
 
@@ -70,7 +70,7 @@ def test_a_session_that_joins_a_token_with_every_reply_keeps_few_of_them(time: T
     now, key = int(time.wall()), pack(0, 1)
     state = SessionState(None)
     texts = [sealed(Token(Frontier.of({key: n, pack(1, n): 1}), expires_at=now + 80_000 - n)) for n in range(1, 201)]
-    state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S)
+    state.present(texts, KEYS, "shop", now=now, ttl_s=TTL_S, subject=None)
     assert len(state._joined_tokens) < 50
     ages = state._ages(now + 7200)
     assert ages.keys() == {key, *(pack(1, n) for n in range(1, 201))}

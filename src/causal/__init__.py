@@ -2,6 +2,7 @@
 
 from causal.async_store import AsyncCausalStore, AsyncSession
 from causal.clock import HybridLogicalClock
+from causal.context import current_session, propagate
 from causal.controls import Controls, Lag
 from causal.core.frontier import Frontier, LeaderMark, Loss, Position
 from causal.core.hlc import Timestamp
@@ -79,4 +80,6 @@ __all__ = [
     "Watermark",
     "WriteLost",
     "Written",
+    "current_session",
+    "propagate",
 ]

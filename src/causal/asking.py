@@ -5,6 +5,7 @@ Owns the question, not when it is asked: that is the gate's decision, or the fee
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,7 @@ from causal.core.waiting import WaitQueue
 from causal.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from causal.core.view import View
     from causal.engine import AsyncLink, Link
@@ -95,3 +96,25 @@ class Line:
                 self.asking = False
                 self.asked.notify_all()
         return True
+
+
+class AsyncLine:
+    """The reads that wait at one endpoint, and the one task that polls it for them."""
+
+    __slots__ = ("poller", "queue")
+
+    def __init__(self) -> None:
+        self.queue: WaitQueue[asyncio.Future[None]] = WaitQueue()
+        self.poller: asyncio.Task[None] | None = None
+
+
+async def together(questions: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Ask all at once. None outlasts who asked: if one fails, or the caller is cancelled, the others are ended first."""
+    tasks = [asyncio.ensure_future(question) for question in questions]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-from causal.asking import PROBE_TIMEOUT_S, aprobe, worth_s
+from causal.asking import PROBE_TIMEOUT_S, AsyncLine, aprobe, together, worth_s
 from causal.blocks import AsyncRead
 from causal.claims import Claims, StoreBase
 from causal.core.frontier import Frontier
 from causal.core.gate import Probe, Serve, Wait
-from causal.core.waiting import Waiter, WaitQueue
+from causal.core.waiting import Waiter
 from causal.errors import StoreError, Unreachable
 from causal.feed import AsyncFeed
 from causal.recorded import AsyncRecordedRead, AsyncRecordedWrite
@@ -23,7 +23,7 @@ from causal.state import callable_setting
 from causal.write_blocks import AsyncWrite
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from causal.claims import Settings
     from causal.core.policy import ReadPolicy
@@ -40,16 +40,6 @@ P = ParamSpec("P")
 
 POLL_S: Final = 0.001
 POLL_MAX_S: Final = 0.005
-
-
-class _Line:
-    """The reads that wait at one endpoint, and the one task that polls it for them."""
-
-    __slots__ = ("poller", "queue")
-
-    def __init__(self) -> None:
-        self.queue: WaitQueue[asyncio.Future[None]] = WaitQueue()
-        self.poller: asyncio.Task[None] | None = None
 
 
 class AsyncCausalStore(StoreBase[R, W]):
@@ -70,7 +60,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         self._sleep = callable_setting("sleep", sleep)
         self._opening = asyncio.Lock()
         self._live: AsyncLink[R, W] | None = None
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, AsyncLine] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._real = sleep is asyncio.sleep
         self._feed: AsyncFeed | None = None
@@ -110,7 +100,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                 link = await self._engine.aopen(self._state.number)
                 try:
                     self._state.known(link.endpoints)
-                    await _together(self._probe(link, e.name) for e in link.endpoints)
+                    await together(self._probe(link, e.name) for e in link.endpoints)
                     poll_s = self._state.engine.capabilities.poll_s
                     if poll_s is not None and self._real:
                         self._feed = AsyncFeed(self._state, link, poll_s, _polled(self._lines))
@@ -120,9 +110,16 @@ class AsyncCausalStore(StoreBase[R, W]):
                 self._live = link
             return self._live
 
-    def session(self, *texts: str | None, subject: str | None = None) -> AsyncSession[R, W]:
+    def session(
+        self, *texts: str | None, subject: str | None = None, policy: ReadPolicy | None = None
+    ) -> AsyncSession[R, W]:
         """Return a session that demands everything the presented tokens say, joined: as `CausalStore.session`."""
-        return AsyncSession(self, subject, texts)
+        if policy is not None:
+            self._state.chosen(policy)
+        return AsyncSession(self, SessionState(subject, policy), texts)
+
+    def _sharing(self, state: SessionState, /) -> AsyncSession[R, W]:
+        return AsyncSession(self, state, None)
 
     async def position(self, connection: Any) -> Written:
         """Return a frontier that covers what was written and committed through a connection of one's own: for `session.join`."""
@@ -133,7 +130,7 @@ class AsyncCausalStore(StoreBase[R, W]):
         """Ask every endpoint, and return everything that exists. Raises: NoEndpoint if a known live origin's leader cannot be asked."""
         link, arrived = await self._link(), self._state.number_now()
         self._state.known(link.endpoints)
-        await _together(self._probe(link, e.name) for e in link.endpoints)
+        await together(self._probe(link, e.name) for e in link.endpoints)
         return self._state.head(arrived)
 
     async def _leader(self, shard: int) -> str:
@@ -169,9 +166,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                     if len(decision.endpoints) == 1:  # a task of its own would outlast the question
                         await self._ask(link, decision.endpoints[0], request, decision.within_s)
                     else:
-                        await _together(
-                            self._ask(link, name, request, decision.within_s) for name in decision.endpoints
-                        )
+                        await together(self._ask(link, name, request, decision.within_s) for name in decision.endpoints)
                     self._state.known(link.endpoints)
                 elif isinstance(decision, Wait):
                     place = _Place(self, decision.endpoint, request)
@@ -239,7 +234,7 @@ class AsyncCausalStore(StoreBase[R, W]):
     async def _probe(self, link: AsyncLink[R, W], name: str, timeout_s: float = PROBE_TIMEOUT_S) -> View:
         return await aprobe(self._state, link, name, timeout_s)
 
-    async def _poll(self, link: AsyncLink[R, W], name: str, line: _Line) -> None:
+    async def _poll(self, link: AsyncLink[R, W], name: str, line: AsyncLine) -> None:
         pause_s = POLL_S
         try:
             while line.queue:
@@ -272,7 +267,7 @@ class _Place:
     def take(self, link: AsyncLink[Any, Any], wait: Wait) -> asyncio.Future[None] | None:
         """Return what to await, or None if there is nothing to wait for. Raises: Overloaded."""
         store, state = self.store, self.store._state
-        line = store._lines.setdefault(self.endpoint, _Line())
+        line = store._lines.setdefault(self.endpoint, AsyncLine())
         state.enter_wait(self.endpoint, self.request.session.subject)
         self.began = state.monotonic()
         loop = asyncio.get_running_loop()
@@ -301,7 +296,7 @@ class _Place:
         self.request.waited_s += state.monotonic() - self.began
 
 
-def _polled(lines: Mapping[str, _Line]) -> Callable[[str], bool]:
+def _polled(lines: Mapping[str, AsyncLine]) -> Callable[[str], bool]:
     """Whether reads wait at an endpoint that a task polls for them."""
     return lambda name: (line := lines.get(name)) is not None and line.poller is not None and not line.poller.done()
 
@@ -309,18 +304,6 @@ def _polled(lines: Mapping[str, _Line]) -> Callable[[str], bool]:
 def _over(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)
-
-
-async def _together(questions: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Ask all at once. None outlasts who asked: if one fails, or the caller is cancelled, the others are ended first."""
-    tasks = [asyncio.ensure_future(question) for question in questions]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 class AsyncSession(Claims, Generic[R, W]):
@@ -331,8 +314,8 @@ class AsyncSession(Claims, Generic[R, W]):
 
     __slots__ = ("_store",)
 
-    def __init__(self, store: AsyncCausalStore[R, W], subject: str | None, texts: Iterable[str | None]) -> None:
-        super().__init__(store._state, SessionState(subject), texts)
+    def __init__(self, store: AsyncCausalStore[R, W], state: SessionState, texts: Iterable[str | None] | None) -> None:
+        super().__init__(store._state, state, texts)
         self._store = store
 
     @overload
@@ -386,7 +369,8 @@ class AsyncSession(Claims, Generic[R, W]):
         """Only decide and wait: as `Session.route`."""
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
+        chosen = state.chosen(policy, self._state.policy)
+        request = Request(state, self._state, state.shard(shard), chosen, kind="route")
         await target._admit(request)
         request.finish()
         return request.receipt()

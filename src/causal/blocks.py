@@ -9,7 +9,9 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from causal.core.decision import bears_out
+from causal.core.decision import UNCHECKED, bears_out
+from causal.core.endpoint import NEVER
+from causal.core.frontier import Frontier
 from causal.ending import aended, ended
 from causal.errors import ConfigError, StoreError
 from causal.grant import Grant
@@ -17,17 +19,19 @@ from causal.repeat import AsyncRepeated, Repeated
 from causal.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
-    from causal.core.frontier import Frontier
     from causal.core.policy import ReadPolicy
     from causal.core.receipt import Receipt
+    from causal.core.watermark import Watermark
     from causal.engine import AsyncLink, AsyncReadHandle, Link, ReadHandle
     from causal.session import SessionState
     from causal.state import StoreState
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+_NOTHING: Final = Frontier()
 
 
 class Admitting(Protocol):
@@ -103,19 +107,45 @@ class Block:
 
 
 class _Reading(Block):
-    __slots__ = ("_gone", "_handle", "_policy")
+    __slots__ = ("_gone", "_handle", "_policy", "showed")
 
     _handle: Any
+    showed: Frontier
+    """What the block showed, known once it has ended: what a copy of it that is kept must tell its readers (I7)."""
 
     def __init__(self, store: Any, session: SessionState, shard: str | None, policy: ReadPolicy | None) -> None:
         self._store = store
         self._session = session
         self._shard = shard
         self._request = None
-        self._policy = policy
+        self._policy = policy if policy is not None else session.policy
         self._handle = None
         self._gone: frozenset[str] = frozenset()
         """The endpoints that were lost under an earlier try."""
+        self.showed = _NOTHING
+
+    @property
+    def watermarks(self) -> Mapping[int, Watermark] | None:
+        """What the snapshot holds, by shard id, while the block is open; None inside a write block, which shows what is not committed."""
+        handle = self._handle
+        return None if handle is None else handle.watermarks
+
+    @property
+    def fresh_at(self) -> float:
+        """When at the latest everything was acknowledged that the snapshot is shown to hold (I5); -inf if nothing shows it.
+
+        Units: seconds of the store's `monotonic`. It is never later than the moment that the snapshot was asked for.
+        """
+        request = self._account()
+        serve = request.serve
+        if serve is None or serve.how in UNCHECKED or request.unproven:
+            return NEVER
+        return min(serve.known.fresh_at, request.asked_at)
+
+    def _account(self) -> Request:
+        if self._request is None:
+            raise ConfigError("a receipt exists once the block was entered")
+        return self._request
 
     def _lost(self, handle: Any, error: BaseException) -> StoreError | None:
         """Note an endpoint that failed underway, so that the next try goes round it; return that as an error, if it is not one yet."""
@@ -230,7 +260,8 @@ class Read(_Reading, Repeated, Generic[R]):
             end = getattr(handle, "end", None)
             if end is not None:
                 ended(end, self._account)
-            self._session.join(handle.seen(), own=False, now=self._store._state.wall)
+            self.showed = seen = handle.seen()
+            self._session.join(seen, own=False, now=self._store._state.wall)
         finally:
             handle.close()
             if self._grant is None or self._store._state.on_receipt is not None:
@@ -262,7 +293,8 @@ class AsyncRead(_Reading, AsyncRepeated, Generic[R]):
         lost = None if error is None else self._lost(handle, error)
         try:
             await aended(handle, request)
-            self.saw(handle.seen())
+            self.showed = seen = handle.seen()
+            self.saw(seen)
         finally:
             try:
                 await handle.close()

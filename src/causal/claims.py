@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Required, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Required, TypedDict, TypeVar, Unpack
 
 from causal.core.frontier import Frontier
 from causal.core.policy import Limits, ReadPolicy
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 W = TypeVar("W")
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 
 class Settings(TypedDict, total=False):
@@ -78,6 +80,12 @@ class StoreBase(Generic[R, W]):
         return dict(self._state.shards)
 
 
+class Sharing(Protocol[S_co]):
+    """A store that can carry on a session that has begun at another."""
+
+    def _sharing(self, state: SessionState, /) -> S_co: ...
+
+
 class Claims:
     """What a session has to say: tokens in, tokens out, and what they demand.
 
@@ -86,29 +94,42 @@ class Claims:
 
     __slots__ = ("_settings", "_state")
 
-    def __init__(self, settings: StoreState, state: SessionState, texts: Iterable[str | None]) -> None:
+    def __init__(self, settings: StoreState, state: SessionState, texts: Iterable[str | None] | None) -> None:
         self._settings = settings
         self._state = state
+        if texts is None:
+            return  # a session that has begun elsewhere
         if settings.history is not None:
             state.trail = Trail.begin(settings.history, settings.keyring, state.subject)
         self._present(texts, first=True)
 
-    def join(self, *claims: str | Frontier | None) -> None:
+    def at(self, store: Sharing[S]) -> S:
+        """Return this very session at another store, synchronous or asynchronous: what one of both learns, the other demands.
+
+        Each seals and opens with its own store's keyring and audience.
+        """
+        return store._sharing(self._state)
+
+    def join(self, *claims: str | Frontier | None, subject: str | None = None) -> None:
         """Join replies' tokens, frontiers, and the positions of writes made outside (`store.position`, which count as own).
 
+        `subject` is whose the tokens are, where they were sealed for another than this session's: by a service that was called.
         Raises: TokenError only with `bad_token="raise"`.
         """
         now = self._settings.wall()
         for claim in claims:
             if isinstance(claim, Frontier):
                 self._state.join(claim, own=isinstance(claim, Written), now=now)
-        self._present([claim for claim in claims if not isinstance(claim, Frontier)])
+        self._present([claim for claim in claims if not isinstance(claim, Frontier)], subject=subject)
 
-    def _present(self, texts: Iterable[str | None], *, first: bool = False) -> None:
+    def _present(self, texts: Iterable[str | None], *, subject: str | None = None, first: bool = False) -> None:
         """Open tokens and join them; what cannot be opened is the policy's to judge (I12)."""
         store, trail = self._settings, self._state.trail
         now, ttl_s, texts = store.wall(), store.token_ttl_s, list(texts)
-        failed = self._state.present(texts, store.keyring, store.audience, now=now, ttl_s=ttl_s, first=first)
+        whose = self._state.subject if subject is None else subject
+        failed = self._state.present(
+            texts, store.keyring, store.audience, now=now, ttl_s=ttl_s, subject=whose, first=first
+        )
         if trail is not None:
             wrong = {one.index for one in failed}
             trail.presented(text for nth, text in enumerate(texts) if text and nth not in wrong)
@@ -141,8 +162,15 @@ class Claims:
         return self._state.seen
 
     @property
+    def writing(self) -> int:
+        """How many write blocks of this session are open now."""
+        return self._state.writing
+
+    @property
     def changed(self) -> bool:
-        """Whether the client must be given a new token: more is demanded, or half of the life of the one that it holds is over."""
+        """Whether the client must be given a new token: more is demanded than by those that it presented at first (a set: several good
+        ones need not be made one), or half of the life of one of them is over.
+        """
         return self._state.due(self._settings)
 
     def token(self, *, subject: str | None = None) -> str | None:

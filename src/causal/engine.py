@@ -87,6 +87,9 @@ class Capabilities:
     `whole`: a read concerns all shards that the engine lists, whichever it names, and need not name one: a derived store that shows
     them in one snapshot. What its session demands of other shards of that store's number is not held against it.
 
+    `exact`: a commit's position is that of its own transaction and of no later one, so that what it wrote is what is there at that
+    position. Without it, a position may lie past other commits: it demands enough, but says nothing of what a row then held.
+
     `poll_s`: how often a store is to ask each endpoint in the background while it is in use, so that the common read needs no question
     of its own; None: never. Units: seconds.
     """
@@ -94,6 +97,7 @@ class Capabilities:
     dependencies: bool = False
     clock_offsets: bool = False
     whole: bool = False
+    exact: bool = False
     poll_s: float | None = attrs.field(default=None, validator=_pause)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
@@ -16,13 +16,15 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark, pack
 from causal.core.token import HOUR_S, Token
-from causal.errors import ConfigError, ExpiredToken, TokenError
+from causal.errors import ExpiredToken, TokenError
+from causal.sealing import text_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.keyring import Keyring
     from causal.engine import Commit
+    from causal.sealing import Demanded, Sealing
     from causal.trail import Trail
 
 log: Final = logging.getLogger("causal")
@@ -48,51 +50,6 @@ class Rejected:
     error: TokenError
 
 
-class Sealing(Protocol):
-    """What sealing needs of a store's settings."""
-
-    keyring: Keyring
-    audience: str
-    policy: ReadPolicy
-    number: int
-    token_ttl_s: float
-    max_token_chars: int
-    clock_offsets: bool
-    wall: Callable[[], float]
-
-    def until(self) -> int:
-        """Return when nothing that exists now can be missing from an eligible replica any more. Units: Unix seconds."""
-
-    def floor(self) -> int:
-        """Return up to which hybrid time old `seen` entries may fold."""
-
-    def replicated(self) -> Frontier:
-        """Return what is known to be applied wherever it is not numbered."""
-
-
-class Demanded(Protocol):
-    """What making a demand needs of a store's settings."""
-
-    number: int
-    every: frozenset[int]
-    whole: bool
-    dependencies: bool
-    reading: tuple[bool, bool]
-    writing: tuple[bool, bool]
-
-
-def text_setting(name: str, value: str) -> str:
-    """Return a text that a token can be bound to. Raises: ConfigError for what is not text, or has no UTF-8."""
-    if not isinstance(value, str):
-        raise ConfigError(f"{name} is text, not a {type(value).__name__}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(f"{name} is text that UTF-8 can hold, not half of a surrogate pair") from None
-    return value
-
-
 class SessionState:
     """The claims of one session, as they grow.
 
@@ -103,25 +60,32 @@ class SessionState:
     __slots__ = (
         "_born",
         "_cache",
+        "_held",
+        "_held_for",
         "_joined",
         "_joined_tokens",
         "_known",
         "_lock",
-        "_presented",
         "_sealed",
         "changed",
         "grants",
         "own",
+        "policy",
         "rejected",
         "seen",
         "subject",
         "trail",
         "version",
+        "writing",
         "wrote_at",
     )
 
-    def __init__(self, subject: str | None) -> None:
+    def __init__(self, subject: str | None, policy: ReadPolicy | None = None) -> None:
         self._lock = threading.Lock()
+        self.policy = policy
+        """How its reads may be served that do not say; None: as their store says."""
+        self.writing = 0
+        """How many of its write blocks are open."""
         self._born: dict[int, float] = {}
         self._joined_tokens: tuple[tuple[Token, float], ...] = ()
         self._cache: dict[int, tuple[int, float, Demand, Demanded]] = {}
@@ -130,8 +94,10 @@ class SessionState:
         self._known: Frontier | None = None
         self._joined: tuple[int, Frontier] | None = None
         self._sealed: tuple[object, tuple[str, int]] | None = None
-        self._presented: tuple[str, int] | None = None
-        """The one good token that the client holds, and when it expires."""
+        self._held: dict[str, int] = {}
+        """The good tokens that the client holds, and when they expire: a set, which together says what was demanded at first."""
+        self._held_for: tuple[Keyring, str] | None = None
+        """Who sealed them, and for which audience: the same session at another store may seal for another."""
         self.trail: Trail | None = None
         """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
@@ -152,11 +118,12 @@ class SessionState:
         *,
         now: float,
         ttl_s: float,
+        subject: str | None,
         first: bool = False,
     ) -> list[Rejected]:
         """Open and join tokens; return those that could not be opened, and why. They are appended to `rejected`.
 
-        `first` says that this is what the client holds: if it is one good token, the client needs no other until something changes.
+        `first` says that this is what the client holds: if all of it is good, the client needs no other until something changes.
         """
         failed: list[Rejected] = []
         opened: dict[str, int] = {}
@@ -165,7 +132,7 @@ class SessionState:
             if text is None or text == "":
                 continue  # an empty cookie: it demands nothing, and no keyring ever sealed it
             try:
-                token = keyring.open(text, subject=self.subject, audience=audience, now=now)
+                token = keyring.open(text, subject=subject, audience=audience, now=now)
             except ExpiredToken as error:
                 # Authentic: it still counts as demand when presented (I5).
                 token, expired = cast("Token", error.token), True
@@ -175,9 +142,9 @@ class SessionState:
             opened[text] = token.expires_at
             grown |= self._join_token(token, now, ttl_s)
         with self._lock:
-            if first and len(opened) == 1 and not failed and not expired:
-                (self._presented,) = opened.items()
-            elif grown or failed or expired or (first and opened):
+            if first and not failed and not expired:
+                self._held, self._held_for = opened, (keyring, audience)
+            elif grown or failed or expired:
                 self.changed = True
             if failed:
                 self.rejected = (*self.rejected, *failed)
@@ -228,6 +195,11 @@ class SessionState:
         with self._lock:
             at = now() if callable(now) else now
             self._grow(frontier.lapse(at), own, at)
+
+    def opened(self, blocks: int) -> None:
+        """Count write blocks that begin, or, below zero, end."""
+        with self._lock:
+            self.writing += blocks
 
     def acknowledged(self, commit: Commit, now: float) -> None:
         """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
@@ -338,15 +310,17 @@ class SessionState:
         now, keyring = store.wall(), store.keyring
         with self._lock:
             version, own, seen = self.version, self.own, self.seen
-            sealed, presented = self._sealed, self._presented
-            unchanged = not self.changed and subject == self.subject
+            sealed, held = self._sealed, self._held
+            unchanged = not self.changed and subject == self.subject and self._held_for == (keyring, store.audience)
         if seen.marks:
             seen = seen.lapse(now)
         if not own.entries and not seen and not own:
             return None
-        if unchanged and presented is not None and _lasts(presented, store, now):
-            return presented[0]
-        key = (version, subject, store.audience, keyring.primary_id)
+        if unchanged and len(held) == 1:
+            (only,) = held.items()
+            if _lasts(only, store, now):
+                return only[0]
+        key = (version, subject, store.audience, keyring, keyring.primary_id)
         if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
             return sealed[1][0]
         ages = self._ages(now)
@@ -381,9 +355,11 @@ class SessionState:
         return {k: age for k, b in _learned(born, tokens).items() if (age := int((now - b) // HOUR_S)) > 0}
 
     def due(self, store: Sealing) -> bool:
-        """Return whether the client must be given a new token: something changed, or the one that it holds nears its end."""
-        presented = self._presented
-        return self.changed or (presented is not None and not _lasts(presented, store, store.wall()))
+        """Return whether the client must be given a new token: something changed, or one that it holds nears its end."""
+        if self.changed or not self._held:
+            return self.changed
+        now = store.wall()
+        return not all(_lasts(one, store, now) for one in self._held.items())
 
 
 def _learned(born: Mapping[int, float], tokens: Iterable[tuple[Token, float]]) -> dict[int, float]:

@@ -22,7 +22,8 @@ from causal.core.policy import Guarantee, Limits, ReadPolicy
 from causal.core.view import View
 from causal.errors import ConfigError, NoEndpoint, Overloaded
 from causal.recorder import Recorder, recorder_of
-from causal.session import log, text_setting
+from causal.sealing import text_setting
+from causal.session import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -155,10 +156,10 @@ class StoreState:
                 callable_setting(name, getattr(self, name))
         text_setting("audience", self.audience)
 
-    def chosen(self, policy: ReadPolicy | None) -> ReadPolicy:
-        """Return a block's own policy, or the store's. Raises: ConfigError for what is none."""
+    def chosen(self, policy: ReadPolicy | None, otherwise: ReadPolicy | None = None) -> ReadPolicy:
+        """Return a block's own policy, or else its session's, or the store's. Raises: ConfigError for what is none."""
         if policy is None:
-            return self.policy
+            return self.policy if otherwise is None else otherwise
         if not isinstance(policy, ReadPolicy):
             raise ConfigError(f"policy is a ReadPolicy, not a {type(policy).__name__}")
         return policy

@@ -125,13 +125,21 @@ class CausalStore(StoreBase[R, W]):
         self._opening = threading.Lock()
         self._state.forked()
 
-    def session(self, *texts: str | None, subject: str | None = None) -> Session[R, W]:
+    def session(
+        self, *texts: str | None, subject: str | None = None, policy: ReadPolicy | None = None
+    ) -> Session[R, W]:
         """Return a session that demands everything the presented tokens say, joined.
 
         A token that cannot be opened is listed in `session.rejected`; what that means is the policy's choice (`bad_token`).
+        `policy` is for its reads that name none; by default the store's is.
         Raises: TokenError only with `bad_token="raise"`; ConfigError for a subject that is not text.
         """
-        return Session(self, subject, texts)
+        if policy is not None:
+            self._state.chosen(policy)
+        return Session(self, SessionState(subject, policy), texts)
+
+    def _sharing(self, state: SessionState, /) -> Session[R, W]:
+        return Session(self, state, None)
 
     def position(self, connection: Any) -> Written:
         """Return a frontier that covers what was written and committed through a connection of one's own: for `session.join`."""
@@ -303,8 +311,8 @@ class Session(Claims, Generic[R, W]):
 
     __slots__ = ("_store",)
 
-    def __init__(self, store: CausalStore[R, W], subject: str | None, texts: Iterable[str | None]) -> None:
-        super().__init__(store._state, SessionState(subject), texts)
+    def __init__(self, store: CausalStore[R, W], state: SessionState, texts: Iterable[str | None] | None) -> None:
+        super().__init__(store._state, state, texts)
         self._store = store
 
     # --- blocks ----------------------------------------------------------------------------------------------------
@@ -371,7 +379,8 @@ class Session(Claims, Generic[R, W]):
         """
         target = store if store is not None else self._store
         state = target._state
-        request = Request(state, self._state, state.shard(shard), state.chosen(policy), kind="route")
+        chosen = state.chosen(policy, self._state.policy)
+        request = Request(state, self._state, state.shard(shard), chosen, kind="route")
         target._admit(request)
         request.finish()
         return request.receipt()

@@ -20,7 +20,7 @@ from causal.transaction import shows, still_covered
 if TYPE_CHECKING:
     from causal.blocks import Admitting, AsyncAdmitting
     from causal.core.frontier import Frontier
-    from causal.engine import AsyncWriteHandle, WriteHandle
+    from causal.engine import AsyncWriteHandle, Commit, WriteHandle
     from causal.session import SessionState
     from causal.state import StoreState
 
@@ -37,15 +37,18 @@ def _here() -> object:
 
 
 class _Writing(Block):
-    __slots__ = ("_handle", "_owner", "_wait_s")
+    __slots__ = ("_handle", "_owner", "_wait_s", "commit")
 
     _handle: Any
+    commit: Commit | None
+    """The acknowledgement, once the block has ended with one."""
 
     def __init__(self, store: Any, session: SessionState, shard: str | None, wait_s: float | None) -> None:
         super().__init__(store, session, shard)
         self._wait_s = wait_s
         self._handle = None
         self._owner: object = None
+        self.commit = None
 
     def concerns(self, state: StoreState, session: SessionState, shard: int) -> bool:
         """Return whether a read of this shard by this session, here and now, belongs to this block's transaction."""
@@ -90,11 +93,13 @@ class _Writing(Block):
 
     def _entered(self) -> None:
         self._owner = _here()
+        self._session.opened(1)
         # Those that were left in another context, as frameworks do, are still listed in this one.
         blocks = enclosing.get()
         enclosing.set((*(block for block in blocks if block.is_open), self) if blocks else (self,))
 
     def _left(self) -> None:
+        self._session.opened(-1)
         # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.
         enclosing.set(tuple(block for block in enclosing.get() if block is not self))
 
@@ -146,7 +151,7 @@ class Write(_Writing, Generic[W]):
                 self._undo(handle, request)
                 return
             sent = True
-            commit = handle.commit(deps)
+            self.commit = commit = handle.commit(deps)
             done = True
             self._session.acknowledged(commit, request.store.wall())
             request.committed(commit)
@@ -202,7 +207,7 @@ class AsyncWrite(_Writing, Generic[W]):
                 await self._undo(handle, request)
                 return
             sent = True
-            commit = await handle.commit(deps)
+            self.commit = commit = await handle.commit(deps)
             done = True
             self._session.acknowledged(commit, request.store.wall())
             request.committed(commit)

@@ -63,14 +63,18 @@ def gate(demand: Demand, view: View, policy: ReadPolicy | None = None, elapsed_s
 
 def test_what_a_witness_says_shows_the_index_to_be_fresh() -> None:
     fresh, behind, alone = view_of(10, 10).of(INDEX), view_of(9, 10).of(INDEX), view_of(10, None).of(INDEX)
-    assert fresh is not None and fresh.fresh_at == NOW - 10
-    assert behind is not None and behind.fresh_at == NOW - 20
-    assert alone is not None and alone.fresh_at == NEVER
+    assert fresh is not None
+    assert fresh.fresh_at == NOW - 10
+    assert behind is not None
+    assert behind.fresh_at == NOW - 20
+    assert alone is not None
+    assert alone.fresh_at == NEVER
 
 
 def test_the_common_case_reads_the_index_though_witnesses_are_nearer_and_cover() -> None:
     served = covered(at(10), view_of(10, 12), ReadPolicy(unproven="serve"), NOW, STALENESS_S)
-    assert served is not None and served.endpoint == INDEX
+    assert served is not None
+    assert served.endpoint == INDEX
     assert covered(at(11), view_of(10, 12), ReadPolicy(unproven="serve"), NOW, STALENESS_S) is None
 
 
@@ -80,56 +84,71 @@ def test_witnesses_come_last_so_that_the_index_is_the_nearest() -> None:
 
 def test_what_the_index_lacks_is_waited_for_at_the_index_alone() -> None:
     decision = gate(at(11), view_of(10, 12, index_asked=ARRIVED + 1))
-    assert isinstance(decision, Wait) and decision.endpoint == INDEX
+    assert isinstance(decision, Wait)
+    assert decision.endpoint == INDEX
 
 
 def test_there_is_no_leader_to_fall_back_to_and_the_refusal_says_what_to_do() -> None:
     view = view_of(10, 12, asked=ARRIVED + 1, index_asked=ARRIVED + 1)
     decision = gate(at(11), view, ReadPolicy(0.1), elapsed_s=0.2)
-    assert isinstance(decision, Refuse) and decision.why == "timeout"
-    assert "mixed" in decision.reason and "eventual" in decision.reason
+    assert isinstance(decision, Refuse)
+    assert decision.why == "timeout"
+    assert "mixed" in decision.reason
+    assert "eventual" in decision.reason
     assert isinstance(gate(at(11), view, ReadPolicy(0.1, then="error"), elapsed_s=0.2), Refuse)
     stale = gate(at(11), view, ReadPolicy(0.1, then="stale"), elapsed_s=0.2)
-    assert isinstance(stale, Serve) and (stale.endpoint, stale.how) == (INDEX, "stale")
+    assert isinstance(stale, Serve)
+    assert (stale.endpoint, stale.how) == (INDEX, "stale")
 
 
 @pytest.mark.parametrize("demand", [NOTHING, MARKED], ids=["by policy", "by mark"])
 def test_a_leader_read_asks_the_witnesses_for_heads_and_waits_for_the_index(demand: Demand) -> None:
     policy = ReadPolicy.leader(wait_s=60.0) if demand is NOTHING else ReadPolicy(60.0)
     ask = gate(demand, view_of(10, 12), policy)
-    assert isinstance(ask, Probe) and "leader" in ask.endpoints
+    assert isinstance(ask, Probe)
+    assert "leader" in ask.endpoints
     heard = view_of(10, 12, asked=ARRIVED + 1, index_asked=ARRIVED + 2)
     wait = gate(demand, heard, policy)
-    assert isinstance(wait, Wait) and wait.endpoint == INDEX and wait.need == {pack(0, 1): 12}
+    assert isinstance(wait, Wait)
+    assert wait.endpoint == INDEX
+    assert wait.need == {pack(0, 1): 12}
     there = view_of(12, 12, asked=ARRIVED + 1, index_asked=ARRIVED + 2)
     serve = gate(demand, there, policy)
-    assert isinstance(serve, Serve) and (serve.endpoint, serve.how) == (INDEX, "leader")
+    assert isinstance(serve, Serve)
+    assert (serve.endpoint, serve.how) == (INDEX, "leader")
 
 
 def test_a_window_has_no_leader_to_read_and_a_quorum_counts_no_witness() -> None:
     wrote = at(11).again(ARRIVED, wrote_ago_s=1.0)
     window = gate(wrote, view_of(10, 12, asked=ARRIVED + 1, index_asked=ARRIVED + 1), ReadPolicy.leader_window(5.0))
-    assert isinstance(window, Refuse) and "no leader" in window.reason
+    assert isinstance(window, Refuse)
+    assert "no leader" in window.reason
     quorum = gate(NOTHING, view_of(10, 12, asked=ARRIVED + 1, index_asked=ARRIVED + 1), ReadPolicy.quorum(2))
-    assert isinstance(quorum, Refuse) and "1 that answer" in quorum.reason
+    assert isinstance(quorum, Refuse)
+    assert "1 that answer" in quorum.reason
 
 
 def test_a_bounded_read_asks_witnesses_and_is_served_by_the_index() -> None:
     ask = gate(NOTHING, view_of(10, 12), ReadPolicy.bounded(1.0, wait_s=60.0))
-    assert isinstance(ask, Probe) and set(ask.endpoints) == {INDEX, "leader", "other"}
+    assert isinstance(ask, Probe)
+    assert set(ask.endpoints) == {INDEX, "leader", "other"}
     serve = gate(NOTHING, view_of(12, 12), ReadPolicy.bounded(15.0))
-    assert isinstance(serve, Serve) and serve.endpoint == INDEX
+    assert isinstance(serve, Serve)
+    assert serve.endpoint == INDEX
 
 
 def test_a_write_that_its_leader_does_not_have_is_lost_for_the_index_too() -> None:
     decision = gate(at(13), view_of(10, 12, asked=ARRIVED + 1))
-    assert isinstance(decision, Refuse) and decision.why == "lost"
+    assert isinstance(decision, Refuse)
+    assert decision.why == "lost"
 
 
 def test_the_receipt_says_that_a_witness_is_only_asked() -> None:
     view = view_of(10, 12).failed("other", "gone", asked=2, now=NOW)
     reasons = dict(considered(at(11), view, NOW, STALENESS_S))
-    assert reasons["leader"] == WITNESS and reasons["other"] == "gone" and reasons[INDEX].startswith("BEHIND")
+    assert reasons["leader"] == WITNESS
+    assert reasons["other"] == "gone"
+    assert reasons[INDEX].startswith("BEHIND")
 
 
 def test_a_witness_of_one_shard_counts_for_a_read_of_several() -> None:
@@ -145,9 +164,11 @@ def test_a_witness_of_one_shard_counts_for_a_read_of_several() -> None:
         view = view.observe(name, marks, asked=2, asked_at=NOW - 2, now=NOW)
     demand = Demand({pack(0, 1): 5, pack(1, 2): 5}, {}, shards=both, arrived=ARRIVED)
     serve = gate(demand, view)
-    assert isinstance(serve, Serve) and serve.endpoint == INDEX
+    assert isinstance(serve, Serve)
+    assert serve.endpoint == INDEX
     later = gate(Demand({}, {}, shards=both, arrived=ARRIVED), view, ReadPolicy.leader(wait_s=60.0))
-    assert isinstance(later, Probe) and set(later.endpoints) == {"a", "b"}
+    assert isinstance(later, Probe)
+    assert set(later.endpoints) == {"a", "b"}
     for name, shard in (("a", 0), ("b", 1)):
         marks = {shard: Watermark(shard, {shard + 1: (6, None)}, name, frozenset({shard + 1}))}
         view = view.observe(name, marks, asked=ARRIVED + 1, asked_at=NOW, now=NOW)
@@ -162,7 +183,8 @@ def test_a_witness_that_may_serve_from_now_on_is_known_anew() -> None:
     assert same is view
     other = view.known([(INDEX, 0.05), ("leader", 0.0), ("other", 0.0)], witnesses={"leader"})
     serve = gate(at(11), other)
-    assert isinstance(serve, Serve) and serve.endpoint == "other"
+    assert isinstance(serve, Serve)
+    assert serve.endpoint == "other"
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -203,7 +225,9 @@ def test_a_store_that_is_read_whole_demands_what_is_of_its_shards_and_nothing_el
     seen = Frontier.of({pack(1, 2): 9}).mark(0, FOREVER, exact=(1,))
     demand = Demand.narrowed(own, seen, (True, True), 0, number=0, every=None, whole=frozenset({0, 1}))
     assert demand.need == {pack(0, 1): 3, pack(1, 1): 4, pack(1, 2): 9}
-    assert demand.shards == {0, 1} and demand.leader_shards == {0} and demand.mark is not None
+    assert demand.shards == {0, 1}
+    assert demand.leader_shards == {0}
+    assert demand.mark is not None
     reads = Demand.narrowed(own, seen, (True, False), 0, number=0, every=None, whole=frozenset({0, 1}))
     assert reads.need == {pack(0, 1): 3, pack(1, 1): 4}
 
@@ -217,5 +241,6 @@ def test_a_leader_that_may_be_read_is_fallen_back_to_and_a_witness_beside_it_is_
     theirs = Demand({pack(0, 2): 9}, {}, shards=frozenset({0}), arrived=ARRIVED)
     policy = ReadPolicy(0.0, unproven="serve")
     served = gate(mine, view, policy, elapsed_s=1.0)
-    assert isinstance(served, Serve) and served.endpoint == "a"
+    assert isinstance(served, Serve)
+    assert served.endpoint == "a"
     assert isinstance(gate(theirs, view, policy, elapsed_s=1.0), Refuse)

@@ -12,7 +12,8 @@ import attrs
 
 from causal import CausalStore, CommitUnknown, Frontier, Keyring, LeaderMark, ReadPolicy
 from causal.claims import Claims
-from causal.session import Sealing, SessionState
+from causal.sealing import Sealing
+from causal.session import SessionState
 from causal.state import StoreState
 from tests.scenarios.stage import FIRST_KEY, SECOND_KEY, Stage, positions
 from tests.scenarios.story import Story, told

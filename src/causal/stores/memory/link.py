@@ -358,7 +358,7 @@ class MemoryEngine:
         self.site = next(iter(self.cluster.sites)) if site is None else self.cluster.site(site).name
         self.latency_s = latency_s
         self.shards: Mapping[str, int] = dict(self.cluster.shards)
-        self.capabilities = Capabilities(dependencies=True, clock_offsets=self.cluster.clock_offsets)
+        self.capabilities = Capabilities(dependencies=True, clock_offsets=self.cluster.clock_offsets, exact=True)
         self.pause, self.resume, self.catch_up = self.cluster.pause, self.cluster.resume, self.cluster.catch_up
         self.cut_off, self.rejoin = self.cluster.cut_off, self.cluster.rejoin
 

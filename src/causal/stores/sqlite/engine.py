@@ -125,7 +125,7 @@ class SQLiteEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Versions carry their writer's frontier."""
-        return Capabilities(dependencies=True)
+        return Capabilities(dependencies=True, exact=True)
 
     def open(self, store: int = 0) -> SQLiteLink:
         """Connect, and replicate in the background unless that is manual. Raises: ConfigError, StoreError, Unreachable."""
