@@ -73,6 +73,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
+    ("derived",),
     (
         "integrations.carrier",
         "integrations.cookies",

@@ -281,7 +281,7 @@ class SessionState:
     def demand(self, store: Demanded, shard: int, now: float, *, write: bool) -> Demand:
         """Return what a block on `shard` demands, at a wall time (needed only while there are marks).
 
-        Where versions carry dependencies the whole frontier counts, not only the shard of the block (I8).
+        Where versions carry dependencies the whole frontier counts (I8), and where a read concerns them, all of the store's shards.
         Cached until the session changes.
         """
         name = shard << 1 | write
@@ -298,8 +298,8 @@ class SessionState:
         if theirs.marks:
             theirs = theirs.lapse(now)
         counts = store.writing if write else store.reading
-        every = store.every if store.dependencies else None
-        demand = Demand.narrowed(mine, theirs, counts, shard, number=store.number, every=every)
+        every, whole = store.every if store.dependencies else None, store.every if store.whole else None
+        demand = Demand.narrowed(mine, theirs, counts, shard, number=store.number, every=every, whole=whole)
         until = min(m.until for m in theirs.marks.values()) if theirs.marks else 0
         self._cache[name] = version, until, demand, store
         return demand
