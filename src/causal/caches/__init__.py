@@ -5,7 +5,8 @@
 """
 
 from causal.caches.account import Account
+from causal.caches.async_cache import AsyncCached, AsyncCausalCache
 from causal.caches.cache import Cached, CausalCache
 from causal.caches.lru import LRUBackend
 
-__all__ = ["Account", "Cached", "CausalCache", "LRUBackend"]
+__all__ = ["Account", "AsyncCached", "AsyncCausalCache", "Cached", "CausalCache", "LRUBackend"]

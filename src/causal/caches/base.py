@@ -7,11 +7,13 @@ import os
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
 from weakref import WeakSet
 
+import attrs
+
 from causal.caches.account import Counts
 from causal.caches.entry import Entry
 from causal.caches.wanted import Counting
 from causal.core.frontier import Frontier
-from causal.core.policy import Guarantee
+from causal.core.policy import Guarantee, Strategy
 from causal.errors import ConfigError
 from causal.kv import decode_value, encode_value
 from causal.sealing import text_setting
@@ -44,11 +46,14 @@ class Backend(Protocol):
     def get(self, key: str, /) -> Entry | None:
         """Return what is held under a key: an entry, a tombstone, or None."""
 
-    def put(self, key: str, entry: Entry, life_s: float, /) -> bool:
-        """Hold an entry for so long, unless what is held under its key knows more; return whether it is held now."""
+    def put(self, key: str, entry: Entry, life_s: float, /) -> bool | None:
+        """Hold an entry for so long, unless what is held knows more; return whether it is held now. None: the backend failed.
 
-    def invalidate(self, key: str, positions: Mapping[int, int], tombstone: Entry, life_s: float, /) -> bool:
-        """Leave a tombstone at these positions, unless what is held knows of them; return whether one was left."""
+        Gives back this process's lease of the key.
+        """
+
+    def invalidate(self, key: str, positions: Mapping[int, int], tombstone: Entry, life_s: float, /) -> bool | None:
+        """Leave a tombstone, unless what is held knows of these positions; return whether one was left. None: the backend failed."""
 
     def discard(self, key: str, entry: Entry, /) -> None:
         """Remove exactly this entry, if it is still there."""
@@ -64,6 +69,14 @@ class Backend(Protocol):
 
     def release(self, key: str, /) -> None:
         """Give back this process's lease of a key."""
+
+
+@attrs.frozen(eq=False)
+class Shards:
+    """What a key is read from: ids and names, in the order of the loader's connections. Thread-safety: immutable."""
+
+    named: tuple[tuple[int, str], ...]
+    ids: frozenset[int]
 
 
 class CacheSettings(TypedDict, total=False):
@@ -124,8 +137,9 @@ class CacheBase:
             )
         self._counts = Counts()
         self.tombstone_s = self.settings.max_staleness_s + self.settings.max_clock_skew_s
-        self._ids: dict[str | tuple[str, ...] | None, tuple[int, ...]] = {}
-        self.names = {shard: name for name, shard in self.settings.shards.items()}
+        self._shards: dict[str | tuple[str, ...] | None, Shards] = {}
+        self.plain = self.settings.policy.strategy is Strategy.SESSION
+        """Whether entries can satisfy the store's own policy."""
         _caches.add(self)
 
     def _forked(self) -> None:
@@ -147,15 +161,16 @@ class CacheBase:
 
     # --- lookups -------------------------------------------------------------------------------------------------------
 
-    def ids(self, shard: str | Iterable[str] | None) -> tuple[int, ...]:
-        """Return the ids of the shards that a key is read from. Raises: ConfigError for an unknown one, or one twice."""
+    def shards(self, shard: str | Iterable[str] | None) -> Shards:
+        """Return the shards that a key is read from, the same object each time. Raises: ConfigError for an unknown one, or one twice."""
         name = shard if shard is None or isinstance(shard, str) else tuple(shard)
-        known = self._ids.get(name)
+        known = self._shards.get(name)
         if known is None:
-            known = tuple(map(self.settings.shard, name if isinstance(name, tuple) else (name,)))
-            if not known or len(set(known)) < len(known):
+            ids = tuple(map(self.settings.shard, name if isinstance(name, tuple) else (name,)))
+            if not ids or len(set(ids)) < len(ids):
                 raise ConfigError(f"a key is read from one or several different shards, not {shard!r}")
-            self._ids[name] = known
+            names = {i: n for n, i in self.settings.shards.items()}
+            self._shards[name] = known = Shards(tuple([(i, names[i]) for i in ids]), frozenset(ids))
         return known
 
     def encoded(self, value: Any) -> tuple[bytes | None, Any]:

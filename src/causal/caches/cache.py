@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
-from causal.blocks import enclosing
 from causal.caches.base import CacheBase
-from causal.caches.entry import Entry
+from causal.caches.entry import COPIED, Entry
 from causal.caches.flights import Flights
 from causal.caches.keys import KeyTemplate
-from causal.caches.lookup import COPIED, Lookup, Reading, consistent
+from causal.caches.lookup import Lookup, Reading, consistent, quick
 from causal.caches.writing import CacheWrite, carry_out, invalidations
-from causal.core.policy import Strategy
 from causal.errors import StoreError
 from causal.repeat import TRIES
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from causal.blocks import Read
     from causal.caches.account import Account
-    from causal.caches.base import Backend, CacheSettings
+    from causal.caches.base import Backend, CacheSettings, Shards
     from causal.core.frontier import Frontier, Position
     from causal.core.policy import ReadPolicy
     from causal.store import CausalStore, Session
@@ -75,31 +73,17 @@ class CausalCache(CacheBase):
         its connections alone. What is returned is what a hit would hand out: as `deserialize(serialize(...))` gives it.
         Raises: as `session.read`; what `load` raises; ConfigError.
         """
-        entry = self._find(self.prefix + key)
-        if entry is not None and policy is None:
-            judged = entry.judged
-            if judged is not None:
-                # The hot path: what was judged before, of the same demand and the same knowledge, by nothing else than the time.
-                state, settings = session._state, self.settings
-                if (
-                    judged[0] is self
-                    and judged[1] is state.own
-                    and judged[2] is state.seen
-                    and judged[3] is settings.view.ends
-                    and judged[4] is self.ids(shard)
-                    and state.policy is None
-                    and not enclosing.get()
-                    and settings.monotonic() <= (entry.fresh_until or 0.0)
-                    and settings.policy.strategy is Strategy.SESSION
-                    and self.on_account is None
-                ):
-                    if judged[5]:
-                        state.join(entry.seen, own=False, now=settings.wall)
-                    self._counts.hit()
-                    shared: T = entry.shared
-                    return shared if shared is not COPIED else self.deserialize(entry.value)
-        value, _ = self._lookup(session, key, load, self.ids(shard), policy, ttl_s, entry)
-        return value
+        entry, shards = self._find(self.prefix + key), self.shards(shard)
+        if entry is not None and policy is None and quick(self, session._state, entry, shards):
+            if entry.shared is not COPIED:
+                self._counts.hit()
+                shared: T = entry.shared
+                return shared
+            with suppress(Exception):  # damaged: it is judged again, and removed
+                value: T = self.deserialize(entry.value)  # type: ignore[arg-type]
+                self._counts.hit()
+                return value
+        return self._lookup(session, key, load, shards, policy, ttl_s, entry)[0]
 
     def lookup(
         self,
@@ -112,7 +96,7 @@ class CausalCache(CacheBase):
         ttl_s: float | None = None,
     ) -> tuple[T, Account]:
         """Do what `get` does, and return the account with the value."""
-        return self._lookup(session, key, load, self.ids(shard), policy, ttl_s, self._find(self.prefix + key))
+        return self._lookup(session, key, load, self.shards(shard), policy, ttl_s, self._find(self.prefix + key))
 
     def cached(
         self,
@@ -127,8 +111,8 @@ class CausalCache(CacheBase):
         The template names every argument after the connections. `profile.key(user)` is the key, for `cache.write`.
         Raises: ConfigError.
         """
-        ids = self.ids(shard)
-        return lambda fn: Cached(self, KeyTemplate(template, fn, len(ids)), fn, shard, policy, ttl_s)
+        connections = len(self.shards(shard).named)
+        return lambda fn: Cached(self, KeyTemplate(template, fn, connections), fn, shard, policy, ttl_s)
 
     def write(self, session: Session[Any, W], *keys: str, shard: str | None = None) -> CacheWrite[W]:
         """Return a write block that changes what these keys hang on: `session.write`, and then the cache knows.
@@ -153,14 +137,14 @@ class CausalCache(CacheBase):
         session: Session[Any, Any],
         key: str,
         load: Callable[..., T],
-        ids: tuple[int, ...],
+        shards: Shards,
         policy: ReadPolicy | None,
         ttl_s: float | None,
         entry: Entry | None,
     ) -> tuple[T, Account]:
         if self.store._live is None:
             self.store._link()  # who has asked nobody yet knows of no history that has ended
-        look = Lookup(self, session, key, ids, policy, ttl_s)
+        look = Lookup(self, session, key, shards, policy, ttl_s)
         if look.bypassed():
             self._load(look, session, load)
         elif not self._served(look, entry):
@@ -171,6 +155,8 @@ class CausalCache(CacheBase):
         """Serve an entry if it may be; remove it if nobody may have it."""
         if look.serves(entry, "shared" if shared else "hit"):
             return True
+        if entry is None and self.backend.down:
+            look.outcome, look.why = "down", "the cache does not answer"
         if look.dead is not None:
             self.backend.discard(look.name, look.dead)
         return False
@@ -204,8 +190,9 @@ class CausalCache(CacheBase):
         found = self.backend.lease(look.name, self.lease_s, saw)
         if isinstance(found, Entry):
             return self._served(look, found)
+        look.leased = alone = found
         began, pause_s = time.monotonic(), POLL_S
-        while not found and (left_s := deadline - time.monotonic()) > 0:
+        while not alone and (left_s := deadline - time.monotonic()) > 0:
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, POLL_MAX_S)
             entry, leased = self.backend.watch(look.name)
@@ -213,23 +200,22 @@ class CausalCache(CacheBase):
             look.waited_s = time.monotonic() - began
             if served:
                 return True
-            found = not leased
+            alone = not leased
         return False
 
     def _load(self, look: Lookup, session: Session[Any, Any], load: Callable[..., Any]) -> Entry | None:
         """Load at an endpoint, and store what was read if it may be; return what was stored."""
         backend, entry = self.backend, None
         try:
-            reads = [Reading(session.read(self.store, shard=name, policy=look.given), i) for i, name in look.named()]
+            reads = [
+                Reading(session.read(self.store, shard=name, policy=look.given), i) for i, name in look.where.named
+            ]
             entry = look.keeps(self._read(reads, load), reads)
             if entry is not None:
-                look.stored = backend.put(look.name, entry, self.life_s(entry))
-                look.not_stored = (
-                    "" if look.stored else "the cache is down" if backend.down else "what is there is newer"
-                )
+                look.put(backend.put(look.name, entry, self.life_s(entry)))
             return entry if look.stored else None
         finally:
-            if entry is None and not self.local:
+            if entry is None and look.leased:
                 backend.release(look.name)
 
     def _read(self, reads: list[Reading], load: Callable[..., T]) -> T:

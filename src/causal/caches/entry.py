@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,10 +43,16 @@ VALUE, TOMBSTONE = MAGIC + b"V", MAGIC + b"T"
 SUM: Final = 16
 MAX_ORIGINS: Final = 0xFFFF
 MAX_U64: Final = 2**64 - 1
+COPIED: Final = object()
+"""Says of an entry that each hit decodes a copy of its own."""
 _HEAD: Final = Struct(">4sH")
 _PAIR: Final = Struct(">QQ")
+_ONE: Final = Struct(">QQQ")
 _U64: Final = Struct(">Q")
 _U32: Final = Struct(">I")
+
+
+_only: Final = lru_cache(maxsize=1024)(lambda shard: frozenset((shard,)))
 
 
 class Standing(enum.Enum):
@@ -75,14 +82,19 @@ class Entry:
     seen: Frontier
     value: bytes | None = None
     fresh_until: float | None = None
-    shared: Any = None
-    """The decoded value, where nobody can change it; else None."""
+    shared: Any = COPIED
+    """The decoded value, where nobody can change it, or nobody does."""
     raw: bytes | None = None
     judged: Any = None
     shards: frozenset[int] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.shards = frozenset([key >> 32 for key in self.wm])
+        wm = self.wm
+        if len(wm) == 1:
+            (key,) = wm
+            self.shards = _only(key >> 32)
+        else:
+            self.shards = frozenset([key >> 32 for key in wm])
 
 
 def encode(key: bytes, entry: Entry) -> bytes:
@@ -106,23 +118,24 @@ def decode(key: bytes, data: bytes, nothing: Frontier) -> Entry | None:
     if size < _HEAD.size or data[:3] != MAGIC:
         return None
     kind, count = _HEAD.unpack_from(data)
-    at = _HEAD.size + count * _PAIR.size
-    if kind not in {VALUE, TOMBSTONE} or size < at + _U64.size:
+    end = _HEAD.size + count * _PAIR.size
+    if size < end + _U64.size or checksum(key, data[:size]) != data[size:]:
         return None
-    if checksum(key, data[:-SUM]) != data[-SUM:]:
-        return None
-    wm: dict[int, int] = {}
-    last = -1
-    for packed, offset in _PAIR.iter_unpack(data[_HEAD.size : at]):
-        if packed <= last:
-            return None
-        wm[packed] = offset
-        last = packed
-    (good_until_ms,) = _U64.unpack_from(data, at)
-    at += _U64.size
+    if count == 1:
+        packed, offset, good_until_ms = _ONE.unpack_from(data, _HEAD.size)
+        wm = {packed: offset}
+    else:
+        wm, last = {}, -1
+        for packed, offset in _PAIR.iter_unpack(data[_HEAD.size : end]):
+            if packed <= last:
+                return None
+            wm[packed] = offset
+            last = packed
+        (good_until_ms,) = _U64.unpack_from(data, end)
+    at = end + _U64.size
     if kind == TOMBSTONE:
         return Entry(wm, good_until_ms, nothing, None, raw=data) if at == size else None
-    if not wm or size < at + _U32.size:
+    if kind != VALUE or not wm or size < at + _U32.size:
         return None
     (length,) = _U32.unpack_from(data, at)
     at += _U32.size
@@ -132,7 +145,7 @@ def decode(key: bytes, data: bytes, nothing: Frontier) -> Entry | None:
         seen = decode_frontier(data[at : at + length])
     except TokenError:
         return None
-    return Entry(wm, good_until_ms, seen, data[at + length : size], raw=data)
+    return Entry(wm, good_until_ms, seen, data[at + length : size], None, COPIED, data)
 
 
 def pack_pairs(positions: Mapping[int, int]) -> bytes:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from causal.blocks import enclosing
 from causal.caches.account import Account
 from causal.caches.base import seconds
-from causal.caches.entry import Entry, Standing, covers, stands
+from causal.caches.entry import COPIED, Entry, Standing, covers, stands
 from causal.caches.wanted import wanted
 from causal.core.decision import UNCHECKED
 from causal.core.endpoint import NEVER
@@ -31,20 +31,60 @@ if TYPE_CHECKING:
 
     from causal.blocks import AsyncRead, Read
     from causal.caches.account import Outcome
-    from causal.caches.base import CacheBase
+    from causal.caches.base import CacheBase, Shards
     from causal.core.policy import ReadPolicy
     from causal.core.receipt import Receipt
+    from causal.session import SessionState
 
 _CONSULTING: Final = frozenset({Strategy.SESSION, Strategy.EVENTUAL})
 """The strategies that an entry can satisfy. The others ask for more than the session demands: only an endpoint knows."""
 _SHAREABLE: Final = frozenset({str, bytes, int, float, bool, type(None)})
-COPIED: Final = object()
-"""Says of an entry that each hit decodes a copy of its own."""
 _WHY: Final[dict[Standing, tuple[Outcome, str]]] = {
     Standing.BEHIND: ("behind", "it does not cover what the session demands"),
     Standing.DEAD: ("dead", "its history has ended before it"),
     Standing.ELSEWHERE: ("miss", "what is there was read from other shards"),
 }
+
+
+def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards) -> bool:
+    """Return whether an entry may be served at once, and join what it showed: what `Lookup` would find, in the common case only.
+
+    The hot path. The same frontiers are the same demand, whoever's they are, and the same ends the same knowledge: they are values. Then
+    only the time is left to judge.
+    """
+    own, seen, ends, judged = session.own, session.seen, cache.settings.view.ends, entry.judged
+    if (
+        judged is not None
+        and judged[1] is own
+        and judged[2] is seen
+        and judged[3] is ends
+        and judged[4] is shards
+        and judged[0] is cache
+    ):
+        joins = judged[5]
+    else:
+        if ends or seen.marks or seen.floors or entry.value is None or entry.shards != shards.ids:
+            return False
+        counting, wm = cache.counting, entry.wm
+        if own.entries and counting.own:
+            if not counting.seen:
+                return False  # it hangs on what was touched
+            for key, offset in own.entries.items():
+                if wm.get(key, -1) < offset and key >> 32 in shards.ids:
+                    return False
+        if counting.seen:
+            for key, offset in seen.entries.items():
+                if wm.get(key, -1) < offset and key >> 32 in shards.ids:
+                    return False
+        joins = True
+    if not cache.plain or session.policy is not None or cache.on_account is not None or enclosing.get():
+        return False
+    if cache.is_old(entry):
+        return False
+    if joins:
+        session.join(entry.seen, own=False, now=cache.settings.wall)
+        entry.judged = (cache, own, seen, ends, shards, session.seen is not seen)
+    return True
 
 
 class Lookup:
@@ -54,8 +94,8 @@ class Lookup:
         "cache",
         "dead",
         "given",
-        "ids",
         "key",
+        "leased",
         "name",
         "not_stored",
         "outcome",
@@ -68,6 +108,7 @@ class Lookup:
         "ttl_s",
         "value",
         "waited_s",
+        "where",
         "why",
     )
 
@@ -76,7 +117,7 @@ class Lookup:
         cache: CacheBase,
         session: Any,
         key: str,
-        shards: tuple[int, ...],
+        shards: Shards,
         policy: ReadPolicy | None,
         ttl_s: float | None,
     ) -> None:
@@ -84,15 +125,15 @@ class Lookup:
         self.session = session._state
         self.key = check_key(key)
         self.name = cache.prefix + key
-        self.ids = shards
-        self.shards = frozenset(shards)
+        self.where = shards
+        self.shards = shards.ids
         self.given = policy
         self.policy = cache.settings.chosen(policy, self.session.policy)
         self.ttl_s = cache.ttl_s if ttl_s is None else seconds("ttl_s", ttl_s)
         self.touches = lambda: touches(session, cache.settings.number, key)
         self.outcome: Outcome = "miss"
         self.why = self.not_stored = ""
-        self.stored = False
+        self.stored = self.leased = False
         self.waited_s = 0.0
         self.receipt: Receipt | None = None
         self.dead: Entry | None = None
@@ -155,7 +196,7 @@ class Lookup:
         session.join(entry.seen, own=False, now=cache.settings.wall)
         if not seen.marks and not (cache.filtering and own.entries):
             # Frontiers are values: of the same ones the same is demanded, whoever's they are.
-            entry.judged = (cache, own, seen, ends, self.ids, session.seen is not seen)
+            entry.judged = (cache, own, seen, ends, self.where, session.seen is not seen)
         self.outcome, self.why = outcome, ""
         return True
 
@@ -199,11 +240,12 @@ class Lookup:
             return "its snapshots are of different moments"
         return ""
 
-    # --- the account -------------------------------------------------------------------------------------------------
+    def put(self, done: bool | None) -> None:
+        """Note whether what was read is stored now; None: the backend failed."""
+        self.stored = bool(done)
+        self.not_stored = "" if done else "the cache failed" if done is None else "what is there is newer"
 
-    def named(self) -> list[tuple[int, str]]:
-        """Return the shards to read, by id and name."""
-        return [(shard, self.cache.names[shard]) for shard in self.ids]
+    # --- the account -------------------------------------------------------------------------------------------------
 
     def done(self) -> Account:
         """Return the account, after counting it and telling whoever listens."""

@@ -6,11 +6,11 @@ writes, and while the commit's outcome is unknown nobody knows whether there is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from causal.caches.account import Account
-from causal.caches.entry import Entry, join
-from causal.caches.lookup import COPIED, shareable, shown_fresh, touching
+from causal.caches.entry import COPIED, Entry, join
+from causal.caches.lookup import shareable, shown_fresh, touching
 from causal.core.endpoint import NEVER
 from causal.core.frontier import EVERY_STORE, Frontier, Position, pack
 from causal.errors import ConfigError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from causal.engine import Commit
 
 W = TypeVar("W")
+_DONE: Final[dict[str, Outcome]] = {"write": "written", "invalidate": "invalidated", "delete": "deleted"}
 
 
 class WriteBase:
@@ -122,7 +123,7 @@ class WriteBase:
 
 
 class Planned:
-    """What is to be done about one key. Thread-safety: immutable by convention."""
+    """What is to be done about one key. Thread-safety: one thread or task."""
 
     __slots__ = ("at", "do", "entry", "key", "why")
 
@@ -134,6 +135,19 @@ class Planned:
         self.why = why
         self.at: Mapping[int, int] = at or {}
         self.entry = entry
+
+    def refused(self) -> None:
+        """Note that the value was not written through: what is there may know more, of others, and lack this write."""
+        self.do = "invalidate"
+
+    def account(self, cache: CacheBase, done: bool | None) -> Account:
+        """Return the account, after telling whoever listens. `done` is None if the backend failed."""
+        outcome: Outcome = "nothing"
+        if self.do != "nothing":
+            outcome = "down" if done is None else "known" if not done else _DONE[self.do]
+        account = Account(self.key, outcome, self.why, outcome == "written")
+        cache.tell(account)
+        return account
 
 
 def invalidations(cache: CacheBase, at: Position | Frontier, keys: tuple[str, ...]) -> list[Planned]:
@@ -166,28 +180,51 @@ class CacheWrite(WriteBase, Generic[W]):
             committed = kind is None
         finally:
             if kind is None:  # else it was rolled back, and nothing is written
-                carried = (carry_out(self._cache, planned) for planned in self._planned(committed))
-                self.accounts = tuple(carried)
+                self.accounts = tuple([carry_out(self._cache, planned) for planned in self._planned(committed)])
 
 
 def carry_out(cache: Any, planned: Planned) -> Account:
     """Do what is planned about a key, and account for it."""
-    backend, name, why = cache.backend, cache.prefix + planned.key, planned.why
-    outcome: Outcome = "nothing"
-    stored = False
+    backend, name, done = cache.backend, cache.prefix + planned.key, None
     if planned.do == "write":
-        assert planned.entry is not None
-        stored = backend.put(name, planned.entry, cache.life_s(planned.entry))
-        outcome = "written"
-    if planned.do == "invalidate" or (planned.do == "write" and not stored):
-        tombstone = cache.tombstone()
-        left = backend.invalidate(name, planned.at, tombstone, cache.tombstone_s)
-        outcome = "invalidated" if left else "known"
-    if planned.do == "delete":
-        backend.delete(name)
-        outcome = "deleted"
-    if backend.down:
-        outcome, stored = "down", False
-    account = Account(planned.key, outcome, why, stored)
-    cache.tell(account)
-    return account
+        done = backend.put(name, planned.entry, cache.life_s(planned.entry))
+        if not done:
+            planned.refused()
+    if planned.do == "invalidate":
+        done = backend.invalidate(name, planned.at, cache.tombstone(), cache.tombstone_s)
+    elif planned.do == "delete":
+        done = backend.delete(name) or None
+    return planned.account(cache, done)
+
+
+class AsyncCacheWrite(WriteBase, Generic[W]):
+    """The asynchronous twin of `CacheWrite`. Thread-safety: one task; enter it once."""
+
+    async def __aenter__(self) -> W:
+        self._began = self._cache.settings.monotonic()
+        connection: W = await self._block.__aenter__()
+        self._entered()
+        return connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        committed = False
+        try:
+            await self._block.__aexit__(kind, error, trace)
+            committed = kind is None
+        finally:
+            if kind is None:
+                self.accounts = tuple([await acarry_out(self._cache, planned) for planned in self._planned(committed)])
+
+
+async def acarry_out(cache: Any, planned: Planned) -> Account:
+    """Do what is planned about a key, and account for it: as `carry_out`."""
+    backend, name, done = cache.backend, cache.prefix + planned.key, None
+    if planned.do == "write":
+        done = await backend.put(name, planned.entry, cache.life_s(planned.entry))
+        if not done:
+            planned.refused()
+    if planned.do == "invalidate":
+        done = await backend.invalidate(name, planned.at, cache.tombstone(), cache.tombstone_s)
+    elif planned.do == "delete":
+        done = await backend.delete(name) or None
+    return planned.account(cache, done)
