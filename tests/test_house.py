@@ -100,6 +100,7 @@ RUNTIME = frozenset({"attr", "attrs", "cbor2", "cryptography"})
 OPTIONAL = {
     "cli": {"click", "rich"},
     "stores.postgres": {"psycopg", "psycopg_pool"},
+    "caches.valkey": {"valkey"},
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
