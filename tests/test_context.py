@@ -229,5 +229,7 @@ def test_a_write_block_counts_as_open_until_its_outcome_is_joined(
     asyncio.run(writes())
     assert during == [1, 1]
     assert told[2:] == [(0, True)]
-    session.join(store(cluster, "eu").position(None))
+    with store(cluster, "eu").session(subject="bob").write() as tx:
+        tx.put("k", 3)
+    session.join(store(cluster, "eu").position(None))  # of an object mapper, say
     assert len(told) == 4
