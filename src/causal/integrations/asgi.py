@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from causal.context import Carried, carrying
 from causal.errors import ConfigError
 from causal.integrations.cookies import Cookies
 from causal.integrations.counting import Counters, Event
 from causal.integrations.refusals import Refusal, Replay, refusal_of
-from causal.integrations.responses import Exchange, Refusals, Rules
+from causal.integrations.responses import Exchange, Hold, Refusals, Rules
 
 if TYPE_CHECKING:
     from causal.async_store import AsyncCausalStore
     from causal.claims import Claims
+    from causal.core.frontier import Frontier
     from causal.integrations.headers import Fields
     from causal.store import CausalStore
 
@@ -30,7 +31,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Hold = Literal["writing", "always", "never"]
 
 __all__ = ["CausalMiddleware", "Cookies", "Counters", "Event", "Replay"]
 
@@ -45,6 +45,9 @@ _BEFORE: Final = frozenset({"http.response.push", "http.response.early_hint", "h
 class _Rules(Rules):
     def route_of(self, facts: Any) -> str:
         return getattr(facts.get("route"), "path", None) or str(facts.get("path", ""))
+
+    def method(self, facts: Any) -> str:
+        return str(facts.get("method", "GET")).upper()
 
     def field(self, facts: Any, name: str) -> str:
         raw = name.encode("latin-1")
@@ -91,12 +94,9 @@ class CausalMiddleware:
         hold_s: float = 5.0,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        if hold not in {"writing", "always", "never"}:
-            raise ConfigError(f"hold is 'writing', 'always' or 'never', not {hold!r}")
         if not hold_s >= 0:
             raise ConfigError(f"hold_s is a number of seconds, not {hold_s!r}")
         self.app = app
-        self._hold: Hold = hold if hold_s else "never"
         self._hold_s = hold_s
         self._rules = _Rules(
             store,
@@ -104,6 +104,7 @@ class CausalMiddleware:
             cookies=cookies,
             header=header,
             refusals=refusals,
+            hold=hold if hold_s else "never",
             replay=replay,
             site=site,
             on_event=on_event,
@@ -181,15 +182,15 @@ class _Out:
     def _refusal(self, error: Exception) -> Refusal | None:
         """Return the answer to make of an error, if it is a refusal and answers are to be made of those."""
         refused = refusal_of(error)
-        if refused is None or self.middleware._rules.refusals == "raise":
+        if refused is None or self.exchange.rules.refusals == "raise":
             return None
-        return self.exchange.refuse(self.carried, refused, str(self.scope.get("method", "GET")))
+        return self.exchange.refuse(self.carried, refused)
 
 
 class _Response(_Out):
     """An HTTP response. Its beginning waits for its first bytes, and, held, for what the application still does."""
 
-    __slots__ = ("begun", "held", "length", "start", "watch")
+    __slots__ = ("begun", "held", "own", "start", "watch")
 
     def __init__(
         self, middleware: CausalMiddleware, exchange: Exchange, carried: Carried[Claims], scope: Scope, server: Send
@@ -198,7 +199,7 @@ class _Response(_Out):
         self.begun = False
         self.start: Message | None = None
         self.held: list[Message] | None = None
-        self.length = 0
+        self.own: Frontier | None = None
         self.watch: asyncio.Task[None] | None = None
 
     async def send(self, message: Message) -> None:
@@ -211,6 +212,7 @@ class _Response(_Out):
             self.start = message
         elif self.start is not None and message["type"] in _LAST and self._waits(message):
             self.held = [message]
+            self.own = None if self.carried.begun is None else self.carried.begun.own
             if self.start["status"] < 500:
                 self.exchange.rules.counters.count("held", self.exchange.route)
             self._watching()
@@ -232,8 +234,7 @@ class _Response(_Out):
     def _waits(self, message: Message) -> bool:
         """Return whether a response, now that its body begins, is to wait: it is complete, and something is still to come."""
         assert self.start is not None
-        hold, session = self.middleware._hold, self.carried.begun
-        late = session is not None and hold != "never" and (session.writing or hold == "always")
+        late = self.exchange.waits(self.carried, self.exchange.rules.hold)
         if not late and self.start["status"] < 500:  # else: whoever made that of an error may be about to pass it on
             return False
         return not message.get("more_body", False) or self._whole(message)
@@ -263,7 +264,7 @@ class _Response(_Out):
         loop = asyncio.get_running_loop()
         until, pause_s = loop.time() + self.middleware._hold_s, _PAUSE_S
         session = self.carried.begun
-        closes = session is not None and session.writing and self.middleware._hold == "writing"
+        closes = session is not None and session.writing and self.exchange.rules.hold == "writing"
         while (left_s := until - loop.time()) > 0 and not (closes and session is not None and not session.writing):
             await asyncio.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _PAUSE_MAX_S)
@@ -302,17 +303,31 @@ class _Response(_Out):
         if self.begun:
             await self._release()
             return False
+        if self.held is not None and refusal_of(error) is None and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # as a framework has it that would have answered, had the response not gone
         refusal = self._refusal(error)
-        if refusal is None and self.held is not None:
-            await self._release()  # what somebody has made of the error
+        if refusal is None and self._stands():
+            await self._release()
             return False
         settled = refusal is not None
-        if refusal is None and (refusal_of(error) is None):
-            refusal = self.exchange.fail(self.carried, str(self.scope.get("method", "GET")))
+        if refusal is None and refusal_of(error) is None:
+            refusal = self.exchange.fail(self.carried)
         if refusal is not None:
             self.begun, self.held = True, None
             await self._answer(refusal, "http.response.start", "http.response.body")
         return settled
+
+    def _stands(self) -> bool:
+        """Return whether what was held is to be sent although the application then raised.
+
+        If it speaks of an error itself, or what it waited for was committed first. What says that all is well must not be sent of a
+        write that failed after it.
+        """
+        if self.held is None or self.start is None:
+            return False
+        session = self.carried.begun
+        waited = self.exchange.rules.hold == "writing" and session is not None and session.own is self.own
+        return self.start["status"] >= 500 or not waited
 
     def over(self) -> None:
         """Leave no task behind, however it ended."""
@@ -346,7 +361,7 @@ class _Accepted(_Out):
     async def failed(self, error: Exception) -> bool:
         """The application has raised: refuse the handshake, or close what was opened. Return whether that settles it."""
         refused = refusal_of(error)
-        if self.closed or refused is None or self.middleware._rules.refusals == "raise":
+        if self.closed or refused is None or self.exchange.rules.refusals == "raise":
             return False
         if not self.accepted and "websocket.http.response" in (self.scope.get("extensions") or {}):
             refusal = self._refusal(error)

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from causal.claims import Claims, StoreBase
-from causal.context import Carried
+from causal.context import Carried, carried
 from causal.errors import ConfigError, TokenError
 from causal.integrations.carrier import limited, split
 from causal.integrations.cookies import MAX_COOKIES, Arrived, Cookies
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from causal.errors import CausalError
 
 Refusals = Literal["respond", "raise"]
+Hold = Literal["writing", "always", "never"]
 
 _NOTHING: Final = Arrived()
 _SEALS: Final = 3
@@ -59,6 +60,7 @@ class Rules:
         cookies: Cookies | None,
         header: bool,
         refusals: Refusals,
+        hold: Hold,
         replay: Replay | tuple[Any, ...] | None,
         site: str | None,
         on_event: Callable[[Event], object] | None,
@@ -76,6 +78,9 @@ class Rules:
             raise ConfigError("with cookies=None and header=False no token could travel")
         if refusals not in {"respond", "raise"}:
             raise ConfigError(f"refusals is 'respond' or 'raise', not {refusals!r}")
+        if hold not in {"writing", "always", "never"}:
+            raise ConfigError(f"hold is 'writing', 'always' or 'never', not {hold!r}")
+        self.hold = hold
         self.store: StoreBase[Any, Any] = store
         self.subject: Callable[[Any], str | None] | None = subject
         self.cookies = cookies
@@ -89,6 +94,10 @@ class Rules:
 
     def route_of(self, facts: Any) -> str:
         """Return what a request's place is called: the route's pattern where a framework says it, else the path."""
+        raise NotImplementedError
+
+    def method(self, facts: Any) -> str:
+        """Return a request's method, in upper case."""
         raise NotImplementedError
 
     def field(self, facts: Any, name: str) -> str:
@@ -169,7 +178,7 @@ class Exchange:
             raise ConfigError("subject is a plain function: it returned a coroutine")
         return whose
 
-    def pardoned(self) -> Claims | None:
+    def _pardoned(self) -> Claims | None:
         """Return a session for the answer to a request whose tokens did not all open, under a policy that raises then.
 
         The client is told once. What it holds from then on demands the leader, in the place of what could not be opened (I12): else it
@@ -272,48 +281,64 @@ class Exchange:
 
     # --- a request that failed -----------------------------------------------------------------------------------------
 
-    def refuse(self, carried: Carried[Claims], error: CausalError, method: str) -> Refusal:
-        """Return the answer to a refused request, with a token where the session has changed; or one that sends it to another site."""
+    def refusal(self, carried: Carried[Claims], error: CausalError) -> Refusal:
+        """Return the answer to a refused request, yet without a token; or one that sends it to another site."""
         rules, session = self.rules, carried.begun
-        refusal = answer(error, accept=rules.field(self.facts, "accept"), head=method == "HEAD")
-        route, fields = self.route, refusal.fields
+        refusal = answer(error, accept=rules.field(self.facts, "accept"), head=rules.method(self.facts) == "HEAD")
+        route = self.route
         rules.counters.count("refused", route, type(error).__name__)
-        site = self._site(session, error, method)
+        site = self._site(session, error)
         if site is not None:
-            fields.append(site)
+            refusal.fields.append(site)
             rules.counters.count("replayed", route, f"{site[0]}: {site[1]}")
-        if session is None and (pardoned := self.pardoned()) is not None:
-            carried = Carried(lambda: pardoned)
-            assert carried.session is pardoned
-        out = self.reply(carried, fields)
+        if session is None and (pardoned := self._pardoned()) is not None:
+            carried.begin(pardoned)
+        return refusal
+
+    def refuse(self, carried: Carried[Claims], error: CausalError) -> Refusal:
+        """Return the answer to a refused request, with a token where the session has changed."""
+        refusal = self.refusal(carried, error)
+        out = self.reply(carried, refusal.fields)
         return refusal if out is None else Refusal(refusal.status, out, refusal.body)
 
-    def _site(self, session: Claims | None, error: CausalError, method: str) -> tuple[str, str] | None:
+    def _site(self, session: Claims | None, error: CausalError) -> tuple[str, str] | None:
         """Return the header field that has a proxy ask another site, if there is one to ask and nothing was committed here."""
         rules, replay = self.rules, self.rules.replay
         if replay is None or session is None or self.committed(session):
             return None
-        if replay.methods is not None and method.upper() not in replay.methods:
+        if replay.methods is not None and rules.method(self.facts) not in replay.methods:
             return None
         if rules.field(self.facts, replay.mark):
             return None  # it has been sent here by another site: nobody is to send it round and round
         site = elsewhere(rules.store, session, error, rules.site)
         return None if site is None else replay.field(site)
 
-    def fail(self, carried: Carried[Claims], method: str) -> Refusal | None:
+    def fail(self, carried: Carried[Claims]) -> Refusal | None:
         """Return the answer to a request whose application has failed, if the client must be given a token with it; else None."""
         session = carried.begun
         if session is None or not session.changed:
             return None
-        failed = failure(head=method == "HEAD")
+        failed = failure(head=self.rules.method(self.facts) == "HEAD")
         out = self.reply(carried, failed.fields)
         return None if out is None else Refusal(failed.status, out, failed.body)
+
+    def waits(self, carried: Carried[Claims], hold: Hold) -> bool:
+        """Return whether something is still to come that a complete response ought to wait for."""
+        session = carried.begun
+        return session is not None and hold != "never" and (bool(session.writing) or hold == "always")
 
     def ended(self, carried: Carried[Claims]) -> None:
         """Note what the session has come to see since its response began, once the application has returned."""
         after, session = self._after, carried.begun
         if after is not None and session is not None and after.reads(session._state):
             self.rules.counters.count("late_reads", self.route)
+
+
+def current_exchange() -> tuple[Exchange, Carried[Claims]] | None:
+    """Return the exchange that runs in this context, with what it carries."""
+    what = carried()
+    made_by = what.made_by if what is not None else None
+    return (made_by, what) if what is not None and isinstance(made_by, Exchange) else None
 
 
 class _After:
