@@ -77,6 +77,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "integrations.carrier",
         "integrations.cookies",
+        "integrations.counting",
+        "integrations.headers",
+        "integrations.refusals",
         "integrations.responses",
         "integrations",
         "integrations/*",

@@ -70,6 +70,7 @@ class SessionState:
         "_sealed",
         "changed",
         "grants",
+        "on_write",
         "own",
         "policy",
         "rejected",
@@ -87,7 +88,9 @@ class SessionState:
         self.policy = policy
         """How its reads may be served that do not say; None: as their store says."""
         self.writing = 0
-        """How many of its write blocks are open."""
+        """How many of its write blocks are open: from when one has begun until its outcome has been joined."""
+        self.on_write: Callable[[SessionState], object] | None = None
+        """What is told when a write block has ended, or writes made outside were joined: whoever has given the client a token already."""
         self._born: dict[int, float] = {}
         self._joined_tokens: tuple[tuple[Token, float], ...] = ()
         self._cache: dict[int, tuple[int, float, Demand, Demanded]] = {}
@@ -201,11 +204,15 @@ class SessionState:
         with self._lock:
             at = now() if callable(now) else now
             self._grow(frontier.lapse(at), own, at)
+        if own and self.on_write is not None:
+            self.on_write(self)
 
     def opened(self, blocks: int) -> None:
         """Count write blocks that begin, or, below zero, end."""
         with self._lock:
             self.writing += blocks
+        if blocks < 0 and self.on_write is not None:
+            self.on_write(self)
 
     def acknowledged(self, commit: Commit, now: float, touched: frozenset[int] | None = None) -> None:
         """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8); `touched` fingerprints, or anything."""

@@ -128,7 +128,6 @@ class _Writing(Block):
         enclosing.set((*(block for block in blocks if block.is_open), self) if blocks else (self,))
 
     def _left(self) -> None:
-        self._session.opened(-1)
         # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.
         enclosing.set(tuple(block for block in enclosing.get() if block is not self))
 
@@ -188,6 +187,7 @@ class Write(_Writing, Generic[W]):
                 self._undo(handle, request)
             raise
         finally:
+            self._session.opened(-1)
             request.finish()
 
     def _undo(self, handle: WriteHandle[W], request: Request) -> None:
@@ -243,6 +243,7 @@ class AsyncWrite(_Writing, Generic[W]):
                 await self._undo(handle, request)
             raise
         finally:
+            self._session.opened(-1)
             request.finish()
 
     async def _undo(self, handle: AsyncWriteHandle[W], request: Request) -> None:
