@@ -76,6 +76,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations.carrier",
         "integrations.cookies",
         "integrations.responses",
+        "integrations.calls",
         "integrations",
         "integrations/*",
         "caches",
@@ -101,6 +102,8 @@ OPTIONAL = {
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
+    "integrations.calls": {"idna"},
+    "integrations.requests": {"requests", "urllib3"},
 }
 
 MAX_LINES = 400
