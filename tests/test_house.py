@@ -81,6 +81,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations.headers",
         "integrations.refusals",
         "integrations.responses",
+        "integrations.calls",
         "integrations",
         "integrations/*",
         "caches",
@@ -107,6 +108,8 @@ OPTIONAL = {
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
+    "integrations.calls": {"idna"},
+    "integrations.requests": {"requests", "urllib3"},
 }
 
 MAX_LINES = 400
