@@ -71,7 +71,7 @@ class CausalMiddleware:
             "raise" leaves the error to whoever is further out.
         replay: the header by which a proxy is told to ask another site, as `("fly-replay", "region={site}")`, or a `Replay`.
         site: which site this process is at; by default the engine's.
-        hold: "writing" lets a complete response wait while a write block of its session is open; "always" lets each one wait for which a
+        hold: "open" lets a complete response wait while a block of its session is open; "always" lets each one wait for which a
             session was made, until the application has returned, and so for its background tasks; "never" waits for nothing.
         hold_s: how long at most.
         on_event: told of everything that is counted, in the thread where it happens.
@@ -90,7 +90,7 @@ class CausalMiddleware:
         refusals: Refusals = "respond",
         replay: Replay | tuple[Any, ...] | None = None,
         site: str | None = None,
-        hold: Hold = "writing",
+        hold: Hold = "open",
         hold_s: float = 5.0,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
@@ -212,10 +212,11 @@ class _Response(_Out):
             self.start = message
         elif self.start is not None and message["type"] in _LAST and self._waits(message):
             self.held = [message]
-            self.own = None if self.carried.begun is None else self.carried.begun.own
+            session = self.carried.begun
+            self.own = session.own if session is not None and session.writing else None
             if self.start["status"] < 500:
                 self.exchange.rules.counters.count("held", self.exchange.route)
-            self._watching()
+            self._watching(session)
         else:
             await self._begin()
             await self.server(message)
@@ -252,20 +253,21 @@ class _Response(_Out):
 
     # --- held ----------------------------------------------------------------------------------------------------------
 
-    def _watching(self) -> None:
+    def _watching(self, session: Claims | None) -> None:
         """Let the response go when the block is closed or the time is up, whatever the application then still does.
 
         Where no asyncio loop runs, it goes when the application has returned.
         """
         if asyncio._get_running_loop() is not None:
-            self.watch = asyncio.get_running_loop().create_task(self._watched(), name="causal hold")
+            # Looked at now: a block may be closed before the task runs for the first time.
+            closes = session if session is not None and (session.writing or session.reading) else None
+            closes = None if self.exchange.rules.hold == "always" else closes
+            self.watch = asyncio.get_running_loop().create_task(self._watched(closes), name="causal hold")
 
-    async def _watched(self) -> None:
+    async def _watched(self, closes: Claims | None) -> None:
         loop = asyncio.get_running_loop()
         until, pause_s = loop.time() + self.middleware._hold_s, _PAUSE_S
-        session = self.carried.begun
-        closes = session is not None and session.writing and self.exchange.rules.hold == "writing"
-        while (left_s := until - loop.time()) > 0 and not (closes and session is not None and not session.writing):
+        while (left_s := until - loop.time()) > 0 and (closes is None or closes.writing or closes.reading):
             await asyncio.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _PAUSE_MAX_S)
         await self._release()
@@ -326,8 +328,8 @@ class _Response(_Out):
         if self.held is None or self.start is None:
             return False
         session = self.carried.begun
-        waited = self.exchange.rules.hold == "writing" and session is not None and session.own is self.own
-        return self.start["status"] >= 500 or not waited
+        failed = self.own is not None and session is not None and session.own is self.own
+        return self.start["status"] >= 500 or not failed
 
     def over(self) -> None:
         """Leave no task behind, however it ended."""
