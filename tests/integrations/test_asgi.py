@@ -428,8 +428,8 @@ def test_a_complete_response_waits_for_what_an_open_read_block_has_shown(cluster
     assert (shop.counters.held, shop.counters.late_reads) == (1, 0)
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: bool) -> None:
+@pytest.mark.parametrize("split", ["", "with its length", "as a stream"])
+def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: str) -> None:
     eu = store(cluster)
 
     async def main() -> None:
@@ -439,7 +439,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
             with current_session().write() as tx:  # as a dependency does that commits when it is left
                 tx.put("photo", "new.jpg")
                 if split:  # as what stands in between passes it on
-                    await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"2")]})
+                    length = [(b"Content-Length", b"2")] if split == "with its length" else []
+                    await send({"type": "http.response.start", "status": 200, "headers": length})
                     await send({"type": "http.response.body", "body": b"ok", "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 else:
@@ -450,7 +451,7 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
         shop = around(app, eu)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
         assert server.token
-        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * (1 + split)]
+        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * (1 + bool(split))]
         assert (shop.counters.held, shop.counters.late) == (1, 0)
 
     asyncio.run(main())
@@ -547,7 +548,8 @@ def test_hold_always_waits_for_a_block_that_is_yet_to_begin(cluster: MemoryClust
     assert asked(around(idles, eu, hold="always")).body == b"ok"
 
 
-def test_a_stream_streams_and_its_writes_are_told_of(cluster: MemoryCluster) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_stream_streams_and_its_writes_are_told_of(cluster: MemoryCluster, waits: bool) -> None:
     eu = store(cluster)
 
     async def main() -> None:
@@ -560,15 +562,39 @@ def test_a_stream_streams_and_its_writes_are_told_of(cluster: MemoryCluster) -> 
             with session.write() as tx:
                 tx.put("photo", "new.jpg")
                 await send({"type": "http.response.body", "body": b"1", "more_body": True})
-                assert len(server.sent) == 2
-            await send({"type": "http.response.body", "body": b"2", "more_body": True})
-            assert len(server.sent) == 3
+                if waits:  # the first bytes may be kept for a moment while a block is open, and no longer
+                    await server.arrived.wait()
+                    assert len(server.sent) == 2
+                await send({"type": "http.response.body", "body": b"2", "more_body": True})
+                assert len(server.sent) == 3
+            await send({"type": "http.response.body", "body": b"3", "more_body": True})
+            assert len(server.sent) == 4
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+            assert b"".join(m["body"] for m in server.sent[1:]) == b"123"
 
-        shop = around(app, eu)
+        shop = around(app, eu, hold_s=1000.0)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
         assert not server.token
         assert (shop.counters.late, shop.counters.held) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_a_stream_without_an_open_block_is_not_kept_for_a_moment(cluster: MemoryCluster) -> None:
+    eu = store(cluster)
+
+    async def main() -> None:
+        server = Slow()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            put(current_session())
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for n in range(3):
+                await send({"type": "http.response.body", "body": b"1", "more_body": True})
+                assert len(server.sent) == n + 2
+
+        await around(app, eu)(scope(), None, server.send)  # type: ignore[arg-type]
+        assert server.token
 
     asyncio.run(main())
 
