@@ -73,6 +73,7 @@ class SessionState:
         "on_write",
         "own",
         "policy",
+        "reading",
         "rejected",
         "seen",
         "subject",
@@ -87,6 +88,8 @@ class SessionState:
         self._lock = threading.Lock()
         self.policy = policy
         """How its reads may be served that do not say; None: as their store says."""
+        self.reading = 0
+        """How many of its read blocks are open: from when one has begun until what it showed has been joined."""
         self.writing = 0
         """How many of its write blocks are open: from when one has begun until its outcome has been joined."""
         self.on_write: Callable[[SessionState], object] | None = None
@@ -206,6 +209,11 @@ class SessionState:
             self._grow(frontier.lapse(at), own, at)
         if own and self.on_write is not None:
             self.on_write(self)
+
+    def looking(self, blocks: int) -> None:
+        """Count read blocks that have begun, or, below zero, ended."""
+        with self._lock:
+            self.reading += blocks
 
     def opened(self, blocks: int) -> None:
         """Count write blocks that begin, or, below zero, end."""
