@@ -77,6 +77,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations.cookies",
         "integrations.responses",
         "integrations.calls",
+        "integrations.work",
         "integrations",
         "integrations/*",
         "caches",
@@ -103,6 +104,7 @@ OPTIONAL = {
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
     "integrations.calls": {"idna"},
+    "integrations.celery": {"celery"},
     "integrations.requests": {"requests", "urllib3"},
 }
 
