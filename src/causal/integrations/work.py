@@ -58,7 +58,7 @@ def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency)
     ):  # the store's policy may ignore it; for a job that is never right
         state.mark(settings.number, settings.until())
     leader = choice == "always" or not whole or bool(state.rejected)
-    state.policy = ReadPolicy.leader() if leader else _sticky(settings.policy)
+    state.policy = ReadPolicy.leader(wait_s=settings.policy.wait_s) if leader else _sticky(settings.policy)
     return session
 
 
