@@ -5,6 +5,7 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ def cluster() -> MemoryCluster:
     return made
 
 
-def store(cluster: MemoryCluster, site: str, **settings: object) -> CausalStore:
-    made = CausalStore(MemoryEngine(cluster=cluster, site=site), keyring=KEYS, audience="shop", **settings)  # type: ignore[arg-type]
-    return made.__enter__()
+def store(cluster: MemoryCluster, site: str, **settings: Any) -> CausalStore[Any, Any]:
+    given = {"keyring": KEYS, "audience": "shop", **settings}
+    return CausalStore(MemoryEngine(cluster=cluster, site=site), **given).__enter__()
 
 
 def test_a_session_is_made_when_it_is_first_asked_for_and_once(cluster: MemoryCluster) -> None:
@@ -116,6 +117,18 @@ def test_one_session_at_two_stores(tmp_path: Path) -> None:
         asyncio.run(use())
 
 
+def test_a_session_at_a_store_of_another_audience_is_sealed_for_that(cluster: MemoryCluster) -> None:
+    shop, office = store(cluster, "eu"), store(cluster, "eu", audience="office")
+    with (first := shop.session(subject="alice")).write() as tx:
+        tx.put("k", 1)
+    session = shop.session(first.token(), subject="alice")
+    assert session.token() == first.token()
+    there = session.at(office).token()
+    assert not office.session(there, subject="alice").rejected
+    assert not shop.session(session.token(), subject="alice").rejected
+    assert shop.session(there, subject="alice").rejected
+
+
 def test_a_session_has_a_policy_of_its_own(cluster: MemoryCluster) -> None:
     eu, us = store(cluster, "eu"), store(cluster, "us")
     with (writer := eu.session(subject="alice")).write() as tx:
@@ -166,6 +179,10 @@ def test_what_a_read_block_says_to_whoever_keeps_what_it_showed(cluster: MemoryC
     eventual = us.session(subject="bob").read(policy=ReadPolicy.eventual())
     with eventual:
         assert eventual.fresh_at == -math.inf
+    alone = store(MemoryCluster(("eu",)), "eu")  # who numbers everything is always current: as of when it was asked
+    for _ in range(2):  # decided on, and granted
+        with (only := alone.session(subject="bob").read()):
+            assert -math.inf < only.fresh_at <= alone._state.monotonic()
     session = us.session(subject="bob")
     with session.write(), (inner := session.read()):
         assert inner.watermarks is None

@@ -61,6 +61,7 @@ class SessionState:
         "_born",
         "_cache",
         "_held",
+        "_held_for",
         "_joined",
         "_joined_tokens",
         "_known",
@@ -95,6 +96,8 @@ class SessionState:
         self._sealed: tuple[object, tuple[str, int]] | None = None
         self._held: dict[str, int] = {}
         """The good tokens that the client holds, and when they expire: a set, which together says what was demanded at first."""
+        self._held_for: tuple[Keyring, str] | None = None
+        """Who sealed them, and for which audience: the same session at another store may seal for another."""
         self.trail: Trail | None = None
         """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
@@ -140,7 +143,7 @@ class SessionState:
             grown |= self._join_token(token, now, ttl_s)
         with self._lock:
             if first and not failed and not expired:
-                self._held = opened
+                self._held, self._held_for = opened, (keyring, audience)
             elif grown or failed or expired:
                 self.changed = True
             if failed:
@@ -308,7 +311,7 @@ class SessionState:
         with self._lock:
             version, own, seen = self.version, self.own, self.seen
             sealed, held = self._sealed, self._held
-            unchanged = not self.changed and subject == self.subject
+            unchanged = not self.changed and subject == self.subject and self._held_for == (keyring, store.audience)
         if seen.marks:
             seen = seen.lapse(now)
         if not own.entries and not seen and not own:
@@ -317,7 +320,7 @@ class SessionState:
             (only,) = held.items()
             if _lasts(only, store, now):
                 return only[0]
-        key = (version, subject, store.audience, keyring.primary_id)
+        key = (version, subject, store.audience, keyring, keyring.primary_id)
         if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
             return sealed[1][0]
         ages = self._ages(now)
