@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from examples.shop.settings import Settings
 
 LOOK_S: Final = 0.05
+RECENT: Final = 50
 
 
 def document(key: str, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -51,6 +52,13 @@ def _feed(settings: Settings) -> Any:
     return PostgresFeed({"post": document, "product": document})
 
 
+def recent(settings: Settings) -> Callable[[str | None], Any]:
+    """Return what tells which keys a user may have changed of late, where the source cannot list them itself."""
+    if settings.databases is None:
+        return lambda _: None
+    return lambda user: lambda db: [f"post/{row['id']}" for row in stores.rows(settings).posts(db, user)[:RECENT]]
+
+
 def keep(settings: Settings, controls: Controls, ended: Callable[[], bool]) -> None:
     """Take in what is new, every so often, until it is to end. At once at first: an empty index is none."""
     with _engine(settings, stores.shop(settings, controls, SITES[0])).feeding() as feeding:
@@ -61,3 +69,9 @@ def keep(settings: Settings, controls: Controls, ended: Callable[[], bool]) -> N
                 began = time.monotonic()
             due = began + controls.state().lag_s
             feeding.wait(LOOK_S)
+
+
+def take_in(settings: Settings, source: CausalStore[Any, Any]) -> None:
+    """Take in everything that there is."""
+    with _engine(settings, source).feeding() as feeding:
+        feeding.step()

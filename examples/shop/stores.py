@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from causal import CausalStore, KeyFile, ReadPolicy
+from causal.caches import LRUBackend
 from causal.stores.sqlite import SQLiteEngine
 from examples.shop.controls import AdjustableLag
 from examples.shop.settings import AUDIENCE, SITES
@@ -61,6 +62,15 @@ def orders(settings: Settings, controls: Controls) -> tuple[CausalStore[Any, Any
         for site in ("primary", "replica")
     )
     return _store(settings, primary, ORDERS), _store(settings, replica, ORDERS)
+
+
+def cache_backend(settings: Settings) -> Any:
+    """Return where a site's cache is: in its process, or in the Valkey that all sites share."""
+    if settings.valkey is None:
+        return LRUBackend()
+    from causal.caches.valkey import ValkeyBackend
+
+    return ValkeyBackend(settings.valkey)
 
 
 def _postgres(settings: Settings, database: str, site: str, number: int) -> CausalStore[Any, Any]:

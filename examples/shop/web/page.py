@@ -14,6 +14,7 @@ from fastapi.templating import Jinja2Templates
 
 from causal import ReadPolicy, current_session
 from causal.derived import mixed
+from examples.shop.controls import PARTS
 from examples.shop.web.account import Line, packed, unpacked
 from examples.shop.web.cookies import FLASH, MARKS, USER, token_sizes
 
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from examples.shop.web.shop import Shop
 
 TEMPLATES: Final = Jinja2Templates(Path(__file__).with_name("templates"))
+TEMPLATES.env.trim_blocks = TEMPLATES.env.lstrip_blocks = True
 EVENTUAL: Final = ReadPolicy.eventual()
 
 
 class Page:
     """A request that is being answered. Thread-safety: one thread at a time."""
+
+    parts = PARTS
 
     def __init__(self, request: Request) -> None:
         self.request = request

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from causal import Guarantee
 from causal.caches import CausalCache
-from examples.shop import jobs, orders, stores
+from examples.shop import stores
 from examples.shop.controls import Controls
-from examples.shop.index import search_store
+from examples.shop.index import recent, search_store
+from examples.shop.jobs import Queue
+from examples.shop.orders import Client
+from examples.shop.outbox import Outbox
 from examples.shop.web.plain_cache import PlainCache
 
 if TYPE_CHECKING:
@@ -25,12 +28,18 @@ class Shop:
         self.rows = stores.rows(settings)
         self.store = stores.shop(settings, self.controls, site)
         self.search = search_store(settings, self.store)
-        self.orders = orders.Client(settings, self.controls)
-        self.queue = jobs.queue(settings, self.store, self.orders)
-        backend = stores.cache_backend(settings)
+        self.recent = recent(settings)
+        self.orders = Client(settings, self.controls)
+        self.queue = Queue(settings, self.store)
+        self.outbox = Outbox(settings.directory / "outbox")
         # Hits promise that own writes are there. Promising monotonic reads as well would cost a hit for each page that shows news.
-        self.cache = CausalCache(self.store, backend, guarantees=Guarantee.READ_YOUR_WRITES)
+        self.cache = CausalCache(self.store, stores.cache_backend(settings), guarantees=Guarantee.READ_YOUR_WRITES)
         self.plain_cache = PlainCache(settings.valkey)
+
+    def open(self) -> None:
+        """Connect: else the first page pays for it."""
+        self.store.head()
+        self.search.head()
 
     def close(self) -> None:
         """Close what is open."""
