@@ -127,6 +127,11 @@ class Running:
     def _log(self, name: str) -> Path:
         return self.settings.directory / f"{name}.log"
 
+    def set_lag(self, seconds: float) -> None:
+        """Let replicas lag so much, and return when they do."""
+        self.controls.change(lag_s=seconds)
+        self.follow()
+
     def follow(self) -> None:
         """Let the servers lag as the controls say, where there are servers: on the embedded store, each process looks itself."""
         lag_s = self.controls.state().lag_s
