@@ -38,7 +38,7 @@ def new_id() -> str:
 
 def profile(name: str, photo: str = "", about: str = "") -> dict[str, Any]:
     """Return a profile's row."""
-    return {"name": name, "photo": photo or f"first-{name}", "about": about or "New here."}
+    return {"name": name, "photo": photo or f"{name}-0", "about": about or "New here."}
 
 
 def plant(store: CausalStore[Any, Any], rows: ModuleType) -> None:

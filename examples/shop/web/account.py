@@ -31,7 +31,7 @@ class Line:
     def of(cls, kind: str, what: str, receipt: Receipt | Mapping[str, Any], where: str = "") -> Line:
         """Return what a receipt tells: of this process, or, as plain values, of a service."""
         told = receipt if not hasattr(receipt, "as_dict") else receipt.as_dict()
-        against = "; ".join(f"{name}: {why}" for name, why in told["considered"] if why)
+        against = "; ".join(f"{name}: {why}" for name, why in told["considered"] if why != "covers")
         return cls(
             kind,
             what,

@@ -19,6 +19,7 @@ Text = Annotated[str, Form(min_length=1, max_length=500)]
 
 NAME: Final = re.compile(r"[a-z][a-z0-9]{0,19}")
 SHOWN: Final = 20
+MONTH_S: Final = 30 * 24 * 3600
 
 
 @router.get("/")
@@ -71,7 +72,7 @@ def photo(page: Here, photo: Annotated[str, Form(pattern="^[a-z0-9-]{1,40}$")]) 
 @router.get("/pictures/{name}.svg")
 def picture(name: str) -> Response:
     """Return a picture. Its name says all that it is, so it never changes: everybody may keep it."""
-    return Response(pictures.face(name), media_type="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"})
+    return Response(pictures.goods(name) or pictures.face(name), media_type="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"})
 
 
 # --- products and orders -------------------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ def login(page: Here, name: Text) -> Response:
         row = profile(name)
         page.write("your profile", page.rows.save_profile, row, shard=page.rows.PEOPLE, key=f"profile/{name}")
     response = page.lead("/", f"You are {name}.")
-    response.set_cookie(USER, name, **MARKS)
+    response.set_cookie(USER, name, max_age=MONTH_S, **MARKS)
     return response
 
 

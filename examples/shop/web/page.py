@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
 from causal import ReadPolicy, current_session
+from causal.core.position import pack
 from causal.derived import mixed
 from examples.shop.controls import PARTS
 from examples.shop.web.account import Line, packed, unpacked
@@ -21,6 +22,7 @@ from examples.shop.web.cookies import FLASH, MARKS, USER, token_sizes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from causal import Frontier
     from examples.shop.web.shop import Shop
 
 TEMPLATES: Final = Jinja2Templates(Path(__file__).with_name("templates"))
@@ -115,6 +117,17 @@ class Page:
         carries = self.has("jobs")
         self.shop.queue.send(job, *args, carries=carries)
         self.account.append(Line("job", what, "queue", "with a token" if carries else "without a token"))
+
+    def positions(self, frontier: Frontier) -> str:
+        """Return a frontier in the shop's words: which shard, up to where, and who numbered it, if that is known here."""
+        store = self.shop.store
+        shards = {number: name for name, number in store.shards.items()}
+        parts = []
+        for position in frontier:
+            by = store.view.leaders.get(pack(position.shard, position.origin))
+            name = shards.get(position.shard, "orders")
+            parts.append(f"{name} {position.offset}" + (f" of {by}" if by else ""))
+        return ", ".join(parts)
 
     # --- the answer ------------------------------------------------------------------------------------------------------
 
