@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.hlc",
         "core.frontier",
         "core.watermark",
+        "core.touched",
         "core.token",
         "core.columns",
         "core.cose",
@@ -72,10 +73,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
+    ("derived",),
     (
         "integrations.carrier",
         "integrations.cookies",
+        "integrations.counting",
+        "integrations.headers",
+        "integrations.refusals",
         "integrations.responses",
+        "integrations.calls",
         "integrations",
         "integrations/*",
         "caches",
@@ -98,9 +104,12 @@ RUNTIME = frozenset({"attr", "attrs", "cbor2", "cryptography"})
 OPTIONAL = {
     "cli": {"click", "rich"},
     "stores.postgres": {"psycopg", "psycopg_pool"},
+    "caches.valkey": {"valkey"},
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
+    "integrations.calls": {"idna"},
+    "integrations.requests": {"requests", "urllib3"},
 }
 
 MAX_LINES = 400

@@ -41,6 +41,7 @@ class Demanded(Protocol):
 
     number: int
     every: frozenset[int]
+    whole: bool
     dependencies: bool
     reading: tuple[bool, bool]
     writing: tuple[bool, bool]
