@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from causal import Receipt
+
+
+NOTHING_AGAINST: Final = ("covers", "is only asked")
 
 
 @attrs.frozen
@@ -31,7 +34,7 @@ class Line:
     def of(cls, kind: str, what: str, receipt: Receipt | Mapping[str, Any], where: str = "") -> Line:
         """Return what a receipt tells: of this process, or, as plain values, of a service."""
         told = receipt if not hasattr(receipt, "as_dict") else receipt.as_dict()
-        against = "; ".join(f"{name}: {why}" for name, why in told["considered"] if why != "covers")
+        against = "; ".join(f"{name}: {why}" for name, why in told["considered"] if not why.startswith(NOTHING_AGAINST))
         return cls(
             kind,
             what,

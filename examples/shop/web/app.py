@@ -6,13 +6,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from causal import GateError
 from causal.context import Carried, carrying
 from causal.integrations.asgi import CausalMiddleware
 from causal.integrations.cookies import Cookies
+from examples.shop.web.account import Line
 from examples.shop.web.cookies import USER
 from examples.shop.web.handlers import router
 from examples.shop.web.page import Page
@@ -41,6 +44,7 @@ def site(settings: Settings, name: str) -> Any:
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(GateError, refused)
     app.add_exception_handler(HTTPException, wrong)
+    app.add_exception_handler(RequestValidationError, unread)
     carries = CausalMiddleware(app, shop.store, subject=user, cookies=Cookies(secure=False))  # no TLS on one's own machine
     return Choice(shop, carries, Forgetful(app, shop))
 
@@ -53,7 +57,10 @@ def user(scope: Any) -> str | None:
 def refused(request: Request, error: Exception) -> Response:
     """Answer a request that nobody could serve in time without leaving out what this user did."""
     assert isinstance(error, GateError)
-    response = Page(request).show("refused.html", error.http_status, error=error, kind=type(error).__name__)
+    page = Page(request)
+    if error.receipt is not None:
+        page.account.append(Line.of(error.receipt.kind, "what this page needs", error.receipt))
+    response = page.show("refused.html", error.http_status, error=error, kind=type(error).__name__)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return response
@@ -63,6 +70,11 @@ def wrong(request: Request, error: Exception) -> Response:
     """Answer a request for what there is not, or what nobody may."""
     assert isinstance(error, HTTPException)
     return Page(request).show("wrong.html", error.status_code, said=error.detail)
+
+
+def unread(request: Request, _: Exception) -> Response:
+    """Answer a form that was not filled in as it should be."""
+    return Page(request).show("wrong.html", 422, said="That cannot be.")
 
 
 class Forgetful:

@@ -115,7 +115,7 @@ class Page:
     def queue(self, what: str, job: str, *args: str) -> None:
         """Queue a job."""
         carries = self.has("jobs")
-        self.shop.queue.send(job, *args, carries=carries)
+        self.shop.jobs.queue(job, *args, carries=carries)
         self.account.append(Line("job", what, "queue", "with a token" if carries else "without a token"))
 
     def positions(self, frontier: Frontier) -> str:
@@ -143,11 +143,13 @@ class Page:
         shop, path = self.shop, self.request.url.path
         other = next(site for site in shop.settings.sites if site != shop.site)
         query = f"?{self.request.url.query}" if self.request.url.query else ""
+        again = path + query if self.request.method == "GET" else "/"
         values |= {
             "page": self,
+            "again": again,
             "site": shop.site,
             "other": other,
-            "elsewhere": shop.settings.sites[other] + path + query,
+            "elsewhere": shop.settings.sites[other] + again,
             "message": message,
             "before": before,
             "tokens": token_sizes(self.request.cookies),

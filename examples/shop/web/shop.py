@@ -9,9 +9,7 @@ from causal.caches import CausalCache
 from examples.shop import stores
 from examples.shop.controls import Controls
 from examples.shop.index import recent, search_store
-from examples.shop.jobs import Queue
-from examples.shop.orders import Client
-from examples.shop.outbox import Outbox
+from examples.shop.jobs import Jobs
 from examples.shop.web.plain_cache import PlainCache
 
 if TYPE_CHECKING:
@@ -29,9 +27,8 @@ class Shop:
         self.store = stores.shop(settings, self.controls, site)
         self.search = search_store(settings, self.store)
         self.recent = recent(settings)
-        self.orders = Client(settings, self.controls)
-        self.queue = Queue(settings, self.store)
-        self.outbox = Outbox(settings.directory / "outbox")
+        self.jobs = Jobs(settings, self.store)
+        self.orders, self.outbox = self.jobs.orders, self.jobs.outbox
         # Hits promise that own writes are there. Promising monotonic reads as well would cost a hit for each page that shows news.
         self.cache = CausalCache(self.store, stores.cache_backend(settings), guarantees=Guarantee.READ_YOUR_WRITES)
         self.plain_cache = PlainCache(settings.valkey)
