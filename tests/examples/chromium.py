@@ -114,7 +114,9 @@ class Tab:
 
     def look(self, *, dark: bool = False, width: int = 1280, height: int = 900) -> None:
         """Be a screen of this size, for somebody who likes it dark, or not."""
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self._call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -160,4 +162,6 @@ class Tab:
 
     def _forget_loads(self) -> None:
         events = self._browser._events
-        events[:] = [m for m in events if m.get("method") != "Page.loadEventFired" or m.get("sessionId") != self._session]
+        events[:] = [
+            m for m in events if m.get("method") != "Page.loadEventFired" or m.get("sessionId") != self._session
+        ]

@@ -88,7 +88,10 @@ def order(settings: Settings) -> Saw:
     with Visitor(settings) as alice:
         alice.log_in("eu", "alice")
         before = set(shown(alice.get("eu", "/orders"), "order"))
-        pages = {"eu, through the redirect": alice.post("eu", "/orders", product="mug"), "us": alice.get("us", "/orders")}
+        pages = {
+            "eu, through the redirect": alice.post("eu", "/orders", product="mug"),
+            "us": alice.get("us", "/orders"),
+        }
     new = {where: set(shown(page, "order")) - before for where, page in pages.items()}
     return _said("the order is on the page", [where for where, orders in new.items() if not orders])
 
@@ -179,4 +182,6 @@ def _job(visitor: Visitor, about: str) -> Saw:
         return dict(zip(shown(page, "about"), shown(page, "done"), strict=True)).get(about)
 
     how = visitor.until(done)
-    return Saw({"true": "the row was there", "false": "it found no row"}.get(how or "", "nothing was done"), how != "true")
+    return Saw(
+        {"true": "the row was there", "false": "it found no row"}.get(how or "", "nothing was done"), how != "true"
+    )
