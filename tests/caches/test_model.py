@@ -1,7 +1,7 @@
 """A hundred thousand random stories of fills, slow fills, invalidations, evictions, writes, replica reads and failovers: nothing stale.
 
-The world and its oracle are in `world.py`. The caches are the real ones. Controls show that the stories do contain what a cache without
-the gate, or with a wrong filter, would get wrong.
+The world is in `world.py`, the oracle in `stories.py`, the caches are the real ones. Controls show that the stories contain what a cache
+without the gate, or with a wrong filter, would get wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from causal import Guarantee
-from tests.caches.world import Stale, World, ungated
+from tests.caches.stories import Stale, World, ungated
 
 STORIES = 100_000
 PARTS = 8
