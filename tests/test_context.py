@@ -5,6 +5,7 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ def cluster() -> MemoryCluster:
     return made
 
 
-def store(cluster: MemoryCluster, site: str, **settings: object) -> CausalStore:
-    made = CausalStore(MemoryEngine(cluster=cluster, site=site), keyring=KEYS, audience="shop", **settings)  # type: ignore[arg-type]
-    return made.__enter__()
+def store(cluster: MemoryCluster, site: str, **settings: Any) -> CausalStore[Any, Any]:
+    given = {"keyring": KEYS, "audience": "shop", **settings}
+    return CausalStore(MemoryEngine(cluster=cluster, site=site), **given).__enter__()
 
 
 def test_a_session_is_made_when_it_is_first_asked_for_and_once(cluster: MemoryCluster) -> None:
@@ -116,6 +117,18 @@ def test_one_session_at_two_stores(tmp_path: Path) -> None:
         asyncio.run(use())
 
 
+def test_a_session_at_a_store_of_another_audience_is_sealed_for_that(cluster: MemoryCluster) -> None:
+    shop, office = store(cluster, "eu"), store(cluster, "eu", audience="office")
+    with (first := shop.session(subject="alice")).write() as tx:
+        tx.put("k", 1)
+    session = shop.session(first.token(), subject="alice")
+    assert session.token() == first.token()
+    there = session.at(office).token()
+    assert not office.session(there, subject="alice").rejected
+    assert not shop.session(session.token(), subject="alice").rejected
+    assert shop.session(there, subject="alice").rejected
+
+
 def test_a_session_has_a_policy_of_its_own(cluster: MemoryCluster) -> None:
     eu, us = store(cluster, "eu"), store(cluster, "us")
     with (writer := eu.session(subject="alice")).write() as tx:
@@ -166,6 +179,10 @@ def test_what_a_read_block_says_to_whoever_keeps_what_it_showed(cluster: MemoryC
     eventual = us.session(subject="bob").read(policy=ReadPolicy.eventual())
     with eventual:
         assert eventual.fresh_at == -math.inf
+    alone = store(MemoryCluster(("eu",)), "eu")  # who numbers everything is always current: as of when it was asked
+    for _ in range(2):  # decided on, and granted
+        with (only := alone.session(subject="bob").read()):
+            assert -math.inf < only.fresh_at <= alone._state.monotonic()
     session = us.session(subject="bob")
     with session.write(), (inner := session.read()):
         assert inner.watermarks is None
@@ -194,3 +211,42 @@ def test_blocks_of_many_threads_are_counted(cluster: MemoryCluster) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(writes, range(4)))
     assert session.writing == 0
+
+
+def test_a_write_block_counts_as_open_until_its_outcome_is_joined(
+    cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store(cluster, "eu").session(subject="alice")
+    state = session._state
+    during: list[int] = []
+    told: list[tuple[int, bool]] = []
+    acknowledged = type(state).acknowledged
+
+    def watched(self: object, *args: object, **settings: object) -> None:
+        during.append(state.writing)
+        acknowledged(self, *args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(state), "acknowledged", watched)
+    state.on_write = lambda state: told.append((state.writing, bool(state.own)))
+    with session.write() as tx:
+        tx.put("k", 1)
+    assert during == [1]  # whoever waits for it to close finds its position
+    assert told == [(0, True)]
+    with pytest.raises(ValueError, match="undone"), session.write():
+        raise ValueError("undone")
+    session.join(session.own)
+    assert len(told) == 2
+    asynchronous = AsyncCausalStore(MemoryEngine(cluster=cluster, site="eu"), keyring=KEYS, audience="shop")
+
+    async def writes() -> None:
+        async with session.at(asynchronous).write() as tx:
+            tx.put("k", 2)
+        await asynchronous.close()
+
+    asyncio.run(writes())
+    assert during == [1, 1]
+    assert told[2:] == [(0, True)]
+    with store(cluster, "eu").session(subject="bob").write() as tx:
+        tx.put("k", 3)
+    session.join(store(cluster, "eu").position(None))  # of an object mapper, say
+    assert len(told) == 4

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.hlc",
         "core.frontier",
         "core.watermark",
+        "core.touched",
         "core.token",
         "core.columns",
         "core.cose",
@@ -72,10 +73,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("",),  # causal/__init__.py, the public names: nothing below may import it
     ("stores/*",),
+    ("derived",),
     (
         "integrations.carrier",
         "integrations.cookies",
+        "integrations.counting",
+        "integrations.headers",
+        "integrations.refusals",
         "integrations.responses",
+        "integrations.calls",
+        "integrations.work",
         "integrations",
         "integrations/*",
         "caches",
@@ -102,6 +109,9 @@ OPTIONAL = {
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
+    "integrations.calls": {"idna"},
+    "integrations.celery": {"celery"},
+    "integrations.requests": {"requests", "urllib3"},
 }
 
 MAX_LINES = 400

@@ -57,6 +57,9 @@ class Endpoint:
     its delay, nor an origin that it numbers counts there. Its watermarks are of its own shards alone. It may come to hold others:
     then it is known anew.
 
+    One that does not serve is a *witness*: it is asked, so that what it numbers counts and others can be shown to be fresh, and never
+    read, waited for or fallen back to. A derived store lists its source's servers so.
+
     Units: `latency_s` is the expected round trip from this process; the gate prefers smaller ones. Thread-safety: immutable.
     """
 
@@ -64,6 +67,7 @@ class Endpoint:
     site: str = ""
     latency_s: float = 0.0
     shards: frozenset[int] | None = None
+    serves: bool = True
 
 
 def _pause(_: object, __: object, value: float | None) -> None:
@@ -80,6 +84,9 @@ class Capabilities:
     whole frontier. `clock_offsets`: offsets are hybrid logical timestamps and every live origin sends heartbeats, so old
     demands may fold into one floor. Thread-safety: immutable.
 
+    `whole`: a read concerns all shards that the engine lists, whichever it names, and need not name one: a derived store that shows
+    them in one snapshot. What its session demands of other shards of that store's number is not held against it.
+
     `exact`: a commit's position is that of its own transaction and of no later one, so that what it wrote is what is there at that
     position. Without it, a position may lie past other commits: it demands enough, but says nothing of what a row then held.
 
@@ -89,6 +96,7 @@ class Capabilities:
 
     dependencies: bool = False
     clock_offsets: bool = False
+    whole: bool = False
     exact: bool = False
     poll_s: float | None = attrs.field(default=None, validator=_pause)
 

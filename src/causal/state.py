@@ -83,6 +83,7 @@ class StoreState:
     write_policy: ReadPolicy = attrs.field(init=False)
     """How a write waits for its leader to cover what the session demands."""
     dependencies: bool = False
+    whole: bool = False
     clock_offsets: bool = False
     used: bool = True
     """Whether a block was entered since the feed last looked."""
@@ -119,7 +120,8 @@ class StoreState:
             raise ConfigError("the engine has no shards")
         self.every = frozenset(self.shards.values())
         self.write_policy = ReadPolicy(self.policy.wait_s, then="error")
-        self.only = next(iter(self.every)) if len(self.every) == 1 else None
+        self.whole = self.engine.capabilities.whole
+        self.only = min(self.every) if self.whole or len(self.every) == 1 else None
         # Whether own writes and what was seen count: spelled out here because testing a flag is slow, and reads are not.
         # Where seen counts, own does, too: a read may have shown an own write, and `seen` leaves out what `own` says already.
         wanted = self.guarantees
@@ -229,8 +231,9 @@ class StoreState:
                 raise ConfigError(
                     f"endpoint {name!r} holds a shard that this store does not have: {min(shards - self.every)}"
                 )
+        witnesses = {e.name for e in endpoints if not e.serves}
         with self.lock:
-            self.view = self.view.known(((e.name, e.latency_s) for e in endpoints), held)
+            self.view = self.view.known(((e.name, e.latency_s) for e in endpoints), held, witnesses)
 
     def committed(self, name: str, position: Position) -> None:
         """Note an acknowledged write: what its leader now holds is known without asking."""

@@ -36,7 +36,7 @@ def covered(
     limit = NEVER if policy.unproven == "serve" or at is not None else now - max_staleness_s
     need = demand.need
     for endpoint in view.endpoints:
-        if at is not None and endpoint.name != at:
+        if (at is not None and endpoint.name != at) or not endpoint.serves:
             continue
         if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
             memo: Serve | None = demand.memo

@@ -19,6 +19,8 @@ _NOTHING: Final[Mapping[int, int]] = {}
 _NOWHERE: Final[frozenset[int]] = frozenset()
 COVERS: Final = "covers"
 """What `considered` says of an endpoint against which nothing speaks."""
+WITNESS: Final = "is only asked, never read"
+"""What `considered` says of a witness that answers."""
 _only: Final = lru_cache(maxsize=1024)(lambda shard: frozenset({shard}))
 
 
@@ -68,12 +70,16 @@ class Demand:
         *,
         number: int,
         every: Iterable[int] | None,
+        whole: frozenset[int] | None = None,
     ) -> Demand:
         """Return what of a session's frontiers a block on `shard` demands of store `number`.
 
         `counts` says whether own, and whether seen positions count. `every` are the store's shards where the whole frontier counts,
-        because versions carry dependencies (I8); else None. A mark may stand for either kind of position.
+        because versions carry dependencies (I8); else None. `whole` are those that every block concerns, all of them and no others, if
+        that is so. A mark may stand for either kind of position.
         """
+        if whole is not None:
+            return cls._of_all(own, seen, counts, number, whole)
         shards, only = {shard}, shard if every is None else None
         need_own = _narrow(own.entries, number, only, shards) if counts[0] else _NOTHING
         need_seen = _narrow(seen.entries, number, only, shards) if counts[1] else _NOTHING
@@ -86,6 +92,24 @@ class Demand:
             leader_shards=frozenset(s for s in concerned if any(s not in m.exact for m in marks))
             if marks
             else _NOWHERE,
+            mark=reduce(or_, marks) if marks else None,
+            floor=seen.floors.get(number) if counts[1] else None,
+        )
+
+    @classmethod
+    def _of_all(
+        cls, own: Frontier, seen: Frontier, counts: tuple[bool, bool], number: int, shards: frozenset[int]
+    ) -> Demand:
+        mine, theirs = (
+            {k: v for k, v in frontier.entries.items() if k >> 32 in shards} if counts[nth] else _NOTHING
+            for nth, frontier in enumerate((own, seen))
+        )
+        marks = [m for s, m in seen.marks.items() if s in (number, EVERY_STORE)] if any(counts) else []
+        return cls(
+            mine,
+            theirs,
+            shards=shards,
+            leader_shards=frozenset(s for s in shards if any(s not in m.exact for m in marks)),
             mark=reduce(or_, marks) if marks else None,
             floor=seen.floors.get(number) if counts[1] else None,
         )
@@ -153,6 +177,8 @@ def considered(demand: Demand, view: View, now: float, max_staleness_s: float) -
 def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max_staleness_s: float) -> str:
     if endpoint.down is not None:
         return endpoint.down
+    if not endpoint.serves:
+        return WITNESS
     if not endpoint.asked:
         return "never asked"
     lost = sum(k in view.ends and v > view.ends[k] for k, v in demand.need.items())

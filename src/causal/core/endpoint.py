@@ -52,6 +52,8 @@ class EndpointView:
     """The origin that `fresh_at` hangs on: as long as nothing is heard of it, nothing else makes this endpoint fresher."""
     shards: frozenset[int] | None = None
     """What it holds, if that is not all of the store: nothing is asked of it, and nothing held against it, on any other shard."""
+    serves: bool = True
+    """Whether it may be read. A witness is only asked."""
 
     def holds(self, shard: int) -> bool:
         """Return whether it has a copy of a shard."""
@@ -73,7 +75,7 @@ class EndpointView:
             asked={s: n for s, n in self.asked.items() if s in shards},
             rates=narrowed(self.rates, shards),
             marks={s: mark for s, mark in self.marks.items() if s in shards},
-            shards=shards,
+            shards=shards if self.shards is None else shards & self.shards,
         )
 
     def covers(self, need: Mapping[int, int]) -> bool:
@@ -112,11 +114,14 @@ class EndpointView:
             self.marks,
             weakest,
             self.shards,
+            self.serves,
         )
 
     def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
-        """Return whether every shard was asked about by a question numbered after `arrived`."""
+        """Return whether every shard was asked about by a question numbered after `arrived`; of a witness, every one that it holds."""
         get = self.asked.get
+        if not self.serves:
+            shards = [shard for shard in shards if self.holds(shard)]
         return all(get(shard, -1) > arrived for shard in shards)
 
     def heard_since(self, shards: Iterable[int], arrived: int) -> bool:

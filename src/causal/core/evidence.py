@@ -52,8 +52,11 @@ def pace(
 
 
 def nearest_first(endpoints: Iterable[EndpointView]) -> tuple[EndpointView, ...]:
-    """Order by latency; at equal latency a replica comes before a leader, to keep reads off it; then as the link lists them."""
-    return tuple(sorted(endpoints, key=lambda e: (e.latency_s, bool(e.leads), e.rank)))
+    """Order by latency; at equal latency a replica comes before a leader, to keep reads off it; then as the link lists them.
+
+    Witnesses come last: nothing is near that is never read.
+    """
+    return tuple(sorted(endpoints, key=lambda e: (not e.serves, e.latency_s, bool(e.leads), e.rank)))
 
 
 def sampled(samples: tuple[tuple[float, int], ...], asked_at: float, head: int) -> tuple[tuple[float, int], ...]:

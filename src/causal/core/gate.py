@@ -62,6 +62,10 @@ RECONSIDER_S: Final = 0.02
 """How long one of several equally near replicas is waited for, at least, before the others are looked at again: an eighth of what is left
 of the budget, so that many who wait for long do not decide all the time."""
 
+NO_LEADER: Final = (
+    "what is derived has no leader to fall back to: wait longer, allow a stale read (then='stale', ReadPolicy.eventual()), or take what "
+    "the session changed from the source (causal.derived.mixed)"
+)
 TICK_S: Final = 1e-6
 """A budget of less is spent: added to a clock's reading it may be rounded away, and waiting for it would not end."""
 
@@ -155,6 +159,8 @@ class _Case:
         heard = self.whole.live() | self.whole.ends.keys() if recalled else ()  # of which shards they were is not known
         unheard = recalled - {k & 0xFFFFFFFF for k in heard}
         only = leaders[keys[0]] if len(names) == 1 and not unheard else None
+        if only is not None and not only.serves:
+            only = None  # current by construction, and not to be read: its head is
         marked = not self.demand.leader_shards.isdisjoint(shards)
         others = tuple(e.name for e in self.usable() if e is not only and not e.asked_since(shards, arrived))
         if marked and others and only is not None:  # it stands for positions of any origin, known here or not
@@ -189,7 +195,7 @@ class _Case:
         return heads
 
     def quorum(self) -> Mapping[int, int] | Probe | Refuse:
-        nearest = self.usable()[: self.policy.replicas]
+        nearest = self.readable()[: self.policy.replicas]
         if len(nearest) < self.policy.replicas:
             return Refuse(
                 "no endpoint",
@@ -306,9 +312,12 @@ class _Case:
     def fallback(self, need: Mapping[int, int], clipped: tuple[Loss, ...]) -> Decision:
         """Go to the endpoint that covers by construction: the one that numbers every demanded origin."""
         wanted = {k for k in need if k not in self.view.ends}
-        some = [e for e in self.usable() if (e.leads & wanted if wanted else e.leads)]
+        usable = self.readable()
+        some = [e for e in usable if (e.leads & wanted if wanted else e.leads)]
+        if self.led_elsewhere:
+            return self.refused(f"not covered after {self.elapsed_s * 1000:.0f} ms, and {NO_LEADER}")
         if not some or any(self.view.leader(k) is None for k in wanted):
-            some = self.usable()  # who numbers it now is not known: somebody may have taken over
+            some = usable  # who numbers it now is not known: somebody may have taken over
         unasked = [e for e in some if not e.asked_since(self.demand.shards, self.demand.arrived)]
         for endpoint in unasked:
             if endpoint.down is None and endpoint.leads >= wanted and self.proven(endpoint):
@@ -320,21 +329,23 @@ class _Case:
     # --- the strategies that promise less ------------------------------------------------------------------------
 
     def nearest(self, how: How) -> Decision:
-        for endpoint in self.usable():
+        for endpoint in self.readable():
             if endpoint.down is None:
                 return Serve(endpoint.name, how, {}, endpoint)
         return Refuse("no endpoint", "no endpoint can be reached")
 
     def window(self) -> Decision:
         if self.demand.wrote_ago_s < self.policy.window_s:
-            for endpoint in self.usable():
+            for endpoint in self.readable():
                 if endpoint.leads & self.demand.own.keys():
                     return Serve(endpoint.name, "window", {}, endpoint)
+            if self.led_elsewhere:
+                return Refuse("no endpoint", f"the leader is to be read, and {NO_LEADER}")
         return self.nearest("window")
 
     def bounded(self) -> Decision:
         """Serve who is shown to be at most `bound_s` stale; else ask the leaders, then gate on what they answered."""
-        for endpoint in self.usable():
+        for endpoint in self.readable():
             if endpoint.down is None and endpoint.fresh_at >= self.now - self.limit_s:
                 return Serve(endpoint.name, "bounded", {}, endpoint)
         ask = tuple(e.name for e in self.usable() if not e.asked_since(self.demand.shards, self.demand.arrived))
@@ -351,9 +362,19 @@ class _Case:
             if e.down is None or (e.tried < self.demand.arrived and e.tried_at < self.now - RETRY_S)
         ]
 
+    def readable(self) -> list[EndpointView]:
+        """Those of them that are not only asked."""
+        return [e for e in self.usable() if e.serves]
+
     def servable(self) -> list[EndpointView]:
         at = self.demand.at
-        return [e for e in self.usable() if at is None or e.name == at]
+        return [e for e in self.readable() if at is None or e.name == at]
+
+    @property
+    def led_elsewhere(self) -> bool:
+        """Whether only witnesses number what is written here: a derived store has no leader that could be read instead."""
+        endpoints = self.view.endpoints
+        return not endpoints[-1].serves and not any(e.serves and e.leads for e in endpoints) if endpoints else False
 
     def proven(self, endpoint: EndpointView) -> bool:
         """Whether an endpoint may be served at all (I5). A write goes to its leader, which is gated on the demand alone (I9)."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "EndpointView", "View"]
 
 _ALL: Final[Mapping[str, frozenset[int]]] = {}
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 @attrs.frozen(eq=False)
@@ -64,7 +65,12 @@ class View:
         if part is None:
             live = {key for key in self.live() if key >> 32 in shards}
             ends, heads, tails = narrowed(self.ends, shards), narrowed(self.heads, shards), narrowed(self.tails, shards)
-            holding = [e for e in self.endpoints if e.shards is None or e.shards >= shards]
+            # A witness is of use for any of them: it says what it numbers, and is not read.
+            holding = [
+                e
+                for e in self.endpoints
+                if e.shards is None or e.shards >= shards or not (e.serves or e.shards.isdisjoint(shards))
+            ]
             # Who holds just these was judged on them already.
             endpoints = nearest_first(
                 e if e.shards == shards else judged(e.on(shards), ends, tails, heads, live) for e in holding
@@ -97,10 +103,16 @@ class View:
                 return endpoint
         return None
 
-    def known(self, endpoints: Iterable[tuple[str, float]], held: Mapping[str, frozenset[int]] = _ALL) -> View:
+    def known(
+        self,
+        endpoints: Iterable[tuple[str, float]],
+        held: Mapping[str, frozenset[int]] = _ALL,
+        witnesses: AbstractSet[str] = _NOBODY,
+    ) -> View:
         """Return this view over exactly these endpoints, given as (name, expected latency): sites join and leave.
 
-        `held` says which shards those hold that do not hold all. Of one that holds others than before, nothing is known.
+        `held` says which shards those hold that do not hold all. Of one that holds others than before, nothing is known. `witnesses`
+        are those that are only asked.
         """
         old = {e.name: e for e in self.endpoints}
         listed = [(n, s, rank) for rank, (n, s) in enumerate(endpoints)]
@@ -109,6 +121,8 @@ class View:
                 e = old.get(n)
                 if e is None or e.rank != rank or e.latency_s != s or e.shards != held.get(n):
                     break
+                if e.serves is (n in witnesses):
+                    break
             else:
                 return self
         kept = []
@@ -116,7 +130,7 @@ class View:
             e, shards = old.get(n), held.get(n)
             if e is None or e.shards != shards:
                 e = EndpointView(n, shards=shards)
-            kept.append(attrs.evolve(e, latency_s=s, rank=rank))
+            kept.append(attrs.evolve(e, latency_s=s, rank=rank, serves=n not in witnesses))
         return attrs.evolve(self, endpoints=nearest_first(kept), alive=None, parts={} if held else None)
 
     def failed(self, name: str, reason: str, *, asked: int, now: float) -> View:
@@ -207,6 +221,7 @@ class View:
             {} if late or stale else {**before.marks, **watermarks},
             None,
             before.shards,
+            before.serves,
         )
         news = View((*(e for e in self.endpoints if e.name != name), after), ends, heads, leaders, tails)
         live = news.live()
@@ -266,6 +281,7 @@ class View:
             watermarks if alike else {**marks, **watermarks},
             before.weakest,
             before.shards,
+            before.serves,
         )
         live = self.live()
         endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])

@@ -1,0 +1,1 @@
+"""What feeds an index from a source: a module for each kind of source."""
