@@ -47,12 +47,10 @@ class World:
         guarantees: Guarantee = Guarantee.ALL,
         backend: Any = None,
         *,
-        filtered: bool = True,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.random = random.Random()
         self.guarantees = guarantees
-        self.filtered = filtered
         self.now = 0.0
         self.backend: Any = LRUBackend(4) if backend is None else backend
         settings = {"share": True, "lease_s": 0} if settings is None else settings
@@ -105,10 +103,8 @@ class World:
     def session(self) -> ModelSession:
         user = self.pick(self.users)
         if not user.busy and self.random.random() < 0.3:  # the token is carried to a new session
-            state = SessionState(None)
-            state.join(user.state.own, own=True, now=0.0)
-            state.join(user.state.seen, own=False, now=0.0)
-            user.state = state
+            old, user.state = user.state, SessionState(None)
+            user.state.own, user.state.seen, user.state.touched = old.own, old.seen, old.touched
         return ModelSession(self, self.pick(self.processes), user)
 
     # --- what users do -----------------------------------------------------------------------------------------------
@@ -169,7 +165,6 @@ class World:
         row = self.pick(tuple(ROWS))
         keys, shard = TOUCHED[row], "xy"[ROWS[row]]
         block: Any = session.process.cache.write(session, *keys, shard=shard)  # type: ignore[arg-type]
-        session.user.touched.update(keys)
         session.user.busy += 1
         try:
             with block as tx:

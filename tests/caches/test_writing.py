@@ -235,8 +235,13 @@ def test_only_the_block_s_own_keys_are_written_through(stage: Stage) -> None:
     with block:
         with pytest.raises(ConfigError, match="not among"):
             block.set("other", 1)
+        block.touch("other")
+        block.set("other", 1)
         with pytest.raises(ConfigError, match="encoded"):
             block.set("photo", object())
+    assert said(block) == [("photo", "nothing"), ("other", "nothing")]
+    with pytest.raises(ConfigError):
+        block.touch("late")
     for wrong in ((), ("",)):
         with pytest.raises(ConfigError):
             stage.caches["eu"].write(stage.session("alice"), *wrong)

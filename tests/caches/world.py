@@ -16,6 +16,7 @@ from causal import CausalStore, CommitUnknown, Guarantee, Keyring, WriteLost
 from causal.blocks import enclosing
 from causal.caches import CausalCache
 from causal.core.frontier import Frontier, Loss, Position, pack
+from causal.core.touched import fingerprint
 from causal.core.view import View
 from causal.core.watermark import Watermark
 from causal.engine import Capabilities, Commit
@@ -166,10 +167,8 @@ class User:
 
     def __init__(self) -> None:
         self.state = SessionState(None)
-        self.touched: set[str] = set()
         self.must_see: dict[str, list[Version]] = {}
         self.own: list[Version] = []
-        self.doubt = False
         self.busy = 0
         """Operations underway: a token that is carried before they end is not of what they show."""
 
@@ -193,13 +192,13 @@ class ModelSession:
         del store, policy
         return ReadBlock(self, self.world.shards["xy".index(shard)])
 
-    def write(self, store: Any, *, shard: str, **declared: Any) -> WriteBlock:
-        del store, declared
-        return WriteBlock(self, self.world.shards["xy".index(shard)])
+    def write(self, store: Any, *, shard: str, touching: Sequence[str]) -> WriteBlock:
+        del store
+        return WriteBlock(self, self.world.shards["xy".index(shard)], touching)
 
     def touches(self, store: int, key: str) -> bool:
         assert store == 0
-        return key in self.user.touched
+        return self._state.touches(store, key)
 
     @property
     def writing(self) -> int:
@@ -297,8 +296,8 @@ def _mark(number: int, copy: Replica) -> Watermark:
 class WriteBlock:
     """A transaction at the leader, one at a time."""
 
-    def __init__(self, session: ModelSession, shard: Shard) -> None:
-        self.session, self.shard = session, shard
+    def __init__(self, session: ModelSession, shard: Shard, touching: Sequence[str]) -> None:
+        self.session, self.shard, self.touching = session, shard, touching
         self.commit: Commit | None = None
         self.rows: dict[str, Version] = {}
         self.put: list[Version] = []
@@ -364,12 +363,11 @@ class WriteBlock:
         if kind is not None:
             return
         if self.unknown is not None or failed:
-            user.doubt = True
             state.mark(0, 2_000_000_000)
             raise CommitUnknown("no answer came")
         last = self.put[-1]
         self.commit = Commit(Position(shard.number, last.origin, last.offset), deps.exact)
-        state.acknowledged(self.commit, 0.0)
+        state.acknowledged(self.commit, 0.0, frozenset(map(fingerprint, self.touching)))
         for version in self.put:
             user.saw(version)
             user.own.append(version)
