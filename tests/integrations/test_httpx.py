@@ -210,5 +210,5 @@ def test_a_redirect_to_what_is_no_url(lib: Any, session: Any, a: Service) -> Non
     with lib.Client(transport=CausalTransport(lib.HTTPTransport(), a.origin)) as http:
         request = http.build_request("GET", a.origin, headers={HEADER: "by hand"})
         with pytest.raises(lib.RemoteProtocolError):
-            http.send(request)
+            http.send(request, follow_redirects=True)
     assert HEADER not in request.headers
