@@ -255,6 +255,22 @@ def test_what_a_message_carries(sites: Sites) -> None:
     assert not [headers for headers in (own, both, *two) if PARTIAL in headers or RETRIED in headers]
 
 
+def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
+    sites: Sites, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice, look = sites.eu.session(subject="alice"), sites.app.tasks["look"]
+    with carrying(Carried(lambda: alice)):
+        with alice.write() as tx:
+            tx.put("photo", "uncommitted")
+            look.delay()
+        assert "inside a write block" in caplog.text
+        look.delay()
+    early, late = sites.published()
+    assert PARTIAL in early
+    assert PARTIAL not in late
+    assert trace(look, early)[0] == "uncommitted"
+
+
 def test_the_scheduler_publishes_without_a_token(sites: Sites) -> None:
     sites.app.conf.beat_schedule = {"often": {"task": "look", "schedule": 1.0}}
     beat = Scheduler(sites.app)
