@@ -15,7 +15,10 @@ from examples.shop.controls import PARTS, STANDS_STILL_S
 from examples.shop.settings import Settings
 
 ENGINE = click.option(
-    "--engine", type=click.Choice(["embedded", "postgres"]), default="embedded", show_default=True,
+    "--engine",
+    type=click.Choice(["embedded", "postgres"]),
+    default="embedded",
+    show_default=True,
     help="Where rows are: in files, or on PostgreSQL, with Valkey as the cache and the queue. Servers are started for this.",
 )
 
@@ -27,7 +30,9 @@ def main() -> None:
 
 @main.command()
 @ENGINE
-@click.option("--port", default=8000, show_default=True, help="Of the site eu; us is at the next. 0: any that are free.")
+@click.option(
+    "--port", default=8000, show_default=True, help="Of the site eu; us is at the next. 0: any that are free."
+)
 @click.option("--lag", default=2.0, show_default=True, help="How long replicas lag at first, in seconds.")
 @click.option("--without", multiple=True, type=click.Choice(list(PARTS)), help="Leave a part out. May be given again.")
 @click.option("--control", is_flag=True, help="Leave all of these parts out.")

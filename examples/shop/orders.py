@@ -77,7 +77,9 @@ class Client:
 
     def __init__(self, settings: Settings, controls: Controls) -> None:
         self._controls = controls
-        self._carries = carry(httpx.Client(base_url=settings.orders, timeout=TIMEOUT_S), settings.orders, subject=SUBJECT)
+        self._carries = carry(
+            httpx.Client(base_url=settings.orders, timeout=TIMEOUT_S), settings.orders, subject=SUBJECT
+        )
         self._plain = httpx.Client(base_url=settings.orders, timeout=TIMEOUT_S)
 
     def place(self, **order: Any) -> dict[str, Any]:

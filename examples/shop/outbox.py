@@ -29,4 +29,6 @@ class Outbox:
 
     def read(self) -> list[dict[str, Any]]:
         """Return all results, the newest first."""
-        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"), reverse=True)]
+        return [
+            json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"), reverse=True)
+        ]

@@ -45,7 +45,9 @@ def site(settings: Settings, name: str) -> Any:
     app.add_exception_handler(GateError, refused)
     app.add_exception_handler(HTTPException, wrong)
     app.add_exception_handler(RequestValidationError, unread)
-    carries = CausalMiddleware(app, shop.store, subject=user, cookies=Cookies(secure=False))  # no TLS on one's own machine
+    carries = CausalMiddleware(
+        app, shop.store, subject=user, cookies=Cookies(secure=False)
+    )  # no TLS on one's own machine
     return Choice(shop, carries, Forgetful(app, shop))
 
 

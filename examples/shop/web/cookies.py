@@ -11,11 +11,11 @@ USER: Final = "shop-user"
 """Who is logged in. This is a demonstration: a real site signs it."""
 FLASH: Final = "shop-flash"
 """What the last form did, for the page that it leads to."""
-TOKEN: Final = "causal-"
+PREFIX: Final = "causal-"
 """What the names of the library's cookies begin with in development. In production it is `__Host-causal-`."""
 MARKS: Final[dict[str, Any]] = {"httponly": True, "samesite": "lax"}
 
 
 def token_sizes(cookies: Mapping[str, str]) -> list[int]:
     """Return how long each token is that the browser holds. Units: characters."""
-    return [len(value) for name, value in cookies.items() if name.startswith(TOKEN)]
+    return [len(value) for name, value in cookies.items() if name.startswith(PREFIX)]

@@ -26,7 +26,9 @@ MONTH_S: Final = 30 * 24 * 3600
 def home(page: Here) -> Response:
     """Show what is new."""
     posts = page.read("the newest posts", page.rows.posts, shard=page.rows.PUBLIC)[:SHOWN]
-    people = {name: page.cached(f"profile/{name}", page.rows.profile, name, shard=page.rows.PEOPLE) for name in _by(posts)}
+    people = {
+        name: page.cached(f"profile/{name}", page.rows.profile, name, shard=page.rows.PEOPLE) for name in _by(posts)
+    }
     return page.show("home.html", posts=posts, people=people)
 
 
@@ -72,7 +74,11 @@ def photo(page: Here, photo: Annotated[str, Form(pattern="^[a-z0-9-]{1,40}$")]) 
 @router.get("/pictures/{name}.svg")
 def picture(name: str) -> Response:
     """Return a picture. Its name says all that it is, so it never changes: everybody may keep it."""
-    return Response(pictures.goods(name) or pictures.face(name), media_type="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"})
+    return Response(
+        pictures.goods(name) or pictures.face(name),
+        media_type="image/svg+xml",
+        headers={"Cache-Control": "public, max-age=86400"},
+    )
 
 
 # --- products and orders -------------------------------------------------------------------------------------------------

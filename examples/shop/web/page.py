@@ -78,7 +78,9 @@ class Page:
         if not self.has("cache-gate"):
             found, hit = self.shop.plain_cache.get(key, lambda: self.read(key, fn, *args, shard=shard))
             if hit:
-                self.account.append(Line("cache", key, "cache", "hit", why="a plain cache: nobody knows how old this is"))
+                self.account.append(
+                    Line("cache", key, "cache", "hit", why="a plain cache: nobody knows how old this is")
+                )
             return found
         found, account = self.shop.cache.lookup(self.session, key, lambda db: fn(db, *args), shard=shard)
         if account.served:
