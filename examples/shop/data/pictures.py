@@ -9,8 +9,7 @@ from typing import Final
 _EYES: Final = (
     '<circle cx="36" cy="44" r="5"/><circle cx="64" cy="44" r="5"/>',
     '<path d="M30 46q6-8 12 0M58 46q6-8 12 0" fill="none" stroke-width="4"/>',
-    '<circle cx="36" cy="44" r="9" fill="none" stroke-width="4"/><circle cx="64" cy="44" r="9" fill="none" stroke-width="4"/>'
-    '<path d="M45 44h10" stroke-width="4"/>',
+    '<g fill="none" stroke-width="4"><circle cx="36" cy="44" r="9"/><circle cx="64" cy="44" r="9"/><path d="M45 44h10"/></g>',
     '<rect x="30" y="41" width="12" height="6" rx="3"/><rect x="58" y="41" width="12" height="6" rx="3"/>',
 )
 _MOUTHS: Final = (
