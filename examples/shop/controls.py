@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTS: Final = {
-    "middleware": "Tokens in cookies. Without it each request begins a session that knows of nothing.",
-    "cache-gate": "The cache that knows how new its entries are. Without it: get, else load and set; delete on write.",
-    "filter": "The list of cache keys that a session's writes touched. Without it a writer's every entry is in doubt.",
-    "service": "The token in calls to the orders service. Without it the service answers from any replica.",
-    "jobs": "The token in a job's message. Without it the job reads whatever its own site holds.",
-    "mixed": "Own rows mixed into search results. Without it the search page shows what the index holds.",
+    "middleware": "Carries tokens in cookies. Without it each request's session knows of nothing: the other site loses your photo.",
+    "cache-gate": "Knows how new cached rows are. Without it (get, else load and set; delete on write) the old photo comes back.",
+    "filter": "Notes which cache keys your writes touched. Without it, once you have written, the cache is of no use to you.",
+    "service": "Sends the token along to the orders service. Without it the orders page lacks your order.",
+    "jobs": "Sends the token along with a job. Without it the worker finds no row to work on.",
+    "mixed": "Mixes your own rows into your search results. Without it you do not find what you have just posted.",
 }
-"""What can be left out, and what it does."""
+"""What can be left out, and what it is for."""
 STANDS_STILL_S: Final = 3600.0
 """A lag that nobody waits for: replicas stay as they are."""
 
