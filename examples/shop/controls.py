@@ -36,7 +36,7 @@ class State:
     """What is turned how. Units: seconds. Thread-safety: immutable."""
 
     lag_s: float = 0.0
-    without: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    without: frozenset[str] = frozenset()
 
 
 class Controls:
@@ -48,9 +48,10 @@ class Controls:
     def state(self) -> State:
         """Return what it says now."""
         try:
-            return State(**json.loads(self._path.read_text(encoding="utf-8")))
+            said = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return State()
+        return State(said["lag_s"], frozenset(said["without"]))
 
     def has(self, part: str) -> bool:
         """Return whether a part is in use."""
@@ -59,7 +60,8 @@ class Controls:
     def change(self, *, lag_s: float | None = None, without: Iterable[str] | None = None) -> State:
         """Turn what is given. Raises: ValueError for a lag below zero, or a part that there is not."""
         before = self.state()
-        state = State(before.lag_s if lag_s is None else lag_s, before.without if without is None else without)
+        parts = before.without if without is None else frozenset(without)
+        state = State(before.lag_s if lag_s is None else lag_s, parts)
         if not 0 <= state.lag_s <= STANDS_STILL_S or not state.without <= PARTS.keys():
             raise ValueError(f"a lag is 0 to {STANDS_STILL_S:g} s, and parts are {', '.join(PARTS)}")
         new = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")

@@ -170,6 +170,8 @@ def test_what_is_for_everybody_carries_no_token(shop: Running, alice: Visitor) -
     [
         ("GET", "/people/nobody", {}, 404),
         ("GET", "/products/nothing", {}, 404),
+        ("GET", "/people/%C3%A9%00", {}, 422),
+        ("GET", f"/search?q={'x' * 201}", {}, 422),
         ("GET", "/nowhere", {}, 404),
         ("GET", "/posts", {}, 405),
         ("POST", "/posts", {}, 422),
@@ -185,6 +187,17 @@ def test_mistakes_have_pages(
     answer = alice.http.request(method, shop.settings.sites["eu"] + path, data=form)
     assert answer.status_code == status
     assert "<h1>Sorry</h1>" in answer.text
+
+
+def test_a_name_that_is_none_is_nobody(shop: Running) -> None:
+    with Visitor(shop.settings) as guest:
+        guest.http.cookies.set("shop-user", "../x")
+        assert "Log in" in guest.get("eu", "/")
+
+
+@pytest.mark.parametrize("text", ['"', "* OR", "a:b NEAR(", "  ", "é\0"])
+def test_a_search_takes_any_text(alice: Visitor, text: str) -> None:
+    assert "<h1>Search</h1>" in alice.get("us", "/search", q=text)
 
 
 def test_who_is_not_logged_in_changes_nothing(shop: Running) -> None:
