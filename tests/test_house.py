@@ -82,6 +82,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations.refusals",
         "integrations.responses",
         "integrations.calls",
+        "integrations.work",
         "integrations",
         "integrations/*",
         "caches",
@@ -109,6 +110,7 @@ OPTIONAL = {
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
     "integrations.calls": {"idna"},
+    "integrations.celery": {"celery"},
     "integrations.requests": {"requests", "urllib3"},
 }
 

@@ -158,6 +158,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                     handle = await self._open(link, decision.endpoint, request)
                     if handle is not None and block is not None:
                         block._handle = handle  # type: ignore[assignment]
+                        request.session.looking(1)
                         return handle.connection
                     if handle is not None:
                         return handle

@@ -170,6 +170,11 @@ class Claims:
         return self._state.touches(store, key)
 
     @property
+    def reading(self) -> int:
+        """How many read blocks of this session are open now: what they show is not in its token yet."""
+        return self._state.reading
+
+    @property
     def writing(self) -> int:
         """How many write blocks of this session are open now."""
         return self._state.writing

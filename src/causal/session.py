@@ -18,7 +18,7 @@ from causal.core.position import DoubtfulMark, pack
 from causal.core.token import HOUR_S, Token
 from causal.core.touched import NO_FILTERS, joined, may_touch, written
 from causal.errors import ExpiredToken, TokenError
-from causal.sealing import text_setting
+from causal.sealing import lasts, learned, text_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -73,6 +73,7 @@ class SessionState:
         "on_write",
         "own",
         "policy",
+        "reading",
         "rejected",
         "seen",
         "subject",
@@ -87,6 +88,8 @@ class SessionState:
         self._lock = threading.Lock()
         self.policy = policy
         """How its reads may be served that do not say; None: as their store says."""
+        self.reading = 0
+        """How many of its read blocks are open: from when one has begun until what it showed has been joined."""
         self.writing = 0
         """How many of its write blocks are open: from when one has begun until its outcome has been joined."""
         self.on_write: Callable[[SessionState], object] | None = None
@@ -173,7 +176,7 @@ class SessionState:
                 grown = bool(token.own or theirs)
                 self.own, self.seen, self.touched = token.own, theirs, token.touched
             if len(self._joined_tokens) >= _TOKENS:
-                self._born, self._joined_tokens = _learned(self._born, self._joined_tokens), ()
+                self._born, self._joined_tokens = learned(self._born, self._joined_tokens), ()
             self._joined_tokens += ((token, ttl_s),)
             if token.timestamp is not None:
                 self.wrote_at = max(self.wrote_at or 0.0, (token.timestamp >> 16) / 1000)
@@ -206,6 +209,11 @@ class SessionState:
             self._grow(frontier.lapse(at), own, at)
         if own and self.on_write is not None:
             self.on_write(self)
+
+    def looking(self, blocks: int) -> None:
+        """Count read blocks that have begun, or, below zero, ended."""
+        with self._lock:
+            self.reading += blocks
 
     def opened(self, blocks: int) -> None:
         """Count write blocks that begin, or, below zero, end."""
@@ -338,10 +346,10 @@ class SessionState:
             return None
         if unchanged and len(held) == 1:
             (only,) = held.items()
-            if _lasts(only, store, now):
+            if lasts(only, store, now):
                 return only[0]
         key = (version, subject, store.audience, keyring, keyring.primary_id)
-        if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
+        if sealed is not None and sealed[0] == key and lasts(sealed[1], store, now):
             return sealed[1][0]
         ages = self._ages(now)
         timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
@@ -373,25 +381,11 @@ class SessionState:
             ):
                 return {}  # the common case: a client that comes often
             born = born.copy()
-        return {k: age for k, b in _learned(born, tokens).items() if (age := int((now - b) // HOUR_S)) > 0}
+        return {k: age for k, b in learned(born, tokens).items() if (age := int((now - b) // HOUR_S)) > 0}
 
     def due(self, store: Sealing) -> bool:
         """Return whether the client must be given a new token: something changed, or one that it holds nears its end."""
         if self.changed or not self._held:
             return self.changed
         now = store.wall()
-        return not all(_lasts(one, store, now) for one in self._held.items())
-
-
-def _learned(born: Mapping[int, float], tokens: Iterable[tuple[Token, float]]) -> dict[int, float]:
-    """Return when each entry was learned last, by what was noted and by what tokens say."""
-    born = dict(born)
-    for token, ttl_s in tokens:
-        for frontier in (token.own, token.seen):
-            for key in frontier.entries:
-                born[key] = max(born.get(key, 0.0), token.expiry(key) - ttl_s)
-    return born
-
-
-def _lasts(sealed: tuple[str, int], store: Sealing, now: float) -> bool:
-    return sealed[1] - now >= store.token_ttl_s / 2
+        return not all(lasts(one, store, now) for one in self._held.items())

@@ -137,15 +137,20 @@ class AsyncCausalCache(CacheBase):
         ttl_s: float | None = None,
     ) -> T:
         """Return what is cached under a key, if that covers what the session demands, or await `load(connection)`: as `CausalCache.get`."""
-        entry, shards = await self._find(self.prefix + key), self.shards(shard)
+        entry = await self._find(self.prefix + key)
+        shards = self._shards.get(shard) if shard is None or shard.__class__ is str else None
+        if shards is None:
+            shards = self.shards(shard)
         if entry is not None and policy is None and quick(self, session._state, entry, shards):
             if entry.shared is not COPIED:
-                self._counts.hit()
+                with self._counts.lock:
+                    self._counts.hits += 1
                 shared: T = entry.shared
                 return shared
             with suppress(Exception):  # damaged: it is judged again, and removed
                 value: T = self.deserialize(entry.value)  # type: ignore[arg-type]
-                self._counts.hit()
+                with self._counts.lock:
+                    self._counts.hits += 1
                 return value
         return (await self._lookup(session, key, load, shards, policy, ttl_s, entry))[0]
 

@@ -73,15 +73,20 @@ class CausalCache(CacheBase):
         its connections alone. What is returned is what a hit would hand out: as `deserialize(serialize(...))` gives it.
         Raises: as `session.read`; what `load` raises; ConfigError.
         """
-        entry, shards = self._find(self.prefix + key), self.shards(shard)
+        entry = self._find(self.prefix + key)
+        shards = self._shards.get(shard) if shard is None or shard.__class__ is str else None
+        if shards is None:
+            shards = self.shards(shard)
         if entry is not None and policy is None and quick(self, session._state, entry, shards):
             if entry.shared is not COPIED:
-                self._counts.hit()
+                with self._counts.lock:
+                    self._counts.hits += 1
                 shared: T = entry.shared
                 return shared
             with suppress(Exception):  # damaged: it is judged again, and removed
                 value: T = self.deserialize(entry.value)  # type: ignore[arg-type]
-                self._counts.hit()
+                with self._counts.lock:
+                    self._counts.hits += 1
                 return value
         return self._lookup(session, key, load, shards, policy, ttl_s, entry)[0]
 

@@ -70,7 +70,8 @@ def answer(error: CausalError, *, accept: str = "", head: bool = False) -> Refus
     A client that asks for JSON gets problem details (RFC 9457), any other a line of text. None of the evidence is in it.
     """
     status = error.http_status
-    retry_s = None if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
+    again_s = error.retry_after_s if error.retry_after_s is not None or status != 503 else 1.0
+    retry_s = None if again_s is None else max(1, math.ceil(again_s))
     said = _SAID.get(status, _SAID[503])
     if "json" in accept.lower():
         kind = "application/problem+json"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from causal.errors import CausalError
 
 Refusals = Literal["respond", "raise"]
-Hold = Literal["writing", "always", "never"]
+Hold = Literal["open", "always", "never"]
 
 _NOTHING: Final = Arrived()
 _SEALS: Final = 3
@@ -78,8 +78,8 @@ class Rules:
             raise ConfigError("with cookies=None and header=False no token could travel")
         if refusals not in {"respond", "raise"}:
             raise ConfigError(f"refusals is 'respond' or 'raise', not {refusals!r}")
-        if hold not in {"writing", "always", "never"}:
-            raise ConfigError(f"hold is 'writing', 'always' or 'never', not {hold!r}")
+        if hold not in {"open", "always", "never"}:
+            raise ConfigError(f"hold is 'open', 'always' or 'never', not {hold!r}")
         self.hold = hold
         self.store: StoreBase[Any, Any] = store
         self.subject: Callable[[Any], str | None] | None = subject
@@ -325,7 +325,9 @@ class Exchange:
     def waits(self, carried: Carried[Claims], hold: Hold) -> bool:
         """Return whether something is still to come that a complete response ought to wait for."""
         session = carried.begun
-        return session is not None and hold != "never" and (bool(session.writing) or hold == "always")
+        return (
+            session is not None and hold != "never" and (hold == "always" or bool(session.writing or session.reading))
+        )
 
     def ended(self, carried: Carried[Claims]) -> None:
         """Note what the session has come to see since its response began, once the application has returned."""

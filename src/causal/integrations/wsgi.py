@@ -60,7 +60,7 @@ class CausalMiddleware:
             "raise" leaves the error to whoever is further out. A framework that makes its own answers of all errors needs `refused`.
         replay: the header by which a proxy is told to ask another site, as `("fly-replay", "region={site}")`, or a `Replay`.
         site: which site this process is at; by default the engine's.
-        hold: "writing" has a complete response wait for its application's end while a write block of its session is open; "always" each
+        hold: "open" has a complete response wait for its application's end while a block of its session is open; "always" each
             one for which a session was made; "never" none.
         on_event: told of everything that is counted, in the thread where it happens.
 
@@ -78,7 +78,7 @@ class CausalMiddleware:
         refusals: Refusals = "respond",
         replay: Replay | tuple[Any, ...] | None = None,
         site: str | None = None,
-        hold: Hold = "writing",
+        hold: Hold = "open",
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         self.app = app
