@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 import httpx
@@ -14,7 +15,8 @@ import httpx
 from examples.shop.controls import PARTS, STANDS_STILL_S
 from examples.shop.settings import Settings
 
-ENGINE = click.option(
+LOOK_S: Final = 0.2
+ENGINE: Final = click.option(
     "--engine",
     type=click.Choice(["embedded", "postgres"]),
     default="embedded",
@@ -48,12 +50,14 @@ def run(engine: str, port: int, lag: float, without: tuple[str, ...], control: b
             for site, url in shop.settings.sites.items():
                 click.echo(f"  {site}  {url}")
             click.echo("Ctrl-C ends it. Everything that you did in it is gone then.")
-            while True:
-                shop.check()
-                shop.follow()
-                time.sleep(0.2)
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    shop.check()
+                    shop.follow()
+                    time.sleep(LOOK_S)
+            click.echo(" Closing the shop ...")
     except KeyboardInterrupt:
-        click.echo(" The shop is closed.")
+        click.echo(" The shop does not open.")
     except Ended as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTS: Final = {
-    "middleware": "Tokens in cookies. Without it each request begins a session that knows of nothing.",
-    "cache-gate": "The cache that knows how new its entries are. Without it: get, else load and set; delete on write.",
-    "filter": "The list of cache keys that a session's writes touched. Without it a writer's every entry is in doubt.",
-    "service": "The token in calls to the orders service. Without it the service answers from any replica.",
-    "jobs": "The token in a job's message. Without it the job reads whatever its own site holds.",
-    "mixed": "Own rows mixed into search results. Without it the search page shows what the index holds.",
+    "middleware": "Carries tokens in cookies. Without it each request's session knows of nothing: the other site loses your photo.",
+    "cache-gate": "Knows how new cached rows are. Without it (get, else load and set; delete on write) the old photo comes back.",
+    "filter": "Notes which cache keys your writes touched. Without it, once you have written, the cache is of no use to you.",
+    "service": "Sends the token along to the orders service. Without it the orders page lacks your order.",
+    "jobs": "Sends the token along with a job. Without it the worker finds no row to work on.",
+    "mixed": "Mixes your own rows into your search results. Without it you do not find what you have just posted.",
 }
-"""What can be left out, and what it does."""
+"""What can be left out, and what it is for."""
 STANDS_STILL_S: Final = 3600.0
 """A lag that nobody waits for: replicas stay as they are."""
 
@@ -36,7 +36,7 @@ class State:
     """What is turned how. Units: seconds. Thread-safety: immutable."""
 
     lag_s: float = 0.0
-    without: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    without: frozenset[str] = frozenset()
 
 
 class Controls:
@@ -48,9 +48,10 @@ class Controls:
     def state(self) -> State:
         """Return what it says now."""
         try:
-            return State(**json.loads(self._path.read_text(encoding="utf-8")))
+            said = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return State()
+        return State(said["lag_s"], frozenset(said["without"]))
 
     def has(self, part: str) -> bool:
         """Return whether a part is in use."""
@@ -59,7 +60,8 @@ class Controls:
     def change(self, *, lag_s: float | None = None, without: Iterable[str] | None = None) -> State:
         """Turn what is given. Raises: ValueError for a lag below zero, or a part that there is not."""
         before = self.state()
-        state = State(before.lag_s if lag_s is None else lag_s, before.without if without is None else without)
+        parts = before.without if without is None else frozenset(without)
+        state = State(before.lag_s if lag_s is None else lag_s, parts)
         if not 0 <= state.lag_s <= STANDS_STILL_S or not state.without <= PARTS.keys():
             raise ValueError(f"a lag is 0 to {STANDS_STILL_S:g} s, and parts are {', '.join(PARTS)}")
         new = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")

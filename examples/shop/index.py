@@ -41,7 +41,8 @@ def search_store(settings: Settings, source: CausalStore[Any, Any]) -> CausalSto
 def _engine(settings: Settings, source: CausalStore[Any, Any]) -> DerivedEngine[Any]:
     shard = stores.rows(settings).PUBLIC
     index = SearchIndex(settings.directory / "search.db", fields=("title", "text"), feed=_feed(settings))
-    return DerivedEngine(source.engine, index, shards=None if shard is None else (shard,), feed="manual")
+    engine: Any = source.engine
+    return DerivedEngine(engine, index, shards=None if shard is None else (shard,), feed="manual")
 
 
 def _feed(settings: Settings) -> Any:
@@ -60,14 +61,13 @@ def recent(settings: Settings) -> Callable[[str | None], Any]:
 
 
 def keep(settings: Settings, controls: Controls, ended: Callable[[], bool]) -> None:
-    """Take in what is new, every so often, until it is to end. At once at first: an empty index is none."""
+    """Take in what is new, every so often, until it is to end."""
+    last = time.monotonic()
     with _engine(settings, stores.shop(settings, controls, SITES[0])).feeding() as feeding:
-        due = 0.0
         while not ended():
-            if time.monotonic() >= due:
+            if time.monotonic() - last >= controls.state().lag_s:
                 feeding.step()
-                began = time.monotonic()
-            due = began + controls.state().lag_s
+                last = time.monotonic()
             feeding.wait(LOOK_S)
 
 

@@ -70,7 +70,7 @@ def cache_backend(settings: Settings) -> Any:
         return LRUBackend()
     from causal.caches.valkey import ValkeyBackend
 
-    return ValkeyBackend(settings.valkey)
+    return ValkeyBackend.from_url(settings.valkey)
 
 
 def _postgres(settings: Settings, database: str, site: str, number: int) -> CausalStore[Any, Any]:

@@ -6,11 +6,11 @@ It is Debian's `chromium`, or whatever is called that. Its processes and its pro
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +18,13 @@ from typing import Any, Self
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --remote-debugging-pipe".split()
+MOVE = """
+import fcntl, os, sys
+there = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for number, fd in enumerate(there, start=3):
+    os.dup2(fd, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 TIMEOUT_S = 60.0
 
 
@@ -30,15 +37,11 @@ class Chromium:
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
 
-        def move() -> None:  # the protocol is spoken at descriptors 3 and 4, which may be anything else here
-            there = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (theirs_in, theirs_out)]
-            for number, fd in enumerate(there, start=3):
-                os.dup2(fd, number)
-
+        # The protocol is spoken at descriptors 3 and 4, which may be anything else in this process.
+        ours = [sys.executable, "-c", MOVE, str(theirs_in), str(theirs_out)]
         self._process = subprocess.Popen(
-            [PROGRAM, *OPTIONS, f"--user-data-dir={self._profile}", "about:blank"],
-            pass_fds=(3, 4),
-            preexec_fn=move,
+            [*ours, PROGRAM, *OPTIONS, f"--user-data-dir={self._profile}", "about:blank"],
+            pass_fds=(theirs_in, theirs_out),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

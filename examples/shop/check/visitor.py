@@ -38,6 +38,10 @@ class Visitor:
         """Send a form, and return the page that it leads to."""
         return self._page(self.http.post(self._sites[site] + path, data=form))
 
+    def send(self, site: str, path: str, **form: str) -> httpx.Response:
+        """Send a form, and do not follow to where it leads."""
+        return self.http.post(self._sites[site] + path, data=form, follow_redirects=False)
+
     def log_in(self, site: str, name: str) -> None:
         """Log in."""
         self.post(site, "/login", name=name)

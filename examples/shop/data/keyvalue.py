@@ -20,7 +20,8 @@ PUBLIC: Final[str | None] = "public"
 
 def profile(db: Reader, name: str) -> Row | None:
     """Return somebody's profile."""
-    return db.get(f"profile/{name}")
+    row: Row | None = db.get(f"profile/{name}")
+    return row
 
 
 def profiles(db: Reader) -> list[Row]:
@@ -50,7 +51,8 @@ def products(db: Reader) -> list[Row]:
 
 def product(db: Reader, name: str) -> Row | None:
     """Return a product."""
-    return db.get(f"product/{name}")
+    row: Row | None = db.get(f"product/{name}")
+    return row
 
 
 def save_product(db: Writer, row: Row) -> None:
@@ -65,7 +67,8 @@ def orders(db: Reader, by: str) -> list[Row]:
 
 def order(db: Reader, by: str, name: str) -> Row | None:
     """Return one of somebody's orders."""
-    return db.get(f"order/{by}/{name}")
+    row: Row | None = db.get(f"order/{by}/{name}")
+    return row
 
 
 def add_order(db: Writer, row: Row) -> None:

@@ -9,8 +9,7 @@ from typing import Final
 _EYES: Final = (
     '<circle cx="36" cy="44" r="5"/><circle cx="64" cy="44" r="5"/>',
     '<path d="M30 46q6-8 12 0M58 46q6-8 12 0" fill="none" stroke-width="4"/>',
-    '<circle cx="36" cy="44" r="9" fill="none" stroke-width="4"/><circle cx="64" cy="44" r="9" fill="none" stroke-width="4"/>'
-    '<path d="M45 44h10" stroke-width="4"/>',
+    '<g fill="none" stroke-width="4"><circle cx="36" cy="44" r="9"/><circle cx="64" cy="44" r="9"/><path d="M45 44h10"/></g>',
     '<rect x="30" y="41" width="12" height="6" rx="3"/><rect x="58" y="41" width="12" height="6" rx="3"/>',
 )
 _MOUTHS: Final = (
@@ -28,8 +27,7 @@ _HATS: Final = (
 
 
 _GOODS: Final = {
-    "teapot": '<path d="M30 42q20-12 40 0q10 26-6 34h-28q-16-8-6-34zM71 48q16-6 18-14q6 14-18 32M30 48q-18-6-18 8q0 12 20 14" />'
-    '<circle cx="50" cy="30" r="5"/>',
+    "teapot": '<path d="M30 42q20-12 40 0q10 26-6 34h-28q-16-8-6-34zM71 48q16-6 18-14q6 14-18 32M30 48q-18-6-18 8q0 12 20 14M46 29h8"/>',
     "mug": '<path d="M28 30h40v38q0 10-10 10h-20q-10 0-10-10zM68 38q16-2 16 12t-16 14"/>',
     "lamp": '<path d="M34 20h26l12 26h-50zM47 46v36M30 84h34"/>',
     "chair": '<path d="M34 16v68M34 52h34v32M34 20h6v30h-6"/>',

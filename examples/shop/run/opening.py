@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from examples.shop import index, stores
 from examples.shop.data.seed import plant
@@ -19,10 +19,11 @@ def open_shop(settings: Settings, controls: Controls) -> None:
     rows = stores.rows(settings)
     with ExitStack() as stack:
         here = [stack.enter_context(stores.shop(settings, controls, site)) for site in SITES]
+        engines: list[Any] = [store.engine for store in here]
         for store in stores.orders(settings, controls):
             stack.enter_context(store)  # on the embedded store, whoever opens a site first makes it
         plant(here[0], rows)
         if settings.databases is None:
-            for store, site in zip(here, SITES, strict=True):
-                store.engine.catch_up(site)
+            for engine in engines:
+                engine.catch_up(engine.site)
         index.take_in(settings, here[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from causal.lab.postgres import PostgresCluster
 from causal.lab.valkey import ValkeyServer
@@ -29,7 +29,8 @@ class Servers:
 
     def __enter__(self) -> Self:
         with self._stack as stack, ThreadPoolExecutor() as pool:
-            for started in [pool.submit(stack.enter_context, one) for one in (*self._clusters.values(), self._valkey)]:
+            servers: list[Any] = [*self._clusters.values(), self._valkey]
+            for started in [pool.submit(stack.enter_context, one) for one in servers]:
                 started.result()
             for name, cluster in self._clusters.items():
                 install(cluster.primary.admin_dsn, roles=("app",))

@@ -99,7 +99,7 @@ class Running:
             command += ["--fd", str(bound.fileno())]
         log = self._stack.enter_context(self._log(name).open("wb"))
         # In a session of its own: Ctrl-C in the terminal is for this process alone, which then ends the others in order.
-        self.processes[name] = subprocess.Popen(
+        self.processes[name] = subprocess.Popen(  # noqa: S603 - this very program
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=fds, start_new_session=True
         )
         if bound is not None:

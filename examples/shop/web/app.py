@@ -16,7 +16,7 @@ from causal.context import Carried, carrying
 from causal.integrations.asgi import CausalMiddleware
 from causal.integrations.cookies import Cookies
 from examples.shop.web.account import Line
-from examples.shop.web.cookies import USER
+from examples.shop.web.cookies import user
 from examples.shop.web.handlers import router
 from examples.shop.web.page import Page
 from examples.shop.web.shop import Shop
@@ -45,15 +45,14 @@ def site(settings: Settings, name: str) -> Any:
     app.add_exception_handler(GateError, refused)
     app.add_exception_handler(HTTPException, wrong)
     app.add_exception_handler(RequestValidationError, unread)
-    carries = CausalMiddleware(
-        app, shop.store, subject=user, cookies=Cookies(secure=False)
-    )  # no TLS on one's own machine
+    in_the_clear = Cookies(secure=False)  # there is no TLS on one's own machine; elsewhere, leave this out
+    carries = CausalMiddleware(app, shop.store, subject=whose, cookies=in_the_clear)
     return Choice(shop, carries, Forgetful(app, shop))
 
 
-def user(scope: Any) -> str | None:
-    """Return who is logged in: whose session it is."""
-    return Request(scope).cookies.get(USER)
+def whose(scope: Any) -> str | None:
+    """Return whose session a request's is."""
+    return user(Request(scope))
 
 
 def refused(request: Request, error: Exception) -> Response:
@@ -87,7 +86,7 @@ class Forgetful:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
-        with carrying(Carried(lambda: self.shop.store.session(subject=user(scope)))):
+        with carrying(Carried(lambda: self.shop.store.session(subject=whose(scope)))):
             await self.app(scope, receive, send)
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Response
 
 from examples.shop.data import pictures
 from examples.shop.data.seed import new_id, profile
-from examples.shop.web.cookies import MARKS, USER
+from examples.shop.web.cookies import MARKS, NAME, USER
 from examples.shop.web.page import Page
 
 router = APIRouter()
 Here = Annotated[Page, Depends(Page)]
+Name = Annotated[str, Path(pattern=f"^{NAME.pattern}$")]
 Text = Annotated[str, Form(min_length=1, max_length=500)]
 
-NAME: Final = re.compile(r"[a-z][a-z0-9]{0,19}")
 SHOWN: Final = 20
 MONTH_S: Final = 30 * 24 * 3600
 
@@ -50,7 +49,7 @@ def people(page: Here) -> Response:
 
 
 @router.get("/people/{name}")
-def person(page: Here, name: str) -> Response:
+def person(page: Here, name: Name) -> Response:
     """Show somebody's profile, photo and posts."""
     found = page.cached(f"profile/{name}", page.rows.profile, name, shard=page.rows.PEOPLE)
     if found is None:
@@ -91,7 +90,7 @@ def products(page: Here) -> Response:
 
 
 @router.get("/products/{name}")
-def product(page: Here, name: str) -> Response:
+def product(page: Here, name: Name) -> Response:
     """Show one product."""
     found = page.cached(f"product/{name}", page.rows.product, name, shard=page.rows.PUBLIC)
     if found is None:
@@ -100,7 +99,7 @@ def product(page: Here, name: str) -> Response:
 
 
 @router.post("/orders")
-def order(page: Here, product: Text) -> Response:
+def order(page: Here, product: Annotated[str, Form(pattern=f"^{NAME.pattern}$")]) -> Response:
     """Order a product: through the orders service, and with a confirmation."""
     name = page.who()
     found = page.cached(f"product/{product}", page.rows.product, product, shard=page.rows.PUBLIC)
@@ -120,7 +119,7 @@ def orders(page: Here) -> Response:
 
 
 @router.get("/search")
-def search(page: Here, q: str = "") -> Response:
+def search(page: Here, q: Annotated[str, Query(max_length=200)] = "") -> Response:
     """Search posts and products."""
     return page.show("search.html", q=q, found=page.search(q) if q.strip() else None)
 

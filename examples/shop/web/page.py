@@ -17,7 +17,7 @@ from causal.core.position import pack
 from causal.derived import mixed
 from examples.shop.controls import PARTS
 from examples.shop.web.account import Line, packed, unpacked
-from examples.shop.web.cookies import FLASH, MARKS, USER, token_sizes
+from examples.shop.web.cookies import FLASH, MARKS, token_sizes, user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ class Page:
         self.request = request
         self.shop: Shop = request.app.state.shop
         self.rows = self.shop.rows
-        self.user: str | None = request.cookies.get(USER)
+        self.user = user(request)
         self.controls = self.shop.controls.state()
         self.session = current_session(self.shop.store)
         self.account: list[Line] = []
@@ -83,7 +83,7 @@ class Page:
                 )
             return found
         found, account = self.shop.cache.lookup(self.session, key, lambda db: fn(db, *args), shard=shard)
-        if account.served:
+        if account.receipt is None:
             waited_ms = round(account.waited_s * 1000)
             self.account.append(Line("cache", key, "cache", "hit", waited_ms=waited_ms, why="covers what is demanded"))
         else:
