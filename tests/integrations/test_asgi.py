@@ -716,6 +716,43 @@ def test_a_refusal_becomes_an_answer(
     assert app.counters.refused == 3
 
 
+@pytest.mark.parametrize(
+    ("errors", "status"),
+    [
+        ([GateTimeout("a"), GateTimeout("b")], 503),
+        ([GateTimeout("a"), WriteLost([], "lost")], 409),
+        ([GateTimeout("a"), ExceptionGroup("inner", [NoEndpoint("b"), CommitUnknown("c")])], 500),
+        ([GateTimeout("a"), ZeroDivisionError()], None),
+    ],
+)
+def test_refusals_of_several_tasks_are_one(cluster: MemoryCluster, errors: list[Exception], status: int | None) -> None:
+    app = around(failing(ExceptionGroup("a task group's", errors)), store(cluster))
+    if status is None:
+        with pytest.raises(ExceptionGroup):
+            asked(app)
+    else:
+        assert asked(app).status == status
+        assert app.counters.refused == 1
+
+
+def test_two_reads_at_once_that_are_both_refused(cluster: MemoryCluster) -> None:
+    engine = MemoryEngine(cluster=cluster, site="us")
+    us = AsyncCausalStore(engine, keyring=KEYS, audience="shop", policy=ReadPolicy(0.01, then="error"))
+
+    async def read() -> None:
+        async with current_session().read() as db:
+            db.get("photo")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(read())
+        await respond(send)
+
+    answer = asked(around(app, us), headers=[("causal-token", wrote(store(cluster)))])
+    assert (answer.status, answer.get("retry-after")) == (503, "1")
+
+
 def test_when_to_come_back_is_rounded_up(cluster: MemoryCluster) -> None:
     for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3")):
         error = GateTimeout("later")
