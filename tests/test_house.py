@@ -99,6 +99,7 @@ RUNTIME = frozenset({"attr", "attrs", "cbor2", "cryptography"})
 OPTIONAL = {
     "cli": {"click", "rich"},
     "stores.postgres": {"psycopg", "psycopg_pool"},
+    "derived.postgres": {"psycopg"},
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},

@@ -321,6 +321,7 @@ def test_what_a_row_depends_on_in_another_shard_travels(tmp_path: Path) -> None:
         put(alice, "1", "coffee", shard="posts")
         shelf.feed()
         assert found(bob, shelf.search) == ["1"]
+        assert shelf.us.shards["users"] in {key >> 32 for key in bob.seen.entries}
         with (block := bob.read(shard="users", policy=TO_LEADER)) as db:
             assert db.get("alice") == "Alice"
         assert block.receipt.endpoint == "eu"

@@ -209,8 +209,8 @@ def test_the_caller_may_name_the_keys(behind: tuple[Shelf, Any]) -> None:
     page = mix(shelf, alice, recent=recent)  # each hit is looked up besides
     assert sorted(keys(page.hits)) == ["2", "3", "5"]
     assert page.total == 3
-    with pytest.raises(ConfigError, match="key is a text"):
-        mix(shelf, alice, recent=lambda db: [1])
+    with pytest.raises(ConfigError, match="not a tuple"):
+        mix(shelf, alice, recent=lambda db: [("post/1",)])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
