@@ -408,8 +408,8 @@ def test_an_index_that_was_put_back_is_another_life(shelf: Shelf, tmp_path: Path
     shelf.feed()
     assert found(alice, shelf.search) == ["1", "2"]
     shutil.move(tmp_path / "old", tmp_path / "eu.search")  # while it is open
+    shelf.search.head()
     with pytest.raises(NoEndpoint, match="replaced"):
-        shelf.search.head()
         found(shelf.eu.session(alice.token()), shelf.search, policy=ReadPolicy.leader(wait_s=0.02))
     shelf.search.close()
     for name in ("eu.search-wal", "eu.search-shm"):
@@ -472,11 +472,14 @@ def test_another_layout_is_said_and_rebuilt(shelf: Shelf) -> None:
     ],
 )
 def test_what_cannot_be_right_is_refused(shelf: Shelf, make: Any, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        made = make(shelf.engines["eu"], shelf.index)
-        shelf.feed()
-        with shelf.store(made):
+    shelf.feed()
+
+    def opened() -> None:
+        with shelf.store(make(shelf.engines["eu"], shelf.index)):
             pass
+
+    with pytest.raises(ConfigError, match=complaint):
+        opened()
 
 
 def test_a_file_of_something_else_is_left_alone(shelf: Shelf, tmp_path: Path) -> None:

@@ -359,6 +359,30 @@ def test_a_step_that_is_cut_short_claims_no_more_than_it_read(shop: Shop, monkey
     assert held(shop, bob) == shop.rows()
 
 
+def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = shop.store.session(), shop.store.session()
+    shop.write(alice, "INSERT INTO post VALUES (1, 'coffee', 1)")
+    shop.feed()
+    held(shop, bob)
+    flushed = PostgresFeeding._flushed
+
+    def noted_first(self: PostgresFeeding, *args: Any) -> int:
+        noted = flushed(self, *args)
+        shop.write(alice, "UPDATE post SET title = 'tea'")
+        return noted
+
+    shop.write(alice, "UPDATE post SET title = 'milk'")
+    monkeypatch.setattr(PostgresFeeding, "_flushed", noted_first)
+    shop.feed()
+    with pytest.raises((GateTimeout, NoEndpoint)), alice.read(shop.search):
+        pass
+    with bob.read(shop.search) as index:
+        assert index.get("1")["title"] == "tea"
+    assert bob.seen >= alice.own
+
+
 def test_what_cannot_be_fed_is_refused(shop: Shop, tmp_path: Path) -> None:
     def engine(feed: Any) -> DerivedEngine[Any]:
         index = SearchIndex(tmp_path / "other", fields=["title"], feed=feed)

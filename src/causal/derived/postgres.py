@@ -36,7 +36,7 @@ from causal.stores.postgres.lineage import current, known
 from causal.stores.postgres.lsn import parse, rounded, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from causal.derived.contract import Document, Places, Row
     from causal.derived.fts.file import Generation, IndexFile
@@ -59,7 +59,8 @@ _SLOT: Final = (
     "WHERE slot_name = %s AND database = current_database() AND plugin = 'test_decoding'"
 )
 _INVISIBLE: Final = (
-    "WITH s AS (SELECT pg_catalog.pg_current_snapshot() AS here), x AS (SELECT pg_catalog.pg_snapshot_xmax(here)::text::bigint AS top FROM s), "
+    "WITH s AS (SELECT pg_catalog.pg_current_snapshot() AS here), "
+    "x AS (SELECT pg_catalog.pg_snapshot_xmax(here)::text::bigint AS top FROM s), "
     "t AS (SELECT (top - top %% 4294967296) + low AS id, top FROM x, pg_catalog.unnest(%s::bigint[]) AS low) "
     "SELECT count(*) FROM t, s WHERE NOT pg_catalog.pg_visible_in_snapshot("
     "(CASE WHEN id >= top + 2147483648 THEN id - 4294967296 ELSE id END)::text::xid8, here)"
@@ -119,7 +120,7 @@ class PostgresFeed:
         """Return the statement for all documents: key first."""
         return sql.SQL("SELECT q.{key}::text AS causal_key, q.* FROM ({query}) AS q").format(
             key=sql.Identifier(self.key),
-            query=sql.SQL(self.query),  # type: ignore[arg-type]  # the application's own
+            query=sql.SQL(self.query),
         )
 
     def some(self, kind: str) -> sql.Composed:
@@ -129,15 +130,15 @@ class PostgresFeed:
             "FROM pg_catalog.unnest(%s::text[]::{kind}[]) AS k(k) LEFT JOIN ({query}) AS q ON q.{key} = k.k"
         ).format(
             key=sql.Identifier(self.key),
-            kind=sql.SQL(kind),  # type: ignore[arg-type]  # as format_type spells it
-            query=sql.SQL(self.query),  # type: ignore[arg-type]
+            kind=sql.SQL(kind),
+            query=sql.SQL(self.query),
         )
 
     def kind(self) -> sql.Composed:
         """Return the statement whose only column is the key's."""
         return sql.SQL("SELECT q.{key} FROM ({query}) AS q LIMIT 0").format(
             key=sql.Identifier(self.key),
-            query=sql.SQL(self.query),  # type: ignore[arg-type]
+            query=sql.SQL(self.query),
         )
 
     def derived(self, row: dict[str, Any]) -> tuple[str, Document | None]:

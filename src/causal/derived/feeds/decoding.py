@@ -95,7 +95,7 @@ def _keys(text: str, column: str, line: str) -> Iterator[str]:
     if text.startswith("old-key: "):
         text = text.removeprefix("old-key: ")
         old = []
-    place, now = 0, []
+    place, now = 0, list[str]()
     while place < len(text):
         if old is not None and text.startswith("new-tuple: ", place):
             old, now, place = now, [], place + len("new-tuple: ")
