@@ -31,12 +31,14 @@ from causal.errors import ConfigError, StoreError, Unreachable
 from causal.stores.postgres import statements
 from causal.stores.postgres.answers import Ground, stamped
 from causal.stores.postgres.engine import PostgresEngine
-from causal.stores.postgres.exchange import ask, first_line
+from causal.stores.postgres.exchange import ask, failed, first_line
 from causal.stores.postgres.lineage import current, known
 from causal.stores.postgres.lsn import parse, rounded, spell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from psycopg.pq.abc import PGresult
 
     from causal.derived.contract import Document, Places, Row
     from causal.derived.fts.file import Generation, IndexFile
@@ -311,10 +313,22 @@ class PostgresFeeding:
             self._link.probe(name, _TIMEOUT_S)  # begins its origin if it has none
             dsn = conninfo.make_conninfo(self._link._servers.of(name).dsn, **self._feed.login)
             self._connection = psycopg.connect(dsn, autocommit=True, connect_timeout=int(_TIMEOUT_S))
-            self._ground = Ground.of(ask(self._connection.pgconn, statements.HELLO, _TIMEOUT_S)[1])
+            results = ask(self._connection.pgconn, statements.HELLO, _TIMEOUT_S)
+            self._must(name, results)
+            self._ground = Ground.of(results[1])
             if not self._ground.installed:
                 raise StoreError(f"an index tells failovers apart by `causal postgres install`: run it at {name}")
         return self._connection
+
+    def _must(self, name: str, results: list[PGresult]) -> None:
+        """Raise what the server answered instead of a result: most likely a privilege that who feeds lacks."""
+        error = failed(results[-1])
+        if error is not None:
+            assert self._connection is not None
+            role = self._connection.info.user
+            raise StoreError(
+                f"{name}: {first_line(str(error))}: let {role} use what was installed, by `causal postgres install --role {role}`"
+            ) from error
 
     def _here(self) -> _Here:
         """Ask the primary where it is, outside any transaction. Raises: Unreachable for one that is none, or has no origin yet."""
@@ -322,7 +336,7 @@ class PostgresFeeding:
         assert ground is not None
         server = self._link._servers.of(self._link.leader(self._shard))
         results = ask(pgconn, statements.question(installed=True), _TIMEOUT_S)
-        server.refused(results)
+        self._must(server.name, results)
         facts = server.facts(results, 1, ground)
         if facts.life.standby or current(facts) is None:
             raise Unreachable(f"{server.name} is not the primary in a life that is known")
