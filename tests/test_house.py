@@ -100,6 +100,8 @@ OPTIONAL = {
     "cli": {"click", "rich"},
     "stores.postgres": {"psycopg", "psycopg_pool"},
     "derived.postgres": {"psycopg"},
+    "derived.feeds.logical": {"psycopg"},
+    "derived.feeds.query": {"psycopg"},
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},

@@ -194,7 +194,7 @@ def test_a_truncated_table_and_a_lost_slot_are_built_anew(shop: Shop) -> None:
 CHILD = """
     import os, signal, sys
     from tests.derived.test_postgres_feed import *
-    import causal.derived.postgres as feeding
+    import causal.derived.feeds.logical as feeding
     from causal.derived.fts import file
     path, where, dsn, admin = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
     class Server: pass
@@ -339,7 +339,7 @@ def test_it_is_rebuilt_beside_and_leaves_one_slot(shop: Shop) -> None:
 
 
 def test_a_step_that_is_cut_short_claims_no_more_than_it_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    import causal.derived.postgres as feeding
+    import causal.derived.feeds.logical as feeding
 
     alice, bob = shop.store.session(), shop.store.session()
     shop.feed()
