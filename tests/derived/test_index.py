@@ -425,6 +425,18 @@ def test_an_index_that_was_put_back_is_another_life(shelf: Shelf, tmp_path: Path
     assert found(alice, shelf.search) == ["1", "2"]
 
 
+def test_what_only_the_index_has_is_not_safe_from_a_failover(shelf: Shelf) -> None:
+    """A token may leave out what no failover can lose: the source's own servers have to have it for that."""
+    alice = shelf.eu.session()
+    put(alice, "1", "coffee")
+    shelf.feed()
+    shelf.search.head()
+    assert not shelf.search._state.replicated() >= alice.own
+    shelf.replicate()
+    shelf.search.head()
+    assert shelf.search._state.replicated() >= alice.own
+
+
 # --- what it refuses -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -381,6 +383,79 @@ def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
     with bob.read(shop.search) as index:
         assert index.get("1")["title"] == "tea"
     assert bob.seen >= alice.own
+
+
+def test_a_head_that_nobody_waits_to_be_durable_is_reached(shop: Shop) -> None:
+    bob = shop.store.session()
+    shop.feed()
+    held(shop, bob)
+    with psycopg.connect(shop.cluster.primary.dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_logical_emit_message(false, 'test', 'no commit, so nobody flushes it')")
+        bob.join(shop.store.head())
+    shop.feed()
+    shop.feed()
+    with bob.read(shop.search, policy=ReadPolicy(3.0, then="error")):
+        pass
+
+
+class Died(Exception):
+    """A feeder that ended somewhere."""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_written_and_whenever_feeders_die_the_index_is_its_source(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance, alice = Random(seed), shop.store.session()
+    left = -1
+    real = psycopg.Connection.execute
+
+    def execute(self: Any, query: Any, *args: Any, **how: Any) -> Any:
+        nonlocal left
+        if left >= 0 and "INSERT INTO" not in str(query):
+            left -= 1
+            if left < 0:
+                raise Died
+        return real(self, query, *args, **how)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", execute)
+
+    def write() -> None:
+        key, other, title = chance.randrange(8), chance.randrange(8), chance.choice(("coffee", "it''s tea", "draft"))
+        statements = [
+            f"INSERT INTO post VALUES ({key}, '{title}', {other}) ON CONFLICT (id) DO UPDATE SET title = excluded.title",
+            f"DELETE FROM post WHERE id = {key}",
+            f"UPDATE post SET id = {key} WHERE id = {other} AND NOT EXISTS (SELECT FROM post WHERE id = {key})",
+            f"INSERT INTO comment VALUES ({key}, {other}, '{title}') ON CONFLICT (id) DO UPDATE SET post_id = excluded.post_id",
+            f"DELETE FROM comment WHERE post_id = {key}",
+        ]
+        shop.write(alice, *chance.sample(statements, chance.randrange(1, 4)))
+
+    with shop.derived.feeding() as feeding:
+        feeding.step()
+        for _ in range(40):
+            write()
+            left = chance.randrange(9) if chance.random() < 0.4 else -1
+            with contextlib.suppress(Died):
+                (feeding.rebuild if chance.random() < 0.15 else feeding.step)()
+            left = -1
+            if chance.random() < 0.4:
+                feeding.step()
+                feeding.step()
+                assert held(shop, alice) == shop.rows()
+            elif chance.random() < 0.5:
+                page = mixed(
+                    alice,
+                    shop.search,
+                    shop.store,
+                    lag=ReadPolicy.eventual(),
+                    limit=100,
+                    recent=lambda db: map(str, range(8)),
+                )
+                assert {hit.key: hit.document for hit in page.hits} == shop.rows()
+        feeding.step()
+        feeding.step()
+        assert held(shop, alice) == shop.rows()
 
 
 def test_what_cannot_be_fed_is_refused(shop: Shop, tmp_path: Path) -> None:
