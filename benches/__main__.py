@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benches import (
+    bench_caches,
     bench_checker,
     bench_clock,
     bench_frontier,
@@ -41,6 +42,7 @@ MODULES: tuple[ModuleType, ...] = (
     bench_waiting,
     bench_sqlite,
     bench_postgres,
+    bench_caches,
     bench_sizes,
     bench_simulator,
     bench_checker,

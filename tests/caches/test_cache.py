@@ -77,9 +77,11 @@ def test_a_hit_joins_what_the_entry_showed(stage: Stage) -> None:
     alice, bob, carol = stage.session("alice"), stage.session("bob", "us"), stage.session("carol", "us")
     stage.put("eu", alice, "new")
     assert stage.get("us", stage.session("alice", "us", alice.token())) == "new"
-    for reader in (bob, carol):  # one by way of the judgement, one by way of its memo
+    quiet = CausalCache(stage.stores["us"], stage.backend)
+    assert quiet.get(stage.session("dave", "us"), "photo", loading("photo")) == "new"
+    for reader, cache in ((bob, stage.caches["us"]), (carol, quiet)):  # judged at length, and by way of a memo
         assert not reader.seen
-        assert stage.get("us", reader) == "new"
+        assert cache.get(reader, "photo", loading("photo")) == "new"
         assert reader.seen >= alice.own
         with (read := reader.read()) as db:
             assert db.get("photo") == "new"
