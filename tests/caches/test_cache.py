@@ -169,6 +169,41 @@ def test_a_hit_that_was_judged_is_judged_anew_when_anything_moves(stage: Stage) 
     assert quiet.counts == {"hit": 4, "miss": 1, "behind": 1, "stored": 2}
 
 
+def test_nor_does_a_judgement_outlast_what_a_session_has_read(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["us"], stage.backend)
+    alice, bob = stage.session("alice"), stage.session("bob", "us")
+    for _ in range(3):
+        assert quiet.get(bob, "a", loading("a")) is None
+    with alice.write() as tx:
+        tx.put("a", 1)
+        tx.put("b", 2)
+    assert quiet.get(alice.at(stage.stores["us"]), "b", loading("b")) == 2
+    assert quiet.get(bob, "b", loading("b")) == 2
+    assert quiet.get(bob, "a", loading("a")) == 1
+
+
+def test_nor_the_history_that_it_is_of(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["eu"], stage.backend)
+    stage.put("eu", stage.session("alice"), "new")
+    carol = stage.session("carol")
+    for _ in range(3):
+        assert quiet.get(carol, "photo", loading("photo")) == "new"
+    stage.cluster.fail_over("eu")
+    stage.stores["eu"].head()
+    assert quiet.get(carol, "photo", loading("photo")) is None
+    assert quiet.get(stage.session("dave"), "photo", loading("photo")) is None
+
+
+def test_nor_its_time(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["us"], stage.backend, ttl_s=10)
+    bob = stage.session("bob", "us")
+    for passed_s, misses in ((0, 1), (10, 1), (0.1, 2), (10, 2)):
+        stage.pass_s(passed_s)
+        quiet.get(bob, "photo", loading("photo"))
+        quiet.get(stage.session("carol", "us"), "photo", loading("photo"))
+        assert quiet.counts["miss"] == misses
+
+
 def test_two_caches_of_different_promises_share_entries_and_no_judgement(stage: Stage) -> None:
     strict, lax = (CausalCache(stage.stores["us"], stage.backend, guarantees=g) for g in (None, Guarantee.NONE))
     alice = stage.session("alice").at(stage.stores["us"])
