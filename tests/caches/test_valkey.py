@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import threading
 import time
@@ -536,6 +537,38 @@ def test_a_server_that_stalls_or_is_down_over_asyncio() -> None:
 
     with a_server() as server:
         asyncio.run(main(server))
+
+
+def test_tasks_that_are_cancelled_mix_nothing_up(server: ValkeyServer) -> None:
+    """A reply that nobody waits for any more is not the next one's."""
+
+    async def main() -> None:
+        stage = Stage()
+        backend = AsyncValkeyBackend.from_url(server.url, timeout_s=10.0, max_connections=4)
+        async with stage.async_store("eu") as eu:
+            cache = AsyncCausalCache(eu, backend, lease_s=0)
+            session = eu.session()
+            answered: list[bool] = []
+
+            async def ask(number: int) -> None:
+                async def load(_: Any) -> Any:
+                    return f"value {number}"
+
+                answered.append(await cache.get(session, f"k{number}", load) == f"value {number}")
+
+            draw = random.Random(5)
+            for _ in range(150):
+                tasks = [asyncio.ensure_future(ask(draw.randrange(20))) for _ in range(4)]
+                for _ in range(draw.randrange(6)):
+                    await asyncio.sleep(0)
+                draw.choice(tasks).cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(answered)
+            assert len(answered) > 300
+            assert backend.counts.get("garbage", 0) == 0
+        await backend.close()
+
+    asyncio.run(main())
 
 
 def test_an_lru_serves_tasks_too() -> None:

@@ -177,6 +177,7 @@ def test_a_value_is_written_through_with_all_that_it_hangs_on(stage: Stage) -> N
 def test_what_a_transaction_saw_of_other_shards_comes_with_its_value() -> None:
     stage = Stage(shards=("posts", "replies"))
     alice, bob, carol = stage.session("alice"), stage.session("bob"), stage.session("carol", "us")
+    stage.stores["us"].head()
     stage.put("eu", alice, "question", "post", shard="posts")
     assert stage.get("eu", bob, "post", shard="posts") == "question"
     block = stage.caches["eu"].write(bob, "reply", shard="replies")
@@ -185,6 +186,7 @@ def test_what_a_transaction_saw_of_other_shards_comes_with_its_value() -> None:
         block.set("reply", "answer")
     assert stage.get("us", carol, "reply", shard="replies") == "answer"
     assert stage.last.outcome == "hit"
+    stage.backend.delete(stage.caches["us"].prefix + "post")
     assert stage.get("us", carol, "post", shard="posts") == "question"
 
 

@@ -180,9 +180,11 @@ class AsyncCausalCache(CacheBase):
         connections = len(self.shards(shard).named)
         return lambda fn: AsyncCached(self, KeyTemplate(template, fn, connections), fn, shard, policy, ttl_s)
 
-    def write(self, session: AsyncSession[Any, W], *keys: str, shard: str | None = None) -> AsyncCacheWrite[W]:
+    def write(
+        self, session: AsyncSession[Any, W], *keys: str, shard: str | None = None, wait_s: float | None = None
+    ) -> AsyncCacheWrite[W]:
         """Return a write block that changes what these keys hang on: as `CausalCache.write`."""
-        return AsyncCacheWrite(self, session, keys, shard)
+        return AsyncCacheWrite(self, session, keys, shard, wait_s)
 
     async def invalidate(self, at: Position | Frontier, *keys: str) -> tuple[Account, ...]:
         """Let no older value be served to those who do not demand more, after a write elsewhere: as `CausalCache.invalidate`."""
