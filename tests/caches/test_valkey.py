@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -426,6 +427,7 @@ def test_a_forked_child_connects_for_itself(backend: ValkeyBackend) -> None:
     child = os.fork()
     if not child:
         code = 1
+        signal.alarm(30)
         try:
             stage.get("us", bob)
             code = 0 if stage.last.outcome == "hit" else 2

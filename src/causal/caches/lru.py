@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class LRUBackend:
     """Entries of one process, at most `max_entries`, for `CausalCache` and `AsyncCausalCache`.
 
-    Several caches may share one, of stores whose `monotonic` is the same clock. A forked child begins with none. Raises: ConfigError. Thread-safety: all methods, from any thread.
+    Several caches may share one, of stores whose `monotonic` is the same clock. A forked child begins with none.
+    Raises: ConfigError. Thread-safety: all methods, from any thread.
     """
 
     local: Final = True
