@@ -729,6 +729,7 @@ def test_two_stores_with_one_backend_are_kept_apart(stage: Stage) -> None:
         cache = CausalCache(store, stage.backend)
         assert cache.get(store.session(), "photo", lambda _: "theirs") == "theirs"
     assert stage.get("us", bob) is None
+    assert stage.last.outcome == "hit"  # nor do they take each other's places
     named = CausalCache(other.stores["us"], stage.backend, namespace="other")
     assert named.get(eve, "photo", lambda _: "eve's") == "eve's"
     assert stage.get("us", bob) is None

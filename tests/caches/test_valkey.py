@@ -26,7 +26,7 @@ from causal.caches.breaker import Breaker
 from causal.caches.entry import Entry, decode, encode
 from causal.caches.valkey import AsyncValkeyBackend, ValkeyBackend
 from causal.core.frontier import pack
-from causal.lab.valkey import ValkeyServer, find_server
+from causal.lab.valkey import ValkeyServer
 from causal.stores.memory import MemoryEngine
 from tests.caches.stage import RYW, SKEW_S, STALE_S, Stage
 
@@ -594,14 +594,3 @@ def test_an_lru_serves_tasks_too() -> None:
             assert cache.counts["hit"] == 2
 
     asyncio.run(main())
-
-
-def test_where_a_server_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CAUSAL_VALKEY_SERVER", "/somewhere/else")
-    assert find_server() == "/somewhere/else"
-    monkeypatch.delenv("CAUSAL_VALKEY_SERVER")
-    assert find_server().endswith("valkey-server")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match="lab-valkey"):
-        find_server()
