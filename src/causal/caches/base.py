@@ -181,6 +181,8 @@ class CacheBase:
             return b"", value
         try:
             data = self.serialize(value)
+            if not isinstance(data, bytes):
+                raise TypeError(f"serialize returns bytes, not a {type(data).__name__}")
             return data, self.deserialize(data)
         except Exception as error:  # noqa: BLE001 - an encoder of the user's: the page is answered all the same
             log.warning("a cached value cannot be encoded, so every lookup loads it: %s", type(error).__name__)

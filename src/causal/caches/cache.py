@@ -47,7 +47,7 @@ class CausalCache(CacheBase):
     Units: seconds. Raises: ConfigError. Thread-safety: safe from any thread.
     """
 
-    def __init__(self, store: CausalStore[Any, W], backend: Backend, **settings: Unpack[CacheSettings]) -> None:
+    def __init__(self, store: CausalStore[Any, Any], backend: Backend, **settings: Unpack[CacheSettings]) -> None:
         super().__init__(store, backend, **settings)
         self.backend = backend
         self._find = backend.get

@@ -25,8 +25,8 @@ class LRUBackend:
     Raises: ConfigError. Thread-safety: all methods, from any thread.
     """
 
-    local: Final = True
-    down: Final = False
+    local: bool = True
+    down: bool = False
 
     def __init__(self, max_entries: int = 10_000) -> None:
         number: object = max_entries  # of whatever kind

@@ -40,7 +40,7 @@ _GONE: Final = object()
 class _Server:
     """What both clients share: names, replies, failures. Thread-safety: safe from any thread."""
 
-    local: Final = False
+    local: bool = False
 
     def __init__(self, client: Any, *, retry_s: float = RETRY_S) -> None:
         check_client(client)
