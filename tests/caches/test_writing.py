@@ -10,6 +10,7 @@ import pytest
 
 from causal import CommitUnknown, ConfigError, Frontier, Position, Unreachable
 from causal.caches import CausalCache
+from causal.caches.entry import Entry
 from causal.core.frontier import pack
 from tests.caches.stage import STALE_S, Stage
 
@@ -187,6 +188,8 @@ def test_what_a_transaction_saw_of_other_shards_comes_with_its_value() -> None:
     assert stage.get("us", carol, "reply", shard="replies") == "answer"
     assert stage.last.outcome == "hit"
     stage.backend.delete(stage.caches["us"].prefix + "post")
+    old = Entry({pack(0, 1): 0, pack(0, 2): 0}, 0, Frontier(), b"\xf6", 1e9)  # of a slow reader
+    stage.backend.put(stage.caches["us"].prefix + "post", old)
     assert stage.get("us", carol, "post", shard="posts") == "question"
 
 
