@@ -78,6 +78,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations.counting",
         "integrations.headers",
         "integrations.refusals",
+        "integrations.rules",
         "integrations.responses",
         "integrations",
         "integrations/*",
