@@ -80,6 +80,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations.counting",
         "integrations.headers",
         "integrations.refusals",
+        "integrations.rules",
         "integrations.responses",
         "integrations.calls",
         "integrations.work",

@@ -361,6 +361,16 @@ def test_close_is_called_once_whatever_happens(cluster: MemoryCluster) -> None:
     result = server.app(server.environ, server.start_response)
     result.close()  # a client that has gone
     result.close()
+    put_first = around(failing(GateTimeout("later"), first=True), eu, refusals="raise")
+    with pytest.raises(GateTimeout):
+        asked(put_first)
+    assert put_first.counters.uncarried == 1
+    gone = around(generated, eu)
+    server = Server(gone)
+    started = server.app(server.environ, server.start_response)
+    next(iter(started))
+    started.close()
+    assert gone.counters.uncarried == 0
     assert carried() is None
 
 

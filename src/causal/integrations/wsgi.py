@@ -17,7 +17,8 @@ from causal.errors import CausalError
 from causal.integrations.cookies import Cookies
 from causal.integrations.counting import Counters, Event, log
 from causal.integrations.refusals import Refusal, Replay, answer, refusal_of
-from causal.integrations.responses import Exchange, Hold, Refusals, Rules, current_exchange
+from causal.integrations.responses import Exchange, current_exchange
+from causal.integrations.rules import Hold, Refusals, Rules
 
 if TYPE_CHECKING:
     from causal.claims import Claims
@@ -145,6 +146,7 @@ class _Response:
             except Exception as error:
                 refusal = None if self.begun else self.answer_to(error)
                 if refusal is None:
+                    self.exchange.lost(self.carried)
                     raise
                 return [refusal.body]
             if not self.begun and self.start is not None and self._computed(result):
@@ -304,6 +306,7 @@ class _Body:
         response = self._response
         with carrying(response.carried):
             self._end()
+        response.exchange.lost(response.carried)
         response.exchange.ended(response.carried)
 
 
