@@ -14,11 +14,11 @@ def _valkey() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def server(_valkey: ValkeyServer) -> Iterator[ValkeyServer]:
+def server(_valkey: ValkeyServer) -> ValkeyServer:
     import valkey
 
     client = valkey.Valkey.from_url(_valkey.url, socket_timeout=10)
     client.flushall()
     client.script_flush()
     client.close()
-    yield _valkey
+    return _valkey

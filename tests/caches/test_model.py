@@ -1,19 +1,23 @@
 """A hundred thousand random stories of fills, slow fills, invalidations, evictions, writes, replica reads and failovers: nothing stale.
 
-The world and its oracle are in `world.py`. The caches are the real ones. Controls show that the stories do contain what a cache without
-the gate, or with a wrong filter, would get wrong.
+The world is in `world.py`, the oracle in `stories.py`, the caches are the real ones. Controls show that the stories contain what a cache
+without the gate, or with a wrong filter, would get wrong.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from causal import Guarantee
-from tests.caches.world import Stale, World, ungated
+from causal.caches.valkey import ValkeyBackend
+from causal.lab.valkey import ValkeyServer
+from tests.caches.stories import Stale, World, ungated
 
 STORIES = 100_000
+ON_A_SERVER = 3000
 PARTS = 8
 STEPS = 8
 GUARANTEES = {"all": Guarantee.ALL, "own writes, filtered": Guarantee.READ_YOUR_WRITES}
@@ -34,6 +38,23 @@ def test_nothing_stale_is_served(part: int) -> None:
     play(world, range(part * size, (part + 1) * size))
     assert {"hit", "miss", "behind", "dead", "bypass"} <= world.served.keys()
     assert world.served["hit"] > size / 2
+
+
+class Emptied(ValkeyBackend):
+    """A server's entries, all gone at the beginning of each story."""
+
+    def clear(self) -> None:
+        self._client.flushall()
+        self._decoded.clear()
+
+
+@pytest.mark.parametrize("guarantees", GUARANTEES.values(), ids=GUARANTEES)
+def test_nor_from_a_real_server(guarantees: Guarantee, server: ValkeyServer) -> None:
+    with closing(Emptied.from_url(server.url, timeout_s=10.0)) as backend:
+        world = World(guarantees, backend, settings={"lease_s": 0})
+        play(world, range(ON_A_SERVER))
+        assert {"hit", "miss", "behind", "dead", "bypass"} <= world.served.keys()
+        assert backend.counts == {}
 
 
 @pytest.mark.parametrize("guarantees", GUARANTEES.values(), ids=GUARANTEES)

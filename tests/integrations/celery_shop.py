@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, current_task, signals
 
 from causal import CausalStore, Keyring, ReadPolicy, current_session
 from causal.integrations.carrier import extract
@@ -30,10 +30,16 @@ def make(
 
     task = partial(app.task, shared=False)
 
+    def note(line: str) -> None:
+        if runs is not None:
+            with runs.open("a") as file:
+                file.write(f"{line}\n")
+
     def where(key: str = "photo") -> list[Any]:
         """What a read of the task shows, and where; and what one shows that nobody holds back."""
         with current_session().read(policy=ReadPolicy.eventual()) as db:
             ungated = db.get(key)
+        note(f"looked {current_task.request.id}")
         with (r := current_session().read()) as db:
             value = db.get(key)
         return [value, f"{r.receipt.endpoint} {r.receipt.how}", ungated]
@@ -113,25 +119,22 @@ def make(
 
         @signals.task_prerun.connect(weak=False)
         def begun(task: Any = None, task_id: str = "", **_: Any) -> None:
-            with runs.open("a") as file:
-                file.write(f"{task_id} {task.name}\n")
+            note(f"begun {task_id}")
 
         @signals.task_postrun.connect(weak=False)
         def ended(task: Any = None, **_: Any) -> None:
-            with runs.open("a") as file:
-                file.write(f"ended {task.name} {task.request.args}\n")
+            note(f"ended {task.name} {task.request.args}")
 
     return app
 
 
-LAG_S = 0.3
 PATIENT = ReadPolicy(wait_s=20)
 """Where every site takes writes there may be nobody for a while who holds two sites' writes."""
 
 if "CAUSAL_TEST_SHOP" in os.environ:
     folder, site = Path(os.environ["CAUSAL_TEST_SHOP"]), os.environ["CAUSAL_TEST_SITE"]
     here = CausalStore(
-        SQLiteEngine(folder / "data", site=site, lag_s=LAG_S),
+        SQLiteEngine(folder / "data", site=site),
         keyring=Keyring.from_env(),
         audience="shop",
         policy=PATIENT if site == "eu" else ReadPolicy(),

@@ -38,7 +38,15 @@ def uvicorn_serves(app: Any, certificate: tuple[Path, Path] | None = None) -> It
         started.set()
 
     server.startup = tells  # type: ignore[method-assign]
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
+
+    async def serves() -> None:
+        await server.serve([listener])
+        for _ in range(20):  # what a browser has connected ahead is accepted while all else ends
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serves()), daemon=True)
     thread.start()
     assert started.wait(DEADLINE_S)
     scheme, host = ("http", "127.0.0.1") if certificate is None else ("https", "localhost")

@@ -130,8 +130,9 @@ def test_a_failed_request_raises_what_the_library_raises(lib: Any, session: Any)
         origin = gone.origin
     with lib.Client(transport=CausalTransport(lib.HTTPTransport(), origin)) as http:
         request = http.build_request("GET", origin)
-        with pytest.raises(lib.ConnectError):
+        with pytest.raises(lib.ConnectError) as error:
             http.send(request)
+        assert error.value.request is request
     assert HEADER not in request.headers
 
 
@@ -209,5 +210,5 @@ def test_a_redirect_to_what_is_no_url(lib: Any, session: Any, a: Service) -> Non
     with lib.Client(transport=CausalTransport(lib.HTTPTransport(), a.origin)) as http:
         request = http.build_request("GET", a.origin, headers={HEADER: "by hand"})
         with pytest.raises(lib.RemoteProtocolError):
-            http.send(request)
+            http.send(request, follow_redirects=True)
     assert HEADER not in request.headers

@@ -270,6 +270,22 @@ def test_the_session_of_the_request_is_carried(sites: Sites) -> None:
         carry("message", session)
 
 
+def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
+    sites: Sites, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = sites.eu.session(subject="alice")
+    message: dict[str, Any] = {}
+    with session.write() as tx:
+        tx.put("photo", "uncommitted")
+        carry(message, session)
+    assert "inside a write block" in caplog.text
+    with running(sites.us, message):
+        assert photo()[0] == "uncommitted"  # which it is no more
+    with running(sites.us, carry(message, session)):
+        sites.arrives()
+        assert photo() == ("uncommitted", "us covered")
+
+
 def test_a_job_publishes_a_job_with_what_it_wrote(sites: Sites) -> None:
     message = sites.published()
     sites.arrives()

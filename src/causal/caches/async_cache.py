@@ -227,7 +227,8 @@ class AsyncCausalCache(CacheBase):
             if new:
                 stored = None
                 try:
-                    if not await self._waited(look, saw, deadline):
+                    stored = await self._waited(look, saw, deadline)
+                    if stored is None:
                         stored = await self._load(look, session, load)
                 finally:
                     self._flights.land(look.name, flight, stored)
@@ -243,10 +244,10 @@ class AsyncCausalCache(CacheBase):
                 return
         await self._load(look, session, load)
 
-    async def _waited(self, look: Lookup, saw: Entry | None, deadline: float) -> bool:
+    async def _waited(self, look: Lookup, saw: Entry | None, deadline: float) -> Entry | None:
         found = await self.backend.lease(look.name, self.lease_s, saw)
         if isinstance(found, Entry):
-            return await self._served(look, found)
+            return found if await self._served(look, found) else None
         look.leased = alone = found
         began, pause_s = time.monotonic(), POLL_S
         while not alone and (left_s := deadline - time.monotonic()) > 0:
@@ -256,9 +257,9 @@ class AsyncCausalCache(CacheBase):
             served = entry is not None and await self._served(look, entry, shared=True)
             look.waited_s = time.monotonic() - began
             if served:
-                return True
+                return entry
             alone = not leased
-        return False
+        return None
 
     async def _load(
         self, look: Lookup, session: AsyncSession[Any, Any], load: Callable[..., Awaitable[Any]]

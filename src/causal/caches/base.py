@@ -117,8 +117,6 @@ class CacheBase:
         self.settings: StoreState = store._state
         self.store = store
         self.counting = Counting.of(_guarantees(guarantees, self.settings))
-        self.filtering = self.counting.own and not self.counting.seen
-        """Whether which keys a session has touched counts."""
         self.ttl_s = seconds("ttl_s", ttl_s) if ttl_s is not None else None
         self.lease_s = seconds("lease_s", lease_s)
         space = text_setting("namespace", self.settings.audience if namespace is None else namespace)

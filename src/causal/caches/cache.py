@@ -174,7 +174,8 @@ class CausalCache(CacheBase):
             if new:
                 stored = None
                 try:
-                    if not self._waited(look, saw, deadline):
+                    stored = self._waited(look, saw, deadline)
+                    if stored is None:
                         stored = self._load(look, session, load)
                 finally:
                     self._flights.land(look.name, flight, stored)
@@ -190,11 +191,11 @@ class CausalCache(CacheBase):
                 return
         self._load(look, session, load)
 
-    def _waited(self, look: Lookup, saw: Entry | None, deadline: float) -> bool:
-        """Become the one loader of all processes; or wait for it, and return whether what it stored could be served."""
+    def _waited(self, look: Lookup, saw: Entry | None, deadline: float) -> Entry | None:
+        """Become the one loader of all processes; or wait for it, and return what it stored, if that could be served."""
         found = self.backend.lease(look.name, self.lease_s, saw)
         if isinstance(found, Entry):
-            return self._served(look, found)
+            return found if self._served(look, found) else None
         look.leased = alone = found
         began, pause_s = time.monotonic(), POLL_S
         while not alone and (left_s := deadline - time.monotonic()) > 0:
@@ -204,9 +205,9 @@ class CausalCache(CacheBase):
             served = entry is not None and self._served(look, entry, shared=True)
             look.waited_s = time.monotonic() - began
             if served:
-                return True
+                return entry
             alone = not leased
-        return False
+        return None
 
     def _load(self, look: Lookup, session: Session[Any, Any], load: Callable[..., Any]) -> Entry | None:
         """Load at an endpoint, and store what was read if it may be; return what was stored."""

@@ -52,7 +52,13 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
     The hot path. The same frontiers are the same demand, whoever's they are, and the same ends the same knowledge: they are values. Then
     only the time is left to judge.
     """
-    own, seen, ends, judged = session.own, session.seen, cache.settings.view.ends, entry.judged
+    own, seen, touched, ends, judged = (
+        session.own,
+        session.seen,
+        session.touched,
+        cache.settings.view.ends,
+        entry.judged,
+    )
     if (
         judged is not None
         and judged[1] is own
@@ -60,6 +66,7 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
         and judged[3] is ends
         and judged[4] is shards
         and judged[0] is cache
+        and judged[6] is session.touched
     ):
         joins = judged[5]
     else:
@@ -84,7 +91,7 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
         return False
     if joins:
         session.join(entry.seen, own=False, now=cache.settings.wall)
-        entry.judged = (cache, own, seen, ends, shards, session.seen is not seen)
+        entry.judged = (cache, own, seen, ends, shards, session.seen is not seen, touched)
     return True
 
 
@@ -131,7 +138,7 @@ class Lookup:
         self.given = policy
         self.policy = cache.settings.chosen(policy, self.session.policy)
         self.ttl_s = cache.ttl_s if ttl_s is None else seconds("ttl_s", ttl_s)
-        self.touches = lambda: touches(session, cache.settings.number, key)
+        self.touches = lambda: session.touches(cache.settings.number, key)
         self.outcome: Outcome = "miss"
         self.why = self.not_stored = ""
         self.stored = self.leased = False
@@ -172,7 +179,7 @@ class Lookup:
             self.outcome, self.why = "miss", "nothing is there"
             return False
         # What the session demands now: it may have moved since the lookup began.
-        ends, own, seen = cache.settings.view.ends, session.own, session.seen
+        ends, own, seen, touched = cache.settings.view.ends, session.own, session.seen, session.touched
         need = self.need(own, seen, ends)
         if isinstance(need, str):
             return not self._bypass(need)
@@ -195,9 +202,9 @@ class Lookup:
             self.outcome, self.why = "miss", f"its value cannot be decoded: {type(error).__name__}"
             return False
         session.join(entry.seen, own=False, now=cache.settings.wall)
-        if not seen.marks and not (cache.filtering and own.entries):
+        if not seen.marks:
             # Frontiers are values: of the same ones the same is demanded, whoever's they are.
-            entry.judged = (cache, own, seen, ends, self.where, session.seen is not seen)
+            entry.judged = (cache, own, seen, ends, self.where, session.seen is not seen, touched)
         self.outcome, self.why = outcome, ""
         return True
 
@@ -303,17 +310,6 @@ def consistent(reads: Sequence[Reading]) -> bool:
     for read in reads:
         showed |= read.block.showed
     return all(covers(read.wm, {k: v for k, v in showed.entries.items() if k >> 32 == read.shard}) for read in reads)
-
-
-def touches(session: Any, store: int, key: str) -> bool:
-    """Return whether a session's own writes may have touched a key of a store: false only if the writes said so."""
-    asked = getattr(session, "touches", None)
-    return True if asked is None else bool(asked(store, key))
-
-
-def touching(session: Any, store: Any, keys: tuple[str, ...], shard: str | None) -> Any:
-    """Return a write block that declares which keys it touches."""
-    return session.write(store, shard=shard)
 
 
 def shareable(cache: CacheBase, value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from causal.caches.account import Account
 from causal.caches.entry import COPIED, Entry, join
-from causal.caches.lookup import shareable, shown_fresh, touching
+from causal.caches.lookup import shareable, shown_fresh
 from causal.core.endpoint import NEVER
 from causal.core.frontier import EVERY_STORE, Frontier, Position, pack
 from causal.errors import ConfigError
@@ -42,7 +42,7 @@ class WriteBase:
         self._cache = cache
         self._session = session
         self._shard = cache.settings.shard(shard)
-        self._block: Any = touching(session, cache.store, keys, shard)
+        self._block: Any = session.write(cache.store, shard=shard, touching=keys)
         self._keys = tuple(dict.fromkeys(keys))
         self._values: dict[str, tuple[bytes, Any, float | None]] = {}
         self._wm: dict[int, int] = {}
@@ -50,13 +50,22 @@ class WriteBase:
         self.accounts: tuple[Account, ...] = ()
         """What became of each key, once the block has ended."""
 
+    def touch(self, *keys: str) -> None:
+        """Name more keys that the block changes, before it ends. Raises: ConfigError."""
+        for key in keys:
+            check_key(key)
+        self._block.touch(*keys)
+        self._keys = tuple(dict.fromkeys((*self._keys, *keys)))
+
     def set(self, key: str, value: Any, *, ttl_s: float | None = None) -> None:
         """Write a value through: it is in the cache once the block is committed, where the store's positions are exact.
 
         `key` is one of the block's, and `value` what its loader would return after the commit. Raises: ConfigError.
         """
         if key not in self._keys:
-            raise ConfigError(f"{key!r} is not among the keys of this block: {', '.join(map(repr, self._keys))}")
+            raise ConfigError(
+                f"{key!r} is not among the keys of this block, {', '.join(map(repr, self._keys))}: touch it first"
+            )
         data, shown = self._cache.encoded(value)
         if data is None:
             raise ConfigError(f"the value of {key!r} cannot be encoded")

@@ -1,6 +1,8 @@
 """What the HTTP clients share: to which requests a token is given, and what is done with those of the replies.
 
 Owns the comparison of origins. Knows no client library: a URL is a scheme, a host and a port here, and headers are a carrier.
+
+HAZARD: whoever answers in a service's place, or leaves its token out of a reply, hides from the session what was written there.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Owns the task class, and what is done when a task is published, begins and ends. A message that comes without a token (from the
 scheduler, from an older or a foreign publisher) may depend on anything: its task reads at the leader.
 
-HAZARD: two worker processes that share no keyring read each other's tokens as garbage: every task reads at the leader.
+HAZARD: Celery's signals know no application: after `publish_by_name` the messages of all of this process's carry tokens, to any broker.
 """
 
 from __future__ import annotations
@@ -83,24 +83,21 @@ class CausalTask(Task):  # type: ignore[misc]
     def _carrying(self, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Return a message's headers with the current session's token: beside what the caller put there, in place of a retry's old one."""
         headers: dict[str, Any] = dict(options.get("headers") or {})
-        session = self._learned()
-        if session is None:
+        what = carried()
+        if what is None:
             return headers
+        session = self._learned(what)
         arrived = extract(self.request.headers or {})
         others = [one for one in extract(headers) if one not in arrived]
         text = session.token(subject=self._subject(args, kwargs))
         if text is not None:
             put(",".join(dict.fromkeys([*others, text])), headers)
-        run = _run.get()
-        if run is not None and run.knows_in_part and options.get("task_id") != run.task_id:
+        if not _says_all(what.session, options.get("task_id")):
             headers[PARTIAL] = "1"
         return headers
 
-    def _learned(self) -> Any:
+    def _learned(self, what: Carried[Any]) -> Any:
         """Return the session that publishes; joined with what a task learned that ran in its place, if one did."""
-        what = carried()
-        if what is None:
-            return None
         last = _eager.get()
         if last is None or last[0] is not what:
             return what.session
@@ -203,6 +200,8 @@ def publish_by_name(*, subject: Subject = JOBS) -> None:
             return
         args, kwargs = body[:2] if isinstance(body, tuple) else (body.get("args"), body.get("kwargs"))
         inject(what.session, headers, subject=subject(sender, args, kwargs) if callable(subject) else subject)
+        if not _says_all(what.session, headers.get("id")):
+            headers[PARTIAL] = "1"
 
     signals.before_task_publish.connect(give, weak=False, dispatch_uid="causal.publish_by_name")
 
@@ -223,6 +222,12 @@ class _Run:
 
 
 _run: Final[ContextVar[_Run | None]] = ContextVar("causal_run", default=None)
+
+
+def _says_all(session: Claims, task_id: str | None) -> bool:
+    """Whether a session's token says all that a message depends on that is published now; of a retry it does."""
+    run = _run.get()
+    return work.says_all(session) and (run is None or not run.knows_in_part or task_id == run.task_id)
 
 
 def _begins(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:

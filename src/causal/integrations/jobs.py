@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from causal.context import Carried, carried, carrying
 from causal.errors import GateTimeout
 from causal.integrations import work
-from causal.integrations.carrier import extract, inject
-from causal.integrations.work import JOBS, RETRIED, Consistency
+from causal.integrations.carrier import extract, inject, put
+from causal.integrations.work import JOBS, PARTIAL, RETRIED, Consistency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ def carry(message: T, session: Claims | None = None, *, subject: str | None = JO
             return message
         session = what.session
     inject(session, message, subject=subject)
+    put(None if work.says_all(session) else "1", message, name=PARTIAL)
     return message
 
 

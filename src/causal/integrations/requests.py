@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
+from requests import RequestException
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
@@ -54,21 +55,27 @@ class CausalAdapter(Caller, HTTPAdapter):
         if session is not None:
             sent = request.copy()  # the session copies the original's headers to wherever it is redirected
             self._give(session, sent.headers)
-        response = super().send(sent, *args, **kwargs)
+        try:
+            response = super().send(sent, *args, **kwargs)
+        except RequestException as error:
+            error.request = request
+            raise
         response.request = request
-        if self._header in request.headers and response.is_redirect:
-            target = _origin(urljoin(request.url or "", response.headers["location"]))
-            if not self._is(target):  # what the caller put there himself is not copied to another origin either
-                del request.headers[self._header]
+        leaves = response.is_redirect and not self._is(_origin(request.url, response.headers["location"]))
+        if leaves and self._header in request.headers:
+            del request.headers[
+                self._header
+            ]  # what the caller put there himself is not copied to another origin either
         if session is not None:
             self._take(session, response.headers)
         return response
 
 
-def _origin(url: str | None) -> Origin | None:
-    """Return a URL's origin, if all who may read it on its way to the connection agree on it."""
+def _origin(url: str | None, location: str = "") -> Origin | None:
+    """Return the origin of a URL, or of where it redirects to, if all who may read it on its way to the connection agree on it."""
     try:
-        one, two = urlsplit(url or ""), parse_url(url or "")
+        text = urljoin(url or "", location)
+        one, two = urlsplit(text), parse_url(text)
         found = origin(one.scheme, one.hostname or "", one.port)
         return found if found == origin(two.scheme or "", two.host or "", two.port) else None
     except (ValueError, LocationParseError):

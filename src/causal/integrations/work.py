@@ -1,10 +1,13 @@
 """What jobs of every kind share: how the session of a job begins, from what its message carries, and how its reads are served.
 
 Owns the consistency choices. Knows no queue: a message is a carrier here.
+
+HAZARD: a message that is published inside a write block is there before the commit is: its job may find nothing, wherever it reads.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import attrs
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
     from causal.claims import Claims
     from causal.state import StoreState
+
+log: Final = logging.getLogger("causal")
 
 Consistency = Literal["always", "sticky", "delayed"]
 """How a job's reads are served: at the leader; at the nearest that holds what the job demands, which is waited for briefly, else at the
@@ -39,6 +44,13 @@ def consistency(value: Any) -> Consistency:
         raise ConfigError(f"consistency is one of {', '.join(map(repr, get_args(Consistency)))}, not {value!r}")
     choice: Consistency = value
     return choice
+
+
+def says_all(session: Claims) -> bool:
+    """Return whether a session's token says all that a job depends on that is published now: not of what is not committed yet."""
+    if session.writing:
+        log.warning("a job was published inside a write block: it may run before what it is about is committed")
+    return not session.writing
 
 
 def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency) -> Any:

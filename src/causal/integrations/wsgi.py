@@ -195,8 +195,7 @@ class _Response:
 
     def waits(self, chunk: bytes) -> bool:
         """Return whether a response, now that its body begins, is to wait: it is complete, and something is still to come."""
-        assert self.start is not None
-        if not self.exchange.waits(self.carried, self.exchange.rules.hold):
+        if self.start is None or not self.exchange.waits(self.carried, self.exchange.rules.hold):
             return False
         for name, value in self.start[1]:
             if name.lower() == "content-length":

@@ -85,7 +85,13 @@ class EmbeddedFeeding:
             if not mine:
                 return 0
             generation = self._file.generation()
-            done = None if generation is None else self._follow(generation)
+            try:
+                done = None if generation is None else self._follow(generation)
+            except StoreError:
+                now = self._file.generation()
+                if generation is None or now is None or now.number == generation.number:
+                    raise
+                return 0  # it was replaced meanwhile, and is gone
         if done is None:
             self._rebuild(0 if generation is None else generation.number)
             return 1
