@@ -772,10 +772,35 @@ def test_a_refusal_carries_what_changed_before_it(cluster: MemoryCluster) -> Non
     assert len(answer.all("set-cookie")) == 1
 
 
-def test_refusals_may_be_left_to_others(cluster: MemoryCluster) -> None:
+def test_refusals_may_be_left_to_others(cluster: MemoryCluster, caplog: pytest.LogCaptureFixture) -> None:
+    app = around(failing(GateTimeout("later"), first=True), store(cluster), refusals="raise")
     with pytest.raises(GateTimeout) as raised:
-        asked(around(failing(GateTimeout("later"), first=True), store(cluster), refusals="raise"))
+        asked(app)
     assert raised.value.messages == []  # type: ignore[attr-defined]
+    assert app.counters.uncarried == 1  # by us
+    assert "no response of ours" in caplog.text
+
+
+def test_a_refusal_that_pages_of_other_origins_cannot_read_is_told_of(
+    cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        if scope["path"] == "/refused":
+            raise GateTimeout("later")
+        await respond(send, headers=[("access-control-allow-origin", "https://page")])  # CORS stands further in
+
+    shop = around(app, store(cluster))
+    page = [("origin", "https://page"), ("host", "shop")]
+    asked(shop, path="/refused", headers=page)
+    asked(shop, headers=page)
+    assert caplog.messages == []
+    asked(shop, path="/refused")
+    assert caplog.messages == []
+    asked(shop, path="/refused", headers=page)
+    asked(shop, path="/refused", headers=page)
+    (message,) = caplog.messages
+    assert "Add CORS after" in message
 
 
 def test_another_error_is_passed_on_and_what_changed_before_it_is_carried(cluster: MemoryCluster) -> None:
@@ -817,7 +842,7 @@ def test_what_no_response_of_ours_could_carry_is_told_of(
             asyncio.run(middleware(scope() | {"type": kind}, None, send))
     assert [m for m in sent if "headers" in m] == []
     assert (middleware.counters.uncarried, middleware.counters.late) == (2, 0)
-    assert len([m for m in caplog.messages if "without a response of ours" in m]) == 1
+    assert len([m for m in caplog.messages if "no response of ours" in m]) == 1
 
 
 def test_who_only_read_and_got_no_response_is_no_warning(
@@ -938,7 +963,8 @@ def test_a_cancelled_request_leaves_nothing_behind(cluster: MemoryCluster) -> No
                 held.set()
                 await asyncio.Event().wait()
 
-        task = asyncio.create_task(around(app, eu, hold_s=1000.0)(scope(), None, server.send))  # type: ignore[arg-type]
+        shop = around(app, eu, hold_s=1000.0)
+        task = asyncio.create_task(shop(scope(), None, server.send))  # type: ignore[arg-type]
         await held.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -946,6 +972,7 @@ def test_a_cancelled_request_leaves_nothing_behind(cluster: MemoryCluster) -> No
         await asyncio.sleep(0)
         assert server.sent == []
         assert len(asyncio.all_tasks()) == 1
+        assert shop.counters.uncarried == 0  # its write was rolled back
 
     asyncio.run(main())
 
@@ -1041,7 +1068,9 @@ def test_while_a_block_is_open_somewhere_nothing_is_sent_again(cluster: MemoryCl
         blocks[0].__enter__()
         raise GateTimeout("refused")
 
-    assert asked(replaying(cluster, app)).get("fly-replay") is None
+    token = wrote(store(cluster, "eu"))
+    cluster.catch_up("us")
+    assert asked(replaying(cluster, app), headers=[("causal-token", token)]).get("fly-replay") is None
     blocks[0].__exit__(GateTimeout, None, None)
 
 
@@ -1111,6 +1140,16 @@ def test_a_websockets_handshake_carries_a_token(cluster: MemoryCluster, caplog: 
 
 async def accepts(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
+
+
+def test_a_websocket_that_is_closed_unaccepted_carries_nothing_and_that_is_told_of(cluster: MemoryCluster) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        await send({"type": "websocket.close"})
+
+    shop = around(app, store(cluster))
+    asyncio.run(socket(shop))
+    assert shop.counters.uncarried == 1
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -115,8 +115,8 @@ def test_a_task_that_is_called_as_a_function_is_one(sites: Sites) -> None:
 def test_every_choice_in_place(sites: Sites, name: str) -> None:
     app = sites.eager()
     with carrying(Carried(lambda: sites.wrote(name))):
-        value, where, ungated = app.tasks[name].delay().get()
-    assert (value, ungated) == (name, None)  # "delayed" cannot come later in place: it waits, and goes to the leader
+        value, where, bare = app.tasks[name].delay().get()
+    assert (value, bare) == (name, None)  # "delayed" cannot come later in place: it waits, and goes to the leader
     assert where.startswith("eu")
 
 

@@ -236,6 +236,17 @@ def test_a_message_that_says_nothing_is_read_for_at_the_leader(directory: Path, 
     sites.us.close()
 
 
+@pytest.mark.parametrize("fields", [{}, {HEADER: "garbage"}], ids=repr)
+def test_and_so_are_the_other_stores_that_the_job_reads(directory: Path, fields: Any) -> None:
+    sites, others = Sites(directory / "one", policy=ReadPolicy(bad_token="ignore")), Sites(directory / "two", number=1)
+    others.published()
+    assert photo(others.us.session()) == (None, "us covered")
+    with running(sites.us, fields) as session:
+        assert photo(session.at(others.us))[0] == "new.jpg"
+    for store in (sites.eu, sites.us, others.eu, others.us):
+        store.close()
+
+
 def test_a_user_cannot_present_a_jobs_token_nor_a_job_a_users(sites: Sites) -> None:
     message = sites.published()
     assert sites.us.session(message[HEADER], subject="alice").rejected

@@ -32,16 +32,15 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 0.25
 """How long an answer is waited for, by clients that are made here."""
 RETRY_S: Final = 1.0
-REMEMBERED: Final = 4096
-"""How many decoded entries are remembered, to know their bytes again when they come: no more than a shortcut for decoding."""
-REMEMBERED_BYTES: Final = 4096
+REMEMBERED_BYTES: Final = 2**23
+"""How many bytes of decoded entries are remembered, to know them again when they come: no more than a shortcut for decoding."""
 _GONE: Final = object()
 
 
 class _Server:
     """What both clients share: names, replies, failures. Thread-safety: safe from any thread."""
 
-    local: Final = False
+    local: bool = False
 
     def __init__(self, client: Any, *, retry_s: float = RETRY_S) -> None:
         check_client(client)
@@ -50,6 +49,7 @@ class _Server:
         self._counter: Counter[str] = Counter()
         self._me = secrets.token_bytes(12)
         self._decoded: dict[str, Entry] = {}
+        self._remembered = 0
         _all.add(self)
 
     def _forked(self) -> None:
@@ -97,10 +97,11 @@ class _Server:
         entry = decode(_name(key), reply, NOTHING) if isinstance(reply, bytes) else None
         if entry is None:
             self._counter["garbage"] += 1
-        elif len(reply) <= REMEMBERED_BYTES:
-            if len(self._decoded) >= REMEMBERED:
-                self._decoded.clear()
-            self._decoded[key] = entry
+            return None
+        self._remembered += len(reply) + 500  # and what an entry takes beside its bytes
+        if self._remembered > REMEMBERED_BYTES:
+            self._decoded, self._remembered = {}, 0
+        self._decoded[key] = entry
         return entry
 
     def _whether(self, reply: Any) -> bool | None:
@@ -141,7 +142,18 @@ class ValkeyBackend(_Server):
 
     def get(self, key: str) -> Entry | None:
         """Return what is held under a key: one GET."""
-        reply = self._do(self._client.get, _name(key))
+        if self._breaker.open and not self._breaker.allows():
+            return None
+        try:
+            reply = self._client.get(b"{%b}" % key.encode())
+        except Exception as error:  # noqa: BLE001 - whatever a client, a network or a server may come up with
+            self._failure(error)
+            return None
+        if self._breaker.open:
+            self._breaker.worked()
+        last = self._decoded.get(key)
+        if last is not None and last.raw == reply:
+            return last  # the hot path: with what was judged of it
         entry = self._held(key, reply)
         if entry is None and isinstance(reply, bytes):
             self._run(DISCARD, [1, _name(key), reply])

@@ -22,6 +22,7 @@ _AT_A_CDN: Final = re.compile(r"(?:[a-z0-9-]+-)?(?:cdn-cache|surrogate)-control|
 """Fields by which caches of a site's own are told otherwise than by Cache-Control (RFC 9213, and what came before it)."""
 _AT_NGINX: Final = "x-accel-expires"
 """How long nginx keeps a response, whatever Cache-Control says; 0: not at all."""
+ALLOWS: Final = "access-control-allow-origin"
 _EXPOSE: Final = "access-control-expose-headers"
 
 
@@ -72,7 +73,7 @@ def exposed(fields: Iterable[tuple[str, str]], *, cross_origin: bool) -> Fields:
     """
     fields = list(fields)
     names = [name.lower() for name, _ in fields]
-    if "access-control-allow-origin" not in names and not cross_origin:
+    if ALLOWS not in names and not cross_origin:
         return fields
     for place, (name, value) in enumerate(fields):
         if name.lower() == _EXPOSE:

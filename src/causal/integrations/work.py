@@ -68,9 +68,10 @@ def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency)
     session = store.session(*tokens, subject=subject)
     state = session._state
     whole = bool(tokens) and not extract(carrier, name=PARTIAL)
-    if not whole or (
-        state.rejected and not state.seen.marks
-    ):  # the store's policy may ignore it; for a job that is never right
+    ignored = (
+        bool(state.rejected) and not state.seen.marks
+    )  # as the store's policy may say; for a job that is never right
+    if ignored or not whole:
         state.mark(settings.number, settings.until())
     leader = choice == "always" or not whole or bool(state.rejected)
     state.policy = ReadPolicy.leader(wait_s=settings.policy.wait_s) if leader else _sticky(settings.policy)

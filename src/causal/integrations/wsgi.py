@@ -17,7 +17,8 @@ from causal.errors import CausalError
 from causal.integrations.cookies import Cookies
 from causal.integrations.counting import Counters, Event, log
 from causal.integrations.refusals import Refusal, Replay, answer, refusal_of
-from causal.integrations.responses import Exchange, Hold, Refusals, Rules, current_exchange
+from causal.integrations.responses import Exchange, current_exchange
+from causal.integrations.rules import Hold, Refusals, Rules
 
 if TYPE_CHECKING:
     from causal.claims import Claims
