@@ -353,6 +353,24 @@ def test_an_asynchronous_store(cluster: MemoryCluster) -> None:
     asyncio.run(main())
 
 
+def test_two_middlewares_of_two_stores(cluster: MemoryCluster) -> None:
+    """What the inner one gives is in what the outer one gives in its place; or it is counted."""
+    other = MemoryCluster(("eu",), store=1)
+    for audience, told in (("shop", 0), ("another", 1)):
+        outer, inner = store(cluster), store(other, number=1, audience=audience)
+        within = around(writes, inner)
+
+        async def app(scope: Any, receive: Any, send: Any, within: Any = within) -> None:
+            put(current_session())
+            await within(scope, receive, send)
+
+        shop = around(app, outer)
+        answer = asked(shop, "POST", headers=[("causal-token", wrote(outer))])
+        own = outer.session(answer.token, subject="alice").own
+        assert {shard >> 16 for shard in own.shards} == ({0, 1} if not told else {0})
+        assert shop.counters.uncarried == told
+
+
 def test_installed_twice_it_does_its_work_once(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     inner = around(writes, eu)
@@ -431,7 +449,7 @@ def test_a_complete_response_waits_for_what_an_open_read_block_has_shown(cluster
     assert (shop.counters.held, shop.counters.late_reads) == (1, 0)
 
 
-@pytest.mark.parametrize("split", ["", "with its length", "as a stream"])
+@pytest.mark.parametrize("split", ["", "with its length", "as a stream", "in three"])
 def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: str) -> None:
     eu = store(cluster)
 
@@ -445,6 +463,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
                     length = [(b"Content-Length", b"2")] if split == "with its length" else []
                     await send({"type": "http.response.start", "status": 200, "headers": length})
                     await send({"type": "http.response.body", "body": b"ok", "more_body": True})
+                    if split == "in three":  # passed on, compressed, and passed on again
+                        await send({"type": "http.response.body", "body": b"!", "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 else:
                     await respond(send)
@@ -454,7 +474,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
         shop = around(app, eu)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
         assert server.token
-        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * (1 + bool(split))]
+        parts = {"": 1, "in three": 3}.get(split, 2)
+        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * parts]
         assert (shop.counters.held, shop.counters.late) == (1, 0)
 
     asyncio.run(main())
@@ -568,12 +589,13 @@ def test_a_stream_streams_and_its_writes_are_told_of(cluster: MemoryCluster, wai
                 if waits:  # the first bytes may be kept for a moment while a block is open, and no longer
                     await server.arrived.wait()
                     assert len(server.sent) == 2
-                await send({"type": "http.response.body", "body": b"2", "more_body": True})
-                assert len(server.sent) == 3
-            await send({"type": "http.response.body", "body": b"3", "more_body": True})
-            assert len(server.sent) == 4
+                for chunk in (b"2", b"3", b"4"):  # a response that was cut into parts has no more of them
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                assert len(server.sent) == 5
+            await send({"type": "http.response.body", "body": b"5", "more_body": True})
+            assert len(server.sent) == 6
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-            assert b"".join(m["body"] for m in server.sent[1:]) == b"123"
+            assert b"".join(m["body"] for m in server.sent[1:]) == b"12345"
 
         shop = around(app, eu, hold_s=1000.0)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
