@@ -69,6 +69,33 @@ def test_nothing_is_added_where_nobody_asks_for_a_session(cluster: MemoryCluster
     assert not any(app.counters.as_dict().values())
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("app", [reads, writes])
+def test_header_fields_may_be_anything_that_yields_them(cluster: MemoryCluster, app: Any, kind: str) -> None:
+    async def yields(scope: Any, receive: Any, send: Any) -> None:
+        async def sends(message: Any) -> None:
+            start = message["type"] == "http.response.start"
+            await send({**message, "headers": iter(message["headers"])} if start else message)
+
+        async def accepts(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = iter(message["headers"])
+                await send({"type": "websocket.accept", "headers": headers})
+
+        await app(scope, receive, sends if kind == "http" else accepts)
+
+    eu = store(cluster)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    given = [("causal-token", wrote(eu))]
+    asyncio.run(around(yields, eu)(scope(headers=given) | {"type": kind}, None, send))
+    assert b"content-length" in dict(sent[0]["headers"])
+    assert (b"causal-token" in dict(sent[0]["headers"])) == (app is writes)
+
+
 def test_a_token_is_given_when_something_changed_and_not_again(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     answer = asked(around(writes, eu), "POST")

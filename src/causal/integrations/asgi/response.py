@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from causal.integrations.asgi.sending import ASGIRules, Message, Out, Scope, Send
+from causal.integrations.asgi.sending import ASGIRules, Message, Out, Scope, Send, listed
 from causal.integrations.refusals import refusal_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Response(Out):
         elif self.begun or message["type"] in _BEFORE:
             await self.server(message)
         elif message["type"] == "http.response.start":
-            self.start = message
+            self.start = listed(message)
         elif self.start is not None and message["type"] in _LAST and self._waits(message):
             self.held = [message]
             session = self.carried.begun
