@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 from typing import Any
 
@@ -428,6 +429,9 @@ def test_installed_twice_it_does_its_work_once(cluster: MemoryCluster) -> None:
         ({"hold_s": -1}, "hold_s"),
         ({"replay": ("fly-replay", "region={region}")}, "replay"),
         ({"replay": ("fly-replay", 7)}, "replay"),
+        ({"replay": ("fly-replay", "region={site}\r\nset-cookie: a=b")}, "replay"),
+        ({"replay": ("fly replay", "region={site}")}, "replay"),
+        ({"replay": ("x-go", "{site}", "x-came\r\n")}, "replay"),
         ({"replay": ("fly-replay", "region={site}"), "site": ""}, "site"),
     ],
 )
@@ -806,7 +810,7 @@ def test_two_reads_at_once_that_are_both_refused(cluster: MemoryCluster) -> None
 
 
 def test_when_to_come_back_is_rounded_up(cluster: MemoryCluster) -> None:
-    for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3")):
+    for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3"), (math.inf, None), (math.nan, None)):
         error = GateTimeout("later")
         error.retry_after_s = after_s
         assert asked(around(failing(error), store(cluster))).get("retry-after") == said
