@@ -1064,6 +1064,31 @@ def test_anything_else_passes_through(cluster: MemoryCluster) -> None:
     assert passed[0][2] is given[2]  # type: ignore[index]
 
 
+def test_where_no_asyncio_loop_runs(cluster: MemoryCluster) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with current_session().write() as tx:
+            tx.put("photo", "new.jpg")
+            if scope["path"] == "/stream":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"1", "more_body": True})
+                assert len(sent) == 2  # nothing would ever let it go
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await respond(send)
+                assert sent == []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for path, whole in (("/", True), ("/stream", False)):
+        sent.clear()
+        with pytest.raises(StopIteration):  # as another library's loop would run it
+            around(app, store(cluster))(scope(path=path), None, send).send(None)  # type: ignore[arg-type,attr-defined]
+        assert any(name == b"causal-token" for name, _ in sent[0]["headers"]) is whole
+
+
 def test_what_comes_before_a_response_is_not_kept_back(cluster: MemoryCluster) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.early_hint", "links": []})
