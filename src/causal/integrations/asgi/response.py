@@ -119,7 +119,7 @@ class Response(Out):
             closes = None if self.exchange.rules.hold == "always" else closes
             brief = not self.exchange.waits(
                 self.carried, self.exchange.rules.hold
-            )  # who passes an error on does so at once
+            )  # whoever passes its error on does so at once
             self.watch = asyncio.get_running_loop().create_task(self._watched(closes, brief), name="causal hold")
 
     async def _watched(self, closes: Claims | None, brief: bool) -> None:
