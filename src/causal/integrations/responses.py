@@ -35,14 +35,15 @@ _LATE: Final = (
     "End the write block before the response begins (FastAPI: Depends(..., scope='function'); a stream, a background task: write "
     "first), or hand the client the session's token by other means"
 )
+_UNANSWERED: Final = (
+    "the session of %s wrote, and its request ended without a response of ours (it was cancelled, it raised, or its handshake was "
+    "closed): nobody was given the token, and the client's next read may miss the write"
+)
 _WITHHELD: Final = (
     "the response of %s is public, and its session wrote: the client is given no token, and its next read may miss the write. "
     "Answer writes with Cache-Control: private or no-store"
 )
 
-_UNCARRIED: Final = (
-    "a write of %s was acknowledged, and no response of ours has carried its token: the client's next read may miss it"
-)
 _ORDER: Final = (
     "%s was refused, and the page that asked cannot read that: what allows other origins stands further in. "
     "Add CORS after CausalMiddleware, so that it stands further out"
@@ -99,7 +100,7 @@ class Exchange:
             rules.counters.count("rejected", self.route, reasons, times=len(session.rejected))
         self._before, self._marks = session.own, session.seen.marks
         if self.gone:
-            self._watch(session)
+            self._watch(session, session.own, session.seen.marks)
         return session
 
     def _texts(self) -> list[str]:
@@ -154,10 +155,16 @@ class Exchange:
         session = carried.begun
         if session is None and self.many:
             session = self._folding(carried)
-        out = None if session is None else self._given(session, fields)
+        if session is None:
+            self.gone = True
+            return None
+        own, marks = (
+            session.own,
+            session.seen.marks,
+        )  # before it is asked whether it changed: what comes in between is late
+        out = self._given(session, fields)
         self.gone = True
-        if session is not None:
-            self._watch(session)
+        self._watch(session, own, marks)
         return out
 
     def _folding(self, carried: Carried[Claims]) -> Claims | None:
@@ -209,12 +216,12 @@ class Exchange:
         self._after = _After(self, own, marks)
         return token
 
-    def _watch(self, session: Claims) -> None:
-        """From now on, a write of this session comes too late for this response."""
+    def _watch(self, session: Claims, own: Frontier, marks: Mapping[int, Any]) -> None:
+        """From now on, a write of this session comes too late for this response: what is more than these, or than the token says."""
         state = session._state
         after = self._after
         if after is None:  # what the client holds says as much as was there at first, or it was told why not
-            self._after = after = _After(self, state.own, state.seen.marks)
+            self._after = after = _After(self, own, marks)
         after.version = state.version
         state.on_write = after
         after(state)  # what has come in between
@@ -264,18 +271,6 @@ class Exchange:
         out = self.reply(carried, failed.fields)
         return None if out is None else Refusal(failed.status, out, failed.body)
 
-    def lost(self, carried: Carried[Claims]) -> None:
-        """Note that this request is over, and if no response began that could carry what its session has to say."""
-        session = carried.begun
-        if self.gone or session is None or not session.changed:
-            return
-        self.gone = True
-        route = self.route
-        self.rules.counters.count("uncarried", route, "no response")
-        if self.committed(session):
-            self.rules.counters.warn("uncarried", route, _UNCARRIED, route)
-        self._watch(session)
-
     def waits(self, carried: Carried[Claims], hold: Hold) -> bool:
         """Return whether something is still to come that a complete response ought to wait for."""
         session = carried.begun
@@ -283,9 +278,26 @@ class Exchange:
             session is not None and hold != "never" and (hold == "always" or bool(session.writing or session.reading))
         )
 
+    def _unanswered(self, session: Claims) -> None:
+        """Say so if a session has changed that no response of ours can carry."""
+        own, marks = session.own, session.seen.marks
+        if session.changed:
+            route = self.route
+            self.rules.counters.count("uncarried", route, "no response")
+            if self.committed(session):
+                self.rules.counters.warn("uncarried", route, _UNANSWERED, route)
+        self._watch(session, own, marks)
+
     def ended(self, carried: Carried[Claims]) -> None:
-        """Note what the session has come to see since its response began, once the application has returned."""
-        after, session = self._after, carried.begun
+        """Note what the session has come to see since its response began, once the application has returned; or that none began."""
+        begun, self.gone = self.gone, True
+        session = carried.begun
+        if session is not None and self._after is None:
+            if begun:  # it was made while the response began
+                self._watch(session, cast("Frontier", self._before), self._marks)
+            else:
+                self._unanswered(session)
+        after = self._after
         if after is not None and session is not None and after.reads(session._state):
             self.rules.counters.count("late_reads", self.route)
 

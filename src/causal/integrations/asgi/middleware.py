@@ -114,5 +114,4 @@ class CausalMiddleware:
                     out.over()
         finally:
             scope[_CARRIES] = outer
-            exchange.lost(carried)
             exchange.ended(carried)
