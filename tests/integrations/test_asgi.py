@@ -102,6 +102,7 @@ def test_a_token_is_renewed_when_half_of_its_life_is_over(cluster: MemoryCluster
     [
         ("nothing", {}, True, True),
         ("header", {}, False, True),
+        ("empty", {}, False, True),  # a client of ours, which has nothing to demand yet
         ("cookie", {}, True, True),
         ("both", {}, True, True),
         ("nothing", {"header": False}, True, False),
@@ -116,6 +117,7 @@ def test_by_which_way_a_token_comes_back(
     eu = store(cluster)
     token = wrote(eu)
     headers = [("causal-token", token)] if presented in {"header", "both"} else []
+    headers += [("causal-token", "")] if presented == "empty" else []
     headers += [("cookie", f"causal-a1={token}")] if presented in {"cookie", "both"} else []
     answer = asked(around(writes, eu, **settings), "POST", headers=headers)
     assert (answer.token is not None) is by_header

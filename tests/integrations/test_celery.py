@@ -271,6 +271,21 @@ def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
     assert trace(look, early)[0] == "uncommitted"
 
 
+def test_a_message_from_inside_a_read_block_is_read_for_at_the_leader(sites: Sites) -> None:
+    alice, look = sites.wrote("hers"), sites.app.tasks["look"]
+    sites.arrives()
+    sites.wrote("another's")
+    with carrying(Carried(lambda: alice)):
+        with alice.read() as db:
+            assert db.get("photo") == "another's"
+            look.delay()
+        look.delay()
+    early, late = sites.published()
+    assert PARTIAL in early
+    assert PARTIAL not in late
+    assert trace(look, early)[0] == "another's"
+
+
 def test_the_scheduler_publishes_without_a_token(sites: Sites) -> None:
     sites.app.conf.beat_schedule = {"often": {"task": "look", "schedule": 1.0}}
     beat = Scheduler(sites.app)

@@ -297,6 +297,27 @@ def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
         assert photo() == ("uncommitted", "us covered")
 
 
+def test_a_message_from_inside_a_read_block_is_read_for_at_the_leader(
+    sites: Sites, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the block shows is not in the session yet, and the job is about just that."""
+    alice = sites.eu.session(subject="alice")
+    with alice.write() as tx:
+        tx.put("cart", "hers, and all that she demands")
+    sites.arrives()
+    with sites.eu.session(subject="bob").write() as tx:
+        tx.put("photo", "bob.jpg")
+    with alice.read() as db:
+        assert db.get("photo") == "bob.jpg"
+        message = carry({}, alice)
+    with running(sites.us, message):
+        assert photo()[0] == "bob.jpg"
+    sites.arrives()
+    with running(sites.us, carry({}, alice)):
+        assert photo() == ("bob.jpg", "us covered")
+    assert caplog.messages == []
+
+
 def test_a_job_publishes_a_job_with_what_it_wrote(sites: Sites) -> None:
     message = sites.published()
     sites.arrives()

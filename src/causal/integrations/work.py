@@ -47,10 +47,13 @@ def consistency(value: Any) -> Consistency:
 
 
 def says_all(session: Claims) -> bool:
-    """Return whether a session's token says all that a job depends on that is published now: not of what is not committed yet."""
+    """Return whether a session's token says all that a job depends on that is published now.
+
+    Not of what is not committed yet; nor of what an open read block has shown, which is joined when it ends.
+    """
     if session.writing:
         log.warning("a job was published inside a write block: it may run before what it is about is committed")
-    return not session.writing
+    return not (session.writing or session.reading)
 
 
 def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency) -> Any:

@@ -107,7 +107,9 @@ class CausalMiddleware:
         if outer is rules.store:  # added twice, by two hands, it does its work once
             return self.app(environ, start_response)
         token, cookie = environ.get("HTTP_CAUSAL_TOKEN"), environ.get("HTTP_COOKIE")
-        exchange = Exchange(rules, environ, (token,) if token and rules.header else (), (cookie,) if cookie else ())
+        exchange = Exchange(
+            rules, environ, (token,) if token is not None and rules.header else (), (cookie,) if cookie else ()
+        )
         response = _Response(exchange, Carried(exchange), environ, start_response)
         environ[_CARRIES] = rules.store
         try:
