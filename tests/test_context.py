@@ -211,3 +211,42 @@ def test_blocks_of_many_threads_are_counted(cluster: MemoryCluster) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(writes, range(4)))
     assert session.writing == 0
+
+
+def test_a_write_block_counts_as_open_until_its_outcome_is_joined(
+    cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store(cluster, "eu").session(subject="alice")
+    state = session._state
+    during: list[int] = []
+    told: list[tuple[int, bool]] = []
+    acknowledged = type(state).acknowledged
+
+    def watched(self: object, *args: object, **settings: object) -> None:
+        during.append(state.writing)
+        acknowledged(self, *args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(state), "acknowledged", watched)
+    state.on_write = lambda state: told.append((state.writing, bool(state.own)))
+    with session.write() as tx:
+        tx.put("k", 1)
+    assert during == [1]  # whoever waits for it to close finds its position
+    assert told == [(0, True)]
+    with pytest.raises(ValueError, match="undone"), session.write():
+        raise ValueError("undone")
+    session.join(session.own)
+    assert len(told) == 2
+    asynchronous = AsyncCausalStore(MemoryEngine(cluster=cluster, site="eu"), keyring=KEYS, audience="shop")
+
+    async def writes() -> None:
+        async with session.at(asynchronous).write() as tx:
+            tx.put("k", 2)
+        await asynchronous.close()
+
+    asyncio.run(writes())
+    assert during == [1, 1]
+    assert told[2:] == [(0, True)]
+    with store(cluster, "eu").session(subject="bob").write() as tx:
+        tx.put("k", 3)
+    session.join(store(cluster, "eu").position(None))  # of an object mapper, say
+    assert len(told) == 4

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core.hlc",
         "core.frontier",
         "core.watermark",
+        "core.touched",
         "core.token",
         "core.columns",
         "core.cose",
@@ -76,7 +77,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "integrations.carrier",
         "integrations.cookies",
+        "integrations.counting",
+        "integrations.headers",
+        "integrations.refusals",
         "integrations.responses",
+        "integrations.calls",
+        "integrations.work",
         "integrations",
         "integrations/*",
         "caches",
@@ -102,9 +108,13 @@ OPTIONAL = {
     "derived.postgres": {"psycopg"},
     "derived.feeds.logical": {"psycopg"},
     "derived.feeds.query": {"psycopg"},
+    "caches.valkey": {"valkey"},
     "lab.postgres": {"psycopg", "pytest"},
     "lab.report.figure": {"matplotlib"},
     "testing": {"hypothesis"},
+    "integrations.calls": {"idna"},
+    "integrations.celery": {"celery"},
+    "integrations.requests": {"requests", "urllib3"},
 }
 
 MAX_LINES = 400

@@ -12,6 +12,7 @@ import cbor2
 import pytest
 
 from causal import CausalError, ExpiredToken, Key, Keyring, Token, TokenError, errors
+from causal.core.touched import fingerprint
 from causal.core.wire import decode_claims, encode_claims
 from tests.cddl import Grammar, deterministic
 from tests.make_vectors import PATH, render
@@ -108,10 +109,15 @@ def test_no_two_vectors_are_called_or_are_the_same() -> None:
 # --- the page ------------------------------------------------------------------------------------------------------------
 
 PAGE = (PATH.parent / "token.md").read_text(encoding="utf-8")
-SHOWN = ("six shards in a row, least offset subtracted", "seen ahead of own", "a mark but for what is listed")
+SHOWN = (
+    "six shards in a row, least offset subtracted",
+    "seen ahead of own",
+    "a mark but for what is listed",
+    "a filter of one key",
+)
 
 
-def test_the_page_explains_the_bits_of_three_vectors_one_by_one() -> None:
+def test_the_page_explains_the_bits_of_four_vectors_one_by_one() -> None:
     tables = PAGE.split("| bits | |\n")[1:]
     assert len(tables) == len(SHOWN)
     for table, shown in zip(tables, SHOWN, strict=True):
@@ -130,6 +136,11 @@ def test_the_page_shows_what_the_keys_derived_from_a_secret_are() -> None:
     assert len(shown) == 3
     for alg, hour, key in shown:
         assert derived(bytes(range(32)), int(alg), int(hour) if hour else None).hex() == key
+
+
+def test_the_page_shows_what_the_fingerprint_of_a_key_is() -> None:
+    ((key, shown),) = re.findall(r"^The fingerprint of the key `(.*)` is `([0-9a-f]{4})`", PAGE, re.MULTILINE)
+    assert f"{fingerprint(key):04x}" == shown
 
 
 def test_the_page_says_every_error_that_a_vector_raises() -> None:

@@ -104,6 +104,9 @@ def dumb_pack(token: Token, base: int) -> bytes:
             listed = {shard for shard, _ in places if shard >> 16 == store}
             text += "1" if found[store].exact == listed else "0" + numbers([*found[store].exact])
             text += numbers([origin + 1 for origin in found[store].origins])
+    if token.touched:
+        text += "01" + numbers([*token.touched])
+        text += "".join(numbers([*token.touched[store]]) for store in sorted(token.touched))
     text += "0" * (-len(text) % 8)
     return bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
 
@@ -210,7 +213,21 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
                 raise Short
         if max((0, *floors)) >= EVERY_STORE or max((0, *found)) > EVERY_STORE or max((0, *floors.values())) >= 2**64:
             raise Short
-    token = Token(Frontier.of(own), Frontier.of(seen, floors, found), expires_at=base, timestamp=timestamp, ages=ages)
+    touched = {}
+    if r.text.startswith("01"):
+        r.take(2)
+        at = r.numbers()
+        touched = {store: frozenset(r.numbers()) for store in at}
+        if max((0, *at)) >= EVERY_STORE or max((0, *(max(x, default=0) for x in touched.values()))) >= 2**16:
+            raise Short
+    token = Token(
+        Frontier.of(own),
+        Frontier.of(seen, floors, found),
+        expires_at=base,
+        timestamp=timestamp,
+        ages=ages,
+        touched=touched,
+    )
     return token, len(r.text)
 
 

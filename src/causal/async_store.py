@@ -158,6 +158,7 @@ class AsyncCausalStore(StoreBase[R, W]):
                     handle = await self._open(link, decision.endpoint, request)
                     if handle is not None and block is not None:
                         block._handle = handle  # type: ignore[assignment]
+                        request.session.looking(1)
                         return handle.connection
                     if handle is not None:
                         return handle
@@ -337,10 +338,18 @@ class AsyncSession(Claims, Generic[R, W]):
         return block(store if store is not None else self._store, self._state, shard, policy)
 
     @overload
-    def write(self, /, *, shard: str | None = None, wait_s: float | None = None) -> AsyncWrite[W]: ...
+    def write(
+        self, /, *, shard: str | None = None, wait_s: float | None = None, touching: Iterable[str] | None = None
+    ) -> AsyncWrite[W]: ...
     @overload
     def write(
-        self, store: AsyncCausalStore[R2, W2], /, *, shard: str | None = None, wait_s: float | None = None
+        self,
+        store: AsyncCausalStore[R2, W2],
+        /,
+        *,
+        shard: str | None = None,
+        wait_s: float | None = None,
+        touching: Iterable[str] | None = None,
     ) -> AsyncWrite[W2]: ...
     def write(
         self,
@@ -349,10 +358,11 @@ class AsyncSession(Claims, Generic[R, W]):
         *,
         shard: str | None = None,
         wait_s: float | None = None,
+        touching: Iterable[str] | None = None,
     ) -> AsyncWrite[Any]:
         """Return a block that is one write transaction on one shard: as `Session.write`."""
         block = AsyncWrite if self._state.trail is None else AsyncRecordedWrite
-        return block(store if store is not None else self._store, self._state, shard, wait_s)
+        return block(store if store is not None else self._store, self._state, shard, wait_s, touching)
 
     async def run_read(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await `fn(connection, ...)` inside a read block: as `Session.run_read`; elsewhere `session.read(shard=...).run(fn, ...)`."""

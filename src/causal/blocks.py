@@ -209,6 +209,7 @@ class Read(_Reading, Repeated, Generic[R]):
                         state.use()
                     self._handle = handle
                     self._grant = grant
+                    session.looking(1)
                     return handle.connection
                 granted = grant.accounts(Request(state, session, shard, state.policy, kind="read"))
                 if granted.accepts(marks):
@@ -224,6 +225,7 @@ class Read(_Reading, Repeated, Generic[R]):
 
     def _serves(self, request: Request, handle: ReadHandle[R], shard: int) -> R:
         self._request, self._grant, self._handle = request, None, handle
+        self._session.looking(1)
         if (
             request.common and self._policy is None and (link := self._store._live) is not None
         ):  # it may be closed meanwhile
@@ -263,6 +265,7 @@ class Read(_Reading, Repeated, Generic[R]):
             self.showed = seen = handle.seen()
             self._session.join(seen, own=False, now=self._store._state.wall)
         finally:
+            self._session.looking(-1)
             handle.close()
             if self._grant is None or self._store._state.on_receipt is not None:
                 self._account().finish()
@@ -296,6 +299,7 @@ class AsyncRead(_Reading, AsyncRepeated, Generic[R]):
             self.showed = seen = handle.seen()
             self.saw(seen)
         finally:
+            self._session.looking(-1)
             try:
                 await handle.close()
             finally:

@@ -161,6 +161,19 @@ class Claims:
         """What the session's reads and dependencies showed."""
         return self._state.seen
 
+    def touches(self, store: int, key: str) -> bool:
+        """Return whether an own write on the store of this number may have touched a cache key: False only if certain that none did.
+
+        Writes say what they touch by `write(touching=...)`; those that do not say it, and those made outside, may have touched anything.
+        Raises: ConfigError for a key that is no text.
+        """
+        return self._state.touches(store, key)
+
+    @property
+    def reading(self) -> int:
+        """How many read blocks of this session are open now: what they show is not in its token yet."""
+        return self._state.reading
+
     @property
     def writing(self) -> int:
         """How many write blocks of this session are open now."""

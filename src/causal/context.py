@@ -55,6 +55,17 @@ class Carried(Generic[C]):
         """The session, if anybody has asked for it yet."""
         return self._session
 
+    @property
+    def made_by(self) -> Callable[[], C]:
+        """What makes the session."""
+        return self._make
+
+    def begin(self, session: C) -> None:
+        """Carry this session, unless another was asked for already: for whoever must answer although none could be made."""
+        with self._lock:
+            if self._session is None:
+                self._session = session
+
 
 _carried: Final[ContextVar[Carried[Any] | None]] = ContextVar("causal_carried", default=None)
 

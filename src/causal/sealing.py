@@ -1,4 +1,4 @@
-"""What a session needs of a store's settings, and the check of what a token can be bound to."""
+"""What a session needs of a store's settings, and when what it holds must be sealed anew."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 from causal.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.frontier import Frontier
     from causal.core.keyring import Keyring
     from causal.core.policy import ReadPolicy
+    from causal.core.token import Token
 
 
 class Sealing(Protocol):
@@ -57,3 +58,18 @@ def text_setting(name: str, value: str) -> str:
         except UnicodeEncodeError:
             raise ConfigError(f"{name} is text that UTF-8 can hold, not half of a surrogate pair") from None
     return value
+
+
+def learned(born: Mapping[int, float], tokens: Iterable[tuple[Token, float]]) -> dict[int, float]:
+    """Return when each entry was learned last, by what was noted and by what tokens say."""
+    born = dict(born)
+    for token, ttl_s in tokens:
+        for frontier in (token.own, token.seen):
+            for key in frontier.entries:
+                born[key] = max(born.get(key, 0.0), token.expiry(key) - ttl_s)
+    return born
+
+
+def lasts(sealed: tuple[str, int], store: Sealing, now: float) -> bool:
+    """Return whether more than half of a sealed token's life is left."""
+    return sealed[1] - now >= store.token_ttl_s / 2

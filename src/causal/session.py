@@ -16,8 +16,9 @@ from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark, pack
 from causal.core.token import HOUR_S, Token
+from causal.core.touched import NO_FILTERS, joined, may_touch, written
 from causal.errors import ExpiredToken, TokenError
-from causal.sealing import text_setting
+from causal.sealing import lasts, learned, text_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,11 +70,14 @@ class SessionState:
         "_sealed",
         "changed",
         "grants",
+        "on_write",
         "own",
         "policy",
+        "reading",
         "rejected",
         "seen",
         "subject",
+        "touched",
         "trail",
         "version",
         "writing",
@@ -84,8 +88,12 @@ class SessionState:
         self._lock = threading.Lock()
         self.policy = policy
         """How its reads may be served that do not say; None: as their store says."""
+        self.reading = 0
+        """How many of its read blocks are open: from when one has begun until what it showed has been joined."""
         self.writing = 0
-        """How many of its write blocks are open."""
+        """How many of its write blocks are open: from when one has begun until its outcome has been joined."""
+        self.on_write: Callable[[SessionState], object] | None = None
+        """What is told when a write block has ended, or writes made outside were joined: whoever has given the client a token already."""
         self._born: dict[int, float] = {}
         self._joined_tokens: tuple[tuple[Token, float], ...] = ()
         self._cache: dict[int, tuple[int, float, Demand, Demanded]] = {}
@@ -102,6 +110,8 @@ class SessionState:
         """Where the session's operations are recorded, if they are."""
         self.subject = None if subject is None else text_setting("subject", subject)
         self.own = self.seen = _NOTHING
+        self.touched: Mapping[int, frozenset[int]] = NO_FILTERS
+        """By store: the fingerprints of what own writes touched. Replaced together with `own`, which it is about."""
         self.version = 0
         self.changed = False
         """Whether more is demanded than by what the client holds."""
@@ -157,14 +167,16 @@ class SessionState:
         theirs = token.seen.lapse(now)
         with self._lock:
             if self._joined_tokens or self.own or self.seen:
-                grown = not (self.own >= token.own and self.seen >= theirs)
+                touched = joined(self.own, self.touched, token.own, token.touched)
+                grown = not (self.own >= token.own and self.seen >= theirs and self.touched == touched)
                 self.own |= token.own
                 self.seen |= theirs
+                self.touched = touched
             else:
                 grown = bool(token.own or theirs)
-                self.own, self.seen = token.own, theirs
+                self.own, self.seen, self.touched = token.own, theirs, token.touched
             if len(self._joined_tokens) >= _TOKENS:
-                self._born, self._joined_tokens = _learned(self._born, self._joined_tokens), ()
+                self._born, self._joined_tokens = learned(self._born, self._joined_tokens), ()
             self._joined_tokens += ((token, ttl_s),)
             if token.timestamp is not None:
                 self.wrote_at = max(self.wrote_at or 0.0, (token.timestamp >> 16) / 1000)
@@ -183,8 +195,8 @@ class SessionState:
             return
         mine, theirs = self.own.entries.get, ({} if own else self.seen.entries).get
         for key, offset in frontier.entries.items():
-            if mine(key, -1) < offset and theirs(key, -1) < offset:
-                break
+            if (mine(key, -1) < offset and theirs(key, -1) < offset) or (own and key >> 48 in self.touched):
+                break  # nobody says what a write made outside touched, known or not
         else:
             if not frontier.floors and not frontier.marks:
                 self._known = frontier
@@ -195,17 +207,27 @@ class SessionState:
         with self._lock:
             at = now() if callable(now) else now
             self._grow(frontier.lapse(at), own, at)
+        if own and self.on_write is not None:
+            self.on_write(self)
+
+    def looking(self, blocks: int) -> None:
+        """Count read blocks that have begun, or, below zero, ended."""
+        with self._lock:
+            self.reading += blocks
 
     def opened(self, blocks: int) -> None:
         """Count write blocks that begin, or, below zero, end."""
         with self._lock:
             self.writing += blocks
+        if blocks < 0 and self.on_write is not None:
+            self.on_write(self)
 
-    def acknowledged(self, commit: Commit, now: float) -> None:
-        """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8)."""
+    def acknowledged(self, commit: Commit, now: float, touched: frozenset[int] | None = None) -> None:
+        """Join the acknowledgement of a write: its position is own, its dependencies are seen (I8); `touched` fingerprints, or anything."""
         with self._lock:
             p = commit.position
             if p is not None:
+                self.touched = written(self.own, self.touched, p.shard >> 16, touched)
                 self.own = self.own.advance(shard=p.shard, offset=p.offset, origin=p.origin)
                 self._born[pack(p.shard, p.origin)] = self.wrote_at = now
                 self._moved()
@@ -214,6 +236,7 @@ class SessionState:
 
     def _grow(self, frontier: Frontier, own: bool, now: float) -> None:
         if own:
+            self.touched = joined(self.own, self.touched, frontier, NO_FILTERS)
             self.own |= frontier
         else:
             self.seen |= frontier
@@ -263,6 +286,11 @@ class SessionState:
             self.subject = subject
             self._moved()
 
+    def touches(self, store: int, key: str) -> bool:
+        """Return whether an own write on a store may have touched a key: False only if certain that none did."""
+        with self._lock:
+            return may_touch(self.own, self.seen, self.touched, store, key)
+
     # --- what is demanded ----------------------------------------------------------------------------------------
 
     def demand(self, store: Demanded, shard: int, now: float, *, write: bool) -> Demand:
@@ -309,7 +337,7 @@ class SessionState:
         """
         now, keyring = store.wall(), store.keyring
         with self._lock:
-            version, own, seen = self.version, self.own, self.seen
+            version, own, seen, touched = self.version, self.own, self.seen, self.touched
             sealed, held = self._sealed, self._held
             unchanged = not self.changed and subject == self.subject and self._held_for == (keyring, store.audience)
         if seen.marks:
@@ -318,15 +346,16 @@ class SessionState:
             return None
         if unchanged and len(held) == 1:
             (only,) = held.items()
-            if _lasts(only, store, now):
+            if lasts(only, store, now):
                 return only[0]
         key = (version, subject, store.audience, keyring, keyring.primary_id)
-        if sealed is not None and sealed[0] == key and _lasts(sealed[1], store, now):
+        if sealed is not None and sealed[0] == key and lasts(sealed[1], store, now):
             return sealed[1][0]
         ages = self._ages(now)
         timed = store.policy.strategy is Strategy.WINDOW and self.wrote_at is not None
         stamp = int((self.wrote_at or 0) * 1000) << 16 if timed else None
-        token = Token(own, seen, expires_at=int(now + store.token_ttl_s) + 1, timestamp=stamp, ages=ages)
+        expires_at = int(now + store.token_ttl_s) + 1
+        token = Token(own, seen, expires_at=expires_at, timestamp=stamp, ages=ages, touched=touched)
         text = keyring.seal_within(
             token,
             store.max_token_chars,
@@ -352,25 +381,11 @@ class SessionState:
             ):
                 return {}  # the common case: a client that comes often
             born = born.copy()
-        return {k: age for k, b in _learned(born, tokens).items() if (age := int((now - b) // HOUR_S)) > 0}
+        return {k: age for k, b in learned(born, tokens).items() if (age := int((now - b) // HOUR_S)) > 0}
 
     def due(self, store: Sealing) -> bool:
         """Return whether the client must be given a new token: something changed, or one that it holds nears its end."""
         if self.changed or not self._held:
             return self.changed
         now = store.wall()
-        return not all(_lasts(one, store, now) for one in self._held.items())
-
-
-def _learned(born: Mapping[int, float], tokens: Iterable[tuple[Token, float]]) -> dict[int, float]:
-    """Return when each entry was learned last, by what was noted and by what tokens say."""
-    born = dict(born)
-    for token, ttl_s in tokens:
-        for frontier in (token.own, token.seen):
-            for key in frontier.entries:
-                born[key] = max(born.get(key, 0.0), token.expiry(key) - ttl_s)
-    return born
-
-
-def _lasts(sealed: tuple[str, int], store: Sealing, now: float) -> bool:
-    return sealed[1] - now >= store.token_ttl_s / 2
+        return not all(lasts(one, store, now) for one in self._held.items())

@@ -340,28 +340,42 @@ class Session(Claims, Generic[R, W]):
         return block(store if store is not None else self._store, self._state, shard, policy)
 
     @overload
-    def write(self, /, *, shard: str | None = None, wait_s: float | None = None) -> Write[W]: ...
+    def write(
+        self, /, *, shard: str | None = None, wait_s: float | None = None, touching: Iterable[str] | None = None
+    ) -> Write[W]: ...
     @overload
     def write(
-        self, store: CausalStore[R2, W2], /, *, shard: str | None = None, wait_s: float | None = None
+        self,
+        store: CausalStore[R2, W2],
+        /,
+        *,
+        shard: str | None = None,
+        wait_s: float | None = None,
+        touching: Iterable[str] | None = None,
     ) -> Write[W2]: ...
     def write(
-        self, store: CausalStore[Any, Any] | None = None, /, *, shard: str | None = None, wait_s: float | None = None
+        self,
+        store: CausalStore[Any, Any] | None = None,
+        /,
+        *,
+        shard: str | None = None,
+        wait_s: float | None = None,
+        touching: Iterable[str] | None = None,
     ) -> Write[Any]:
         """Return a block that is one write transaction on one shard, at a leader that covers what the session demands (I9).
 
-        `wait_s` is how long to wait until it does (default: the store's policy's). Commits when the block ends, rolls back if it raises.
-        Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned meanwhile of what the leader
-        lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
+        `wait_s`: how long to wait for that (default: as the store's policy). `touching`: all cache keys whose value it may change (default:
+        any); `block.touch(*keys)` adds some. HAZARD: a cached value of a key left out is served without this write. Commits when the block
+        ends, rolls back if it raises. Entering raises as `read`; leaving raises CommitUnknown, StoreError, and, if the session has learned
+        meanwhile of what the leader lacks or of a loss, GateTimeout or WriteLost: in all but the first nothing is committed.
         """
         block = Write if self._state.trail is None else RecordedWrite
-        return block(store if store is not None else self._store, self._state, shard, wait_s)
+        return block(store if store is not None else self._store, self._state, shard, wait_s, touching)
 
     def run_read(self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn(connection, ...)` inside a read block, again if the endpoint is lost underway: `fn` must be repeatable.
 
-        On another store or shard, or with a policy: `session.read(shard=...).run(fn, ...)`.
-        Raises: as `read`; Unreachable after three tries.
+        Elsewhere, or with a policy: `session.read(shard=...).run(fn, ...)`. Raises: as `read`; Unreachable after three tries.
         """
         return self.read().run(fn, *args, **kwargs)
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from causal.blocks import Block, enclosing
 from causal.core.policy import ReadPolicy
+from causal.core.touched import fingerprint, names
 from causal.ending import aended, ended
 from causal.errors import ConfigError, NoEndpoint
 from causal.request import Request
 from causal.transaction import shows, still_covered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from causal.blocks import Admitting, AsyncAdmitting
     from causal.core.frontier import Frontier
     from causal.engine import AsyncWriteHandle, Commit, WriteHandle
@@ -37,18 +40,44 @@ def _here() -> object:
 
 
 class _Writing(Block):
-    __slots__ = ("_handle", "_owner", "_wait_s", "commit")
+    __slots__ = ("_handle", "_owner", "_wait_s", "commit", "touching")
 
     _handle: Any
     commit: Commit | None
     """The acknowledgement, once the block has ended with one."""
 
-    def __init__(self, store: Any, session: SessionState, shard: str | None, wait_s: float | None) -> None:
+    def __init__(
+        self,
+        store: Any,
+        session: SessionState,
+        shard: str | None,
+        wait_s: float | None,
+        touching: Iterable[str] | None = None,
+    ) -> None:
         super().__init__(store, session, shard)
         self._wait_s = wait_s
+        self.touching = None if touching is None else names(touching)
+        """The cache keys that this write touches; None: it may touch any."""
         self._handle = None
         self._owner: object = None
         self.commit = None
+
+    def touch(self, *keys: str) -> None:
+        """Touch more cache keys, before the block ends. A block that may touch any key still may: begin it with `touching=()`.
+
+        Raises: ConfigError for what is no key, and once the block has ended: what it touched is told already.
+        """
+        more = names(keys)
+        if self._request is not None and self._handle is None:
+            raise ConfigError("this block has ended: what it touched is told already")
+        if self.touching is not None:
+            self.touching |= more
+
+    def _acknowledged(self, commit: Commit, request: Request) -> None:
+        """Join the acknowledgement, and what was touched."""
+        touched = None if self.touching is None else frozenset(map(fingerprint, self.touching))
+        self._session.acknowledged(commit, request.store.wall(), touched)
+        request.committed(commit)
 
     def concerns(self, state: StoreState, session: SessionState, shard: int) -> bool:
         """Return whether a read of this shard by this session, here and now, belongs to this block's transaction."""
@@ -99,7 +128,6 @@ class _Writing(Block):
         enclosing.set((*(block for block in blocks if block.is_open), self) if blocks else (self,))
 
     def _left(self) -> None:
-        self._session.opened(-1)
         # Set, not reset: a context variable's token is of no use in another context, and blocks may end in any order.
         enclosing.set(tuple(block for block in enclosing.get() if block is not self))
 
@@ -153,13 +181,13 @@ class Write(_Writing, Generic[W]):
             sent = True
             self.commit = commit = handle.commit(deps)
             done = True
-            self._session.acknowledged(commit, request.store.wall())
-            request.committed(commit)
+            self._acknowledged(commit, request)
         except BaseException as error:
             if not sent or request.settles(error, done=done):  # what the gate itself is in doubt of was never sent
                 self._undo(handle, request)
             raise
         finally:
+            self._session.opened(-1)
             request.finish()
 
     def _undo(self, handle: WriteHandle[W], request: Request) -> None:
@@ -209,13 +237,13 @@ class AsyncWrite(_Writing, Generic[W]):
             sent = True
             self.commit = commit = await handle.commit(deps)
             done = True
-            self._session.acknowledged(commit, request.store.wall())
-            request.committed(commit)
+            self._acknowledged(commit, request)
         except BaseException as error:
             if not sent or request.settles(error, done=done):  # what the gate itself is in doubt of was never sent
                 await self._undo(handle, request)
             raise
         finally:
+            self._session.opened(-1)
             request.finish()
 
     async def _undo(self, handle: AsyncWriteHandle[W], request: Request) -> None:

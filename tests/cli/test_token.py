@@ -75,6 +75,20 @@ def test_with_keys_it_says_for_whom_it_opens(file: Path) -> None:
     assert inspect(sealed(file), *argv).stdout.startswith("Verified: sealed for 'alice', audience 'shop'.")
 
 
+def test_what_own_writes_touched_is_shown(file: Path) -> None:
+    own = Frontier([Position(SHARD, 7, 5), Position(9 << 16, 7, 5)])
+    text = sealed(file, Token(own, expires_at=NOW + 86_400, touched={3: {0xBEEF, 0x12}, 9: set()}))
+    assert said(text)["claims"]["touched"] == [
+        {"store": 3, "fingerprints": ["0012", "beef"]},
+        {"store": 9, "fingerprints": []},
+    ]
+    shown = " ".join(inspect(text).stdout.split())
+    assert "own writes on store 3 touched at most the cache keys with the fingerprints 0012, beef." in shown
+    assert "own writes on store 9 touched no cache key." in shown
+    assert said(sealed(file))["claims"]["touched"] == []
+    assert "touched" not in inspect(sealed(file)).stdout
+
+
 def test_anonymous_unless_a_subject_is_given(file: Path) -> None:
     found = said(sealed(file, subject=None), "--key-file", file, "--audience", "shop")
     assert (found["verified"], found["subject"]) == (True, None)

@@ -62,6 +62,17 @@ def seen_parts(draw: st.DrawFn, own: dict[int, int]) -> Frontier:
     return Frontier.of(seen, floors, found)
 
 
+fingerprints = st.frozensets(st.one_of(small, st.integers(0, 0xFFFF), st.just(0xFFFF)), max_size=14)
+
+
+@st.composite
+def filters(draw: st.DrawFn, own: dict[int, int]) -> dict[int, frozenset[int]]:
+    """Filters, mostly of stores that were written to, and mostly few enough to be kept."""
+    written = sorted({key >> 48 for key in own} - {EVERY_STORE})
+    numbers = st.integers(0, EVERY_STORE - 1)
+    return draw(st.dictionaries(st.sampled_from(written) | numbers if written else numbers, fingerprints, max_size=4))
+
+
 @st.composite
 def tokens(draw: st.DrawFn) -> Token:
     """Any token."""
@@ -78,4 +89,5 @@ def tokens(draw: st.DrawFn) -> Token:
         expires_at=draw(expiry),
         timestamp=draw(st.one_of(st.none(), offsets)),
         ages=ages if draw(st.booleans()) else {},
+        touched=draw(filters(own)) if draw(st.booleans()) else {},
     )

@@ -90,6 +90,7 @@ def test_equality_hash_and_pickle_go_by_value(token: Token, other: Token) -> Non
         expires_at=token.expires_at,
         timestamp=token.timestamp,
         ages=token.ages,
+        touched={store: set(found) for store, found in token.touched.items()},
     )
     assert twin == token
     assert hash(twin) == hash(token)

@@ -198,7 +198,8 @@ def test_a_mark_before_1970_is_refused_when_sealed() -> None:
 def test_a_frontier_is_no_token_and_a_token_no_frontier() -> None:
     with_seen = Token(None, Frontier.of({pack(1, 1): 5}), expires_at=EXPIRES_AT)
     timed = Token(expires_at=EXPIRES_AT, timestamp=5)
-    for token in (with_seen, timed):
+    touching = Token(Frontier.of({pack(1, 1): 5}), expires_at=EXPIRES_AT, touched={0: {1}})
+    for token in (with_seen, timed, touching):
         with pytest.raises(MalformedToken):
             decode_frontier(dumb_pack(token, EXPIRES_AT))
 

@@ -45,7 +45,7 @@ def test_tokens_by_shard_are_not_causal(recorded: Recorded) -> None:
 def test_a_write_returns_what_it_depends_on(recorded: Recorded) -> None:
     acknowledged = SessionState.acknowledged
 
-    def position_only(session: SessionState, commit: Commit, now: float) -> None:
+    def position_only(session: SessionState, commit: Commit, now: float, *_: object) -> None:
         acknowledged(session, attrs.evolve(commit, deps=Frontier()), now)
 
     def play(tell: Story) -> None:

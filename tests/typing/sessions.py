@@ -26,6 +26,11 @@ def a_block_is_the_engines_own_type(engine: Engine[Rows, Cursor], keys: Keyring)
         assert_type(rows, Rows)
     assert_type(block.receipt, Receipt)
     assert_type(session.token(), str | None)
+    with (write := session.write(touching=("page:alice",))) as tx:
+        assert_type(tx, Cursor)
+        write.touch("page:bob", "page:carol")
+    assert_type(write.touching, frozenset[str] | None)
+    assert_type(session.touches(0, "page:alice"), bool)
 
 
 def another_stores_block_is_the_other_engines_type(keys: Keyring) -> None:
@@ -37,7 +42,7 @@ def another_stores_block_is_the_other_engines_type(keys: Keyring) -> None:
         assert_type(theirs, Reader)
     with session.write() as mine_tx:
         assert_type(mine_tx, MemoryWriter)
-    with session.write(sqlite) as their_tx:
+    with session.write(sqlite, touching=()) as their_tx:
         assert_type(their_tx, Writer)
 
 

@@ -89,6 +89,21 @@ def bad_spellings() -> Iterator[tuple[str, str]]:
         "an exception twice",
         "0000000010" + count(0) + numbers([0]) + alone(4, 7) + "0" + count(2) + alone(3, 6) + alone(0, 6) + numbers([]),
     )
+    yield "filters, though there are none", one + "01" + count(0)
+    yield "a filter of a store without own positions", one + "01" + numbers([0, 3]) + numbers([9]) + numbers([7])
+    yield (
+        "a filter of a store of which is only seen",
+        single + alone(1, 2) + "0" + "01" + numbers([0]) + numbers([9]),
+    )
+    yield "a filter of thirteen keys", one + "01" + numbers([0]) + numbers([*range(13)])
+    yield "a fingerprint twice", one + "01" + numbers([0]) + count(2) + alone(3, 6) + alone(0, 6)
+    yield "a filter's store twice", one + "01" + count(2) + alone(0, 6) + alone(0, 6) + numbers([7]) + numbers([7])
+    yield "a filter's count with the escape", one + "01" + numbers([0]) + number(31, 5) + number(1, 16) + alone(3, 6)
+    yield "a fingerprint with a leading zero", one + "01" + numbers([0]) + count(1) + number(3, 6) + "011"
+    yield (
+        "extras, though there are none before the filters",
+        one + "10" + count(0) + count(0) + "01" + numbers([0]) + numbers([9]),
+    )
 
 
 def nonsense() -> Iterator[tuple[str, str]]:
@@ -164,6 +179,23 @@ def nonsense() -> Iterator[tuple[str, str]]:
     yield "a mark until later than for ever", mark_at + alone(2**70 + 1, 7) + "1" + count(0)
     yield "an exception of 33 bits", mark_at + alone(4, 7) + "0" + numbers([2**32]) + count(0)
     yield "a mark's origin of 33 bits", mark_at + alone(4, 7) + "1" + numbers([2**32 + 1])
+    touched = one + "01" + numbers([0]) + numbers([9, 700])
+    yield "bits after the filters that are not zero", trailing(touched)
+    yield "a byte of zeros after the filters", whole_bytes(touched) + "0" * 8
+    yield "filters twice", touched + "01" + numbers([0]) + numbers([9])
+    yield "extras after the filters", touched + "11" + number(5, 64) + count(0) + count(0)
+    yield "filters that begin with three bits", one + "001" + numbers([0]) + numbers([9, 700])
+    yield "filters that begin with two zeros", one + "00" + numbers([0]) + numbers([9, 700])
+    for lead in ("00", "10", "11"):
+        yield f"filters after the extras that begin with {lead}", timed + lead + numbers([0]) + numbers([9, 700])
+    yield "ends within a filter", one + "01" + numbers([0]) + count(12) + number(16, 6) + "1"
+    yield "filters that are not there", one + "01" + count(30) + "0" * 13
+    yield "a fingerprint of 17 bits", one + "01" + numbers([0]) + numbers([2**16])
+    yield "a fingerprint of 17 bits, not the first", one + "01" + numbers([0]) + numbers([1, 2**16])
+    yield (
+        "a filter of store 65,535",
+        count(1) + "100" + alone(65_535 << 16, 6) + alone(1, 6) + alone(5, 7) + "01" + numbers([65_535]) + numbers([9]),
+    )
     yield "marks that are not there", none + "10" + count(0) + count(30) + "0" * 13
 
 

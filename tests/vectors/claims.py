@@ -38,6 +38,8 @@ def claims_of(token: Token) -> dict[str, Any]:
             }
             for store, mark in sorted(token.seen.marks.items())
         ]
+    if token.touched:
+        claims["touched"] = [[store, sorted(found)] for store, found in sorted(token.touched.items())]
     return claims
 
 
@@ -62,6 +64,7 @@ def token_of(claims: dict[str, Any]) -> Token:
         expires_at=claims["expires_at"],
         timestamp=int(claims["timestamp"]) if "timestamp" in claims else None,
         ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
+        touched={store: frozenset(found) for store, found in claims.get("touched", [])},
     )
 
 
@@ -107,6 +110,10 @@ def mark(until: int, exact: set[int] | None = None, origins: set[int] | None = N
 
 def marked(own: Frontier | None, marks: dict[int, LeaderMark], floors: dict[int, int] | None = None) -> Token:
     return Token(own, Frontier.of({}, floors or {}, marks), expires_at=EXPIRES_AT)
+
+
+def touching(own: Frontier, touched: dict[int, set[int]]) -> Token:
+    return Token(own, expires_at=EXPIRES_AT, touched=touched)
 
 
 OWN = run(1, 5)
@@ -203,6 +210,44 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
             expires_at=EXPIRES_AT,
             timestamp=clock(9, 1),
             ages={pack(0, 1): 1, pack(2, 4): 20},
+        ),
+    ),
+    ("a filter of one key", touching(OWN, {0: {0xBEEF}})),
+    ("a filter of no keys", touching(OWN, {0: set()})),
+    ("a filter of the first and the last fingerprint", touching(OWN, {0: {0, 0xFFFF}})),
+    ("a filter of twelve keys", touching(OWN, {0: {i**9 % 65_521 for i in range(1, 13)}})),
+    ("a filter of fingerprints in a row", touching(OWN, {0: {7, 8, 9, 10}})),
+    (
+        "filters of two stores of three",
+        touching(at((0, 1, 5), (65_536, 1, 5), (131_072, 2, 5)), {0: {977, 12}, 2: {0x8000}}),
+    ),
+    ("a filter of the last store", touching(at((65_534 << 16, 1, 5)), {65_534: {1}})),
+    (
+        "a filter beside a mark",
+        Token(
+            run(2, 5),
+            Frontier.of({}, {}, {0: mark(EXPIRES_AT - 85_440, {0, 1}, {1})}),
+            expires_at=EXPIRES_AT,
+            touched={0: frozenset({0x1234, 0xABCD})},
+        ),
+    ),
+    (
+        "a filter of what is seen further on",
+        Token(run(1, 5), run(2, 9), expires_at=EXPIRES_AT, touched={0: frozenset({3})}),
+    ),
+    (
+        "all that a token can say, and filters",
+        Token(
+            at((0, 1, clock(0)), (1, 1, clock(8)), (65_536, 5, 12)),
+            Frontier.of(
+                {pack(0, 1): clock(3), pack(2, 4): 77},
+                {0: clock(-5000), 9: 3},
+                {0: mark(EXPIRES_AT - 500, {0, 1, 2}, {1, 4}), EVERY_STORE: mark(FOREVER, {8}, {ANY_ORIGIN})},
+            ),
+            expires_at=EXPIRES_AT,
+            timestamp=clock(9, 1),
+            ages={pack(0, 1): 1, pack(2, 4): 20},
+            touched={0: frozenset({1, 500, 60_000}), 1: frozenset({0x7FFF})},
         ),
     ),
     *(

@@ -88,6 +88,8 @@ def _show(output: Output, found: Presented, audience: str | None, now: float) ->
         output.say(f"Floor: every origin of store {part['store']}, up to {part['offset']}.")
     for part in claims["marks"]:
         output.say(_mark_said(part))
+    for part in claims["touched"]:
+        output.say(_touched_said(part))
 
 
 def _claims(token: Token, now: float) -> dict[str, Any]:
@@ -113,6 +115,10 @@ def _claims(token: Token, now: float) -> dict[str, Any]:
         "positions": positions,
         "floors": [{"store": store, "offset": floor} for store, floor in sorted(token.seen.floors.items())],
         "marks": [_mark(store, mark, now) for store, mark in sorted(token.seen.marks.items())],
+        "touched": [
+            {"store": store, "fingerprints": [f"{one:04x}" for one in sorted(fingerprints)]}
+            for store, fingerprints in sorted(token.touched.items())
+        ],
     }
 
 
@@ -130,6 +136,12 @@ def _mark_said(mark: dict[str, Any]) -> str:
     where = "every store" if mark["store"] is None else f"store {mark['store']}"
     but = f" but {', '.join(map(str, mark['except_shards']))}" if mark["except_shards"] else ""
     return f"Leader mark: every shard of {where}{but}, at the leader only, {mark['until_said']}."
+
+
+def _touched_said(part: dict[str, Any]) -> str:
+    found = ", ".join(part["fingerprints"])
+    keys = f"at most the cache keys with the fingerprints {found}" if found else "no cache key"
+    return f"Filter: own writes on store {part['store']} touched {keys}."
 
 
 def when(at: int, now: float) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from causal.core.frontier import ANY_ORIGIN, Frontier, LeaderMark
 from causal.core.hlc import Timestamp
+from causal.core.touched import NO_FILTERS, normal
 from causal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,24 +30,27 @@ _NO_AGES: Final[dict[int, int]] = {}
 class _Claims:
     """The slots of a Token, open while it is made: three times as fast as going around a frozen `__setattr__`."""
 
-    __slots__ = ("ages", "expires_at", "own", "seen", "timestamp")
+    __slots__ = ("ages", "expires_at", "own", "seen", "timestamp", "touched")
 
     own: Frontier
     seen: Frontier
     expires_at: int
     timestamp: Timestamp | None
     ages: Mapping[int, int]
+    touched: Mapping[int, frozenset[int]]
 
 
 class Token(_Claims):
     """What a session demands, until when, and (optionally) the last hybrid time it saw.
 
     `own` are its acknowledged writes, `seen` what its reads and dependencies showed, `ages[pack(shard, origin)]` how many whole
-    hours before `expires_at` that entry expires: rounded down, so that it demands too long rather than too short.
+    hours before `expires_at` that entry expires: rounded down, so that it demands too long rather than too short. `touched[store]` are
+    the fingerprints of all cache keys that own writes on that store touched (a superset); where it is absent, they touched anything.
 
     Units: `expires_at` in whole Unix seconds, ages in hours.
     Invariant: normalised, so that equal demands are equal tokens: `seen` entries that `own` subsumes are dropped, floors and
-    marks stand in `seen`, ages of 0 and of absent entries are dropped.
+    marks stand in `seen`, ages of 0 and of absent entries are dropped, and filters of stores without own entries or of more than
+    12 fingerprints.
     Raises: ConfigError for a number out of range, ClockError for a timestamp that is none. Thread-safety: immutable.
     """
 
@@ -61,6 +65,7 @@ class Token(_Claims):
         timestamp: int | None = None,
         ages: Mapping[int, int] | None = None,
         frontier: Frontier | None = None,
+        touched: Mapping[int, AbstractSet[int]] | None = None,
     ) -> Self:
         """Normalise and check. `frontier` is another name for `own`, for those who keep only one."""
         if own is None:
@@ -80,11 +85,18 @@ class Token(_Claims):
             if subsumed:
                 seen = seen.without(subsumed)
         stamp = None if timestamp is None else Timestamp(timestamp)
-        return cls.of(own, seen, expires_at, stamp, _normal_ages(ages, own, seen) if ages else _NO_AGES)
+        filters = normal(touched, own) if touched else NO_FILTERS
+        return cls.of(own, seen, expires_at, stamp, _normal_ages(ages, own, seen) if ages else _NO_AGES, filters)
 
     @classmethod
     def of(
-        cls, own: Frontier, seen: Frontier, expires_at: int, timestamp: Timestamp | None, ages: Mapping[int, int]
+        cls,
+        own: Frontier,
+        seen: Frontier,
+        expires_at: int,
+        timestamp: Timestamp | None,
+        ages: Mapping[int, int],
+        touched: Mapping[int, frozenset[int]] = NO_FILTERS,
     ) -> Self:
         """Wrap claims that are normalised and checked already: for codecs."""
         claims: Any = _Claims()
@@ -93,6 +105,7 @@ class Token(_Claims):
         claims.expires_at = expires_at
         claims.timestamp = timestamp
         claims.ages = ages
+        claims.touched = touched
         claims.__class__ = cls
         token: Self = claims
         return token
@@ -121,7 +134,7 @@ class Token(_Claims):
     ) -> Token:
         """Return claims of at most `limit` by `size` that admit nothing these do not (I3): the first rung that fits.
 
-        1. Exact: these claims.
+        1. Exact: these claims; if that is too long, without filters, of whatever store: caches then wait for all own writes.
         2. Aged: entries past their own expiry fall away; if that is not enough, the ages do, which makes entries younger.
         3. Floor: for the stores in `floor`, `seen` entries at or below it fold into one floor, the highest of them.
         4. Leader mark: whole shards are dropped, to be read at a leader until `until`. Shards that were only read go first, then
@@ -142,7 +155,12 @@ class Token(_Claims):
         every |= self.seen.marks.keys() | self.seen.floors.keys()
         known = every if stores is None else every.intersection(stores)
         token = self
-        for rung in (partial(_aged, known, now), partial(_ageless, known), partial(_floored, known, floor or {})):
+        for rung in (
+            _unfiltered,
+            partial(_aged, known, now),
+            partial(_ageless, known),
+            partial(_floored, known, floor or {}),
+        ):
             shorter = rung(token)
             if shorter is not token and size(shorter) <= limit:
                 return shorter
@@ -156,7 +174,7 @@ class Token(_Claims):
         raise AttributeError(f"a token is immutable: cannot delete {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Token.of, (self.own, self.seen, self.expires_at, self.timestamp, self.ages)
+        return Token.of, (self.own, self.seen, self.expires_at, self.timestamp, self.ages, self.touched)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Token):
@@ -167,10 +185,12 @@ class Token(_Claims):
             and self.seen == other.seen
             and self.timestamp == other.timestamp
             and self.ages == other.ages
+            and self.touched == other.touched
         )
 
     def __hash__(self) -> int:
-        return hash((self.own, self.seen, self.expires_at, self.timestamp, frozenset(self.ages.items())))
+        ages, touched = frozenset(self.ages.items()), frozenset(self.touched.items())
+        return hash((self.own, self.seen, self.expires_at, self.timestamp, ages, touched))
 
     def __repr__(self) -> str:
         parts = [f"own={self.own!r}", f"seen={self.seen!r}", f"expires_at={self.expires_at}"]
@@ -178,6 +198,9 @@ class Token(_Claims):
             parts.append(f"timestamp={int(self.timestamp)}")
         if self.ages:
             parts.append(f"ages={dict(self.ages)}")
+        if self.touched:
+            shown = {store: sorted(found) for store, found in sorted(self.touched.items())}
+            parts.append(f"touched={shown}")
         return f"Token({', '.join(parts)})"
 
 
@@ -189,6 +212,11 @@ def _normal_ages(ages: Mapping[int, int], own: Frontier, seen: Frontier) -> Mapp
         if age_h and (key in own.entries or key in seen.entries):
             normal[key] = min(int(age_h), MAX_AGE_H)
     return normal
+
+
+def _unfiltered(token: Token) -> Token:
+    """Rung 1, further: without filters. Every own write then counts for every key."""
+    return Token.of(token.own, token.seen, token.expires_at, token.timestamp, token.ages) if token.touched else token
 
 
 def _aged(known: AbstractSet[int], now: float, token: Token) -> Token:

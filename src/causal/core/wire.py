@@ -27,6 +27,7 @@ from causal.core.position import (
     LeaderMark,
 )
 from causal.core.token import MAX_EXPIRES_AT, Token
+from causal.core.touched import MAX_FINGERPRINT, MAX_FINGERPRINTS, NO_FILTERS
 from causal.errors import TokenError
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def _put_extras(acc: int, timestamp: int | None, seen: Frontier, listed: Mapping
 def _get_extras(
     v: int, pos: int, listed: Mapping[int, set[int]], base: int
 ) -> tuple[Timestamp | None, dict[int, int], dict[int, LeaderMark], int]:
-    pos -= 2
-    if v >> pos + 1 & 1 != 1:
-        raise bad("padding that is not zero")
+    pos -= 2  # the first of them is known
     timestamp = None
     if v >> pos & 1:
         pos -= 64
@@ -121,6 +120,36 @@ def _until_from_wire(z: int, base: int) -> int:
     return until
 
 
+# --- filters: what most tokens do not have either ------------------------------------------------------------------------
+
+
+def _put_filters(acc: int, touched: Mapping[int, frozenset[int]]) -> int:
+    """Push the bits 01, then the stores that have filters, then each filter."""
+    stores = sorted(touched)
+    acc = put_set(acc << 2 | 1, stores)
+    for store in stores:
+        acc = put_set(acc, touched[store])
+    return acc
+
+
+def _get_filters(v: int, pos: int, own: Mapping[int, int]) -> tuple[dict[int, frozenset[int]], int]:
+    pos -= 2
+    if v >> pos & 3 != 1:
+        raise bad("padding that is not zero")
+    stores, pos = get_set(v, pos, MAX_STORE)
+    if not stores:
+        raise bad("an empty part")
+    if not {key >> 48 for key in own}.issuperset(stores):
+        raise bad("a filter of what was not written")
+    touched: dict[int, frozenset[int]] = {}
+    for store in stores:
+        fingerprints, pos = get_set(v, pos, MAX_FINGERPRINT)
+        if len(fingerprints) > MAX_FINGERPRINTS:
+            raise bad("more fingerprints than a filter has")
+        touched[store] = frozenset(fingerprints)
+    return touched, pos
+
+
 def _listed(keys: Mapping[int, int], more: Mapping[int, int]) -> dict[int, set[int]]:
     by_store: dict[int, set[int]] = {}
     for key in (*keys, *more):
@@ -128,26 +157,41 @@ def _listed(keys: Mapping[int, int], more: Mapping[int, int]) -> dict[int, set[i
     return by_store
 
 
-def _pack(own: Mapping[int, int], seen: Frontier, ages: Mapping[int, int], timestamp: int | None, base: int) -> bytes:
+def _pack(
+    own: Mapping[int, int],
+    seen: Frontier,
+    ages: Mapping[int, int],
+    timestamp: int | None,
+    base: int,
+    touched: Mapping[int, frozenset[int]] = NO_FILTERS,
+) -> bytes:
     acc = put_entries(own, seen.entries, ages)
     if timestamp is not None or seen.floors or seen.marks:
         listed = _listed(own, seen.entries) if seen.marks else {}
         acc = _put_extras(acc, timestamp, seen, listed, base)
+    if touched:
+        acc = _put_filters(acc, touched)
     bits = acc.bit_length() - 1
     pad = -bits % 8
     acc = (acc ^ 1 << bits) << pad
     return acc.to_bytes(bits + pad >> 3, "big")
 
 
-def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, int], Timestamp | None]:
+def _unpack(
+    packed: bytes, base: int
+) -> tuple[Frontier, Frontier, Mapping[int, int], Timestamp | None, Mapping[int, frozenset[int]]]:
     v = int.from_bytes(packed, "big") << GUARD
     own, seen, ages, pos = get_entries(v, 8 * len(packed) + GUARD)
     timestamp = None
     floors = NOTHING
     marks = _NO_MARKS
+    touched: Mapping[int, frozenset[int]] = NO_FILTERS
     if pos >= GUARD + 8 or v & (1 << pos) - 1:
-        listed = _listed(own, seen)
-        timestamp, floors, marks, pos = _get_extras(v, pos, listed, base)
+        if v >> pos - 1 & 1:
+            listed = _listed(own, seen)
+            timestamp, floors, marks, pos = _get_extras(v, pos, listed, base)
+        if pos >= GUARD + 8 or v & (1 << pos) - 1:
+            touched, pos = _get_filters(v, pos, own)
     if not GUARD <= pos < GUARD + 8 or v & (1 << pos) - 1:
         raise bad("truncated claims" if pos < GUARD else "trailing bits")
     return (
@@ -155,6 +199,7 @@ def _unpack(packed: bytes, base: int) -> tuple[Frontier, Frontier, Mapping[int, 
         Frontier.of(seen, floors, marks) if seen or floors or marks else _EMPTY,
         ages,
         timestamp,
+        touched,
     )
 
 
@@ -173,8 +218,8 @@ def decode_frontier(packed: bytes) -> Frontier:
     plain = unpack_plain(packed)
     if plain is not None:
         return plain
-    own, seen, ages, timestamp = _unpack(packed, 0)
-    if seen.entries or ages or timestamp is not None:
+    own, seen, ages, timestamp, touched = _unpack(packed, 0)
+    if seen.entries or ages or timestamp is not None or touched:
         raise bad("the claims of a token where a frontier was expected")
     return Frontier.of(own.entries, seen.floors, seen.marks) if seen else own
 
@@ -189,10 +234,10 @@ def encode_claims(token: Token) -> bytes:
     """
     own, seen, expires_at = token.own.entries, token.seen, token.expires_at
     packed = None
-    if not (seen.entries or token.ages or token.timestamp is not None or seen.floors or seen.marks):
+    if not (seen.entries or token.ages or token.timestamp is not None or seen.floors or seen.marks or token.touched):
         packed = pack_plain(own)
     if packed is None:
-        packed = _pack(own, seen, token.ages, token.timestamp, expires_at)
+        packed = _pack(own, seen, token.ages, token.timestamp, expires_at, token.touched)
     if 1 << 16 <= expires_at < 1 << 32:
         return _PAYLOAD_32 + expires_at.to_bytes(4, "big") + bstr(packed)
     return _PAYLOAD + head(UINT, expires_at) + bstr(packed)
@@ -212,5 +257,5 @@ def decode_claims(payload: bytes) -> Token:
     plain = unpack_plain(packed)
     if plain is not None:
         return Token.of(plain, _EMPTY, expires_at, None, NOTHING)
-    own, seen, ages, timestamp = _unpack(packed, expires_at)
-    return Token.of(own, seen, expires_at, timestamp, ages)
+    own, seen, ages, timestamp, touched = _unpack(packed, expires_at)
+    return Token.of(own, seen, expires_at, timestamp, ages, touched)

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from causal.core.frontier import MAX_OFFSET, MAX_ORIGIN, MAX_SHARD, Frontier, Position
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.position import MAX_STORE
 from causal.core.token import MAX_EXPIRES_AT, Token
+from causal.core.touched import MAX_FINGERPRINT
 
 
 def positions(
@@ -33,7 +35,8 @@ def timestamps() -> st.SearchStrategy[Timestamp]:
 
 
 def tokens(of: st.SearchStrategy[Position] | None = None) -> st.SearchStrategy[Token]:
-    """Return tokens with own and seen positions, some with ages and a timestamp."""
+    """Return tokens with own and seen positions, some with ages, a timestamp and filters of touched keys."""
+    fingerprints = st.frozensets(st.integers(0, 3) | st.integers(0, MAX_FINGERPRINT), max_size=4)
 
     @st.composite
     def token(draw: st.DrawFn) -> Token:
@@ -41,6 +44,8 @@ def tokens(of: st.SearchStrategy[Position] | None = None) -> st.SearchStrategy[T
         keys = sorted({*own.entries, *seen.entries})
         ages = draw(st.dictionaries(st.sampled_from(keys), st.integers(0, 40), max_size=3)) if keys else {}
         expires_at, timestamp = draw(st.integers(0, MAX_EXPIRES_AT)), draw(st.none() | timestamps())
-        return Token(own, seen, expires_at=expires_at, timestamp=timestamp, ages=ages)
+        stores = sorted({key >> 48 for key in own.entries if key >> 48 <= MAX_STORE})
+        touched = draw(st.dictionaries(st.sampled_from(stores), fingerprints, max_size=2)) if stores else {}
+        return Token(own, seen, expires_at=expires_at, timestamp=timestamp, ages=ages, touched=touched)
 
     return token()

@@ -1,0 +1,1 @@
+"""What a site shows: FastAPI, Jinja2, and one stylesheet."""

@@ -1,0 +1,55 @@
+"""A breaker: what has failed is left alone for a while, then tried by one caller at a time.
+
+Owns when to ask. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Breaker:
+    """Whether something is worth asking. Units: seconds of `monotonic`. Thread-safety: safe from any thread."""
+
+    def __init__(self, retry_s: float, monotonic: Callable[[], float]) -> None:
+        self._retry_s = retry_s
+        self._monotonic = monotonic
+        self.forked()
+
+    def forked(self) -> None:
+        """In a forked child: begin anew."""
+        self._lock = threading.Lock()
+        self._until: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the last that was heard is a failure."""
+        return self._until is not None
+
+    def allows(self) -> bool:
+        """Return whether to ask now. After a failure: once the time is over, and one caller at a time."""
+        if not self.open:
+            return True
+        with self._lock:
+            until: float | None = self._until
+            now = self._monotonic()
+            if until is not None and now < until:
+                return False
+            if until is not None:
+                self._until = now + self._retry_s  # others wait for what this one finds
+            return True
+
+    def failed(self) -> None:
+        """Note a failure."""
+        with self._lock:
+            self._until = self._monotonic() + self._retry_s
+
+    def worked(self) -> None:
+        """Note an answer."""
+        if self._until is not None:
+            with self._lock:
+                self._until = None
