@@ -208,6 +208,7 @@ def test_the_caller_may_name_the_keys(behind: tuple[Shelf, Any]) -> None:
         return [key for key, value in db.scan("post/") if value["created"] > 7]
 
     page = mix(shelf, alice, recent=recent)  # each hit is looked up besides
+    assert ("main", "post/3") not in page.overlaid  # looked up, and as it was
     assert sorted(keys(page.hits)) == ["2", "3", "5"]
     assert page.total == 3
     with pytest.raises(ConfigError, match="not a tuple"):

@@ -385,6 +385,40 @@ def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
     assert bob.seen >= alice.own
 
 
+def test_documents_of_several_kinds_are_told_apart_by_their_prefixes(shop: Shop, tmp_path: Path) -> None:
+    login = shop.feed_from.login
+    posts = PostgresFeed(
+        "SELECT id, title FROM post", key="id", tables={"public.post": "id"}, prefix="post/", login=login
+    )
+    comments = PostgresFeed(
+        "SELECT id, text FROM comment",
+        key="id",
+        tables={"public.comment": "id"},
+        prefix="comment/",
+        document=lambda row: {"title": row["text"]},
+        login=login,
+    )
+    index = SearchIndex(tmp_path / "both", fields=["title"], feed=PostgresFeed.several(posts, comments))
+    shop.search.close()
+    shop.derived = DerivedEngine(shop.engine, index, feed="manual")
+    shop.search = CausalStore(shop.derived, keyring=KEYS, audience="shop", policy=AT_ONCE)
+    alice = shop.store.session()
+    shop.write(alice, "INSERT INTO post VALUES (1, 'coffee', 1)")
+    shop.feed()
+    assert shop.found(alice, policy=SOON) == ["post/1"]
+    shop.write(alice, "INSERT INTO comment VALUES (1, 1, 'coffee'), (2, 1, 'tea')", "DELETE FROM post WHERE id = 1")
+    page = mixed(alice, shop.search, shop.store, "coffee", recent=lambda db: ["comment/1"])
+    assert [hit.key for hit in page.hits] == ["comment/1"]
+    with pytest.raises(ConfigError, match="begin with"):
+        mixed(alice, shop.search, shop.store, "coffee", recent=lambda db: [1])
+    shop.feed()
+    assert shop.found(alice, policy=SOON) == ["comment/1", "comment/2"]
+    with pytest.raises(ConfigError, match="begins"):
+        PostgresFeed.several(posts, posts)
+    with pytest.raises(ConfigError, match="login"):
+        PostgresFeed.several(posts, PostgresFeed(QUERY, key="id", tables={"public.post": "id"}, prefix="x"))
+
+
 def test_a_head_that_nobody_waits_to_be_durable_is_reached(shop: Shop) -> None:
     bob = shop.store.session()
     shop.feed()

@@ -137,6 +137,6 @@ if "CAUSAL_TEST_SHOP" in os.environ:
         SQLiteEngine(folder / "data", site=site),
         keyring=Keyring.from_env(),
         audience="shop",
-        policy=PATIENT if site == "eu" else ReadPolicy(),
+        policy=PATIENT if site == "eu" else ReadPolicy(wait_s=1),
     )
     app = make(here, folder / "runs", os.environ["CAUSAL_TEST_BROKER"], os.environ["CAUSAL_TEST_BROKER"])

@@ -120,6 +120,21 @@ def test_every_choice_in_place(sites: Sites, name: str) -> None:
     assert where.startswith("eu")
 
 
+def test_always_shows_what_nothing_demanded(sites: Sites) -> None:
+    app, alice = sites.eager(), sites.wrote("alice's")
+    sites.arrives()
+    sites.wrote("bob's")
+    with carrying(Carried(lambda: alice)):
+        assert app.tasks["look"].delay().get()[:2] == ["alice's", "us covered"]
+        assert app.tasks["look_always"].delay().get()[0] == "bob's"
+    for choice, value in (("sticky", "alice's"), ("always", "bob's")):
+        other = make(sites.us, consistency=choice)
+        other.conf.task_always_eager = True
+        with carrying(Carried(lambda: alice)):
+            assert other.tasks["look"].delay().get()[0] == value
+        other.close()
+
+
 def test_in_place_without_a_publisher_the_leader_is_read(sites: Sites) -> None:
     sites.wrote("nobody's")
     assert sites.eager().tasks["look"].delay().get()[0] == "nobody's"

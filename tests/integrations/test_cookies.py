@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from causal import ConfigError
 from causal.integrations.cookies import MAX_CHARS, MAX_TAKEN, TOO_LONG, Arrived, Cookies
@@ -74,6 +76,14 @@ def test_what_is_too_long_is_not_read_and_not_forgotten() -> None:
     assert HOST.arrived([fits + "y"]) == Arrived((), (TOO_LONG,))
     assert HOST.arrived([token, fits]) == Arrived(("__Host-causal-a1",), ("T1", TOO_LONG))
     assert HOST.arrived(["x" * (2 * MAX_CHARS), token]).tokens == ("T1",)  # what holds none is none of ours to limit
+
+
+@given(st.lists(st.text(alphabet='ab1=;, \t"\r\n-_\xff') | st.text() | st.just("__Host-causal-a1=T1"), max_size=8))
+def test_whatever_arrives_only_sound_names_come_back(parts: list[str]) -> None:
+    for headers in ([";".join(parts)], ["; __Host-causal-".join(parts)], parts):
+        arrived = HOST.arrived(headers)
+        for line in HOST.replacing(arrived.names, "T", 60):
+            assert re.fullmatch(r"__Host-causal-[A-Za-z0-9_-]{1,64}=T?; Max-Age=\d+(; [A-Za-z/=]+)+", line)
 
 
 def marks(value: str) -> tuple[str, str, set[str]]:

@@ -22,6 +22,7 @@ from causal import (
     current_session,
 )
 from causal.context import Carried, carried, carrying
+from causal.integrations import work
 from causal.integrations.carrier import HEADER
 from causal.integrations.jobs import carry, job, running
 from causal.integrations.work import RETRIED
@@ -156,12 +157,27 @@ def test_delayed_is_put_off_once_where_the_message_is_a_list_of_pairs(sites: Sit
         assert photo()[0] == "new.jpg"
 
 
-def test_delayed_is_not_put_off_if_the_row_is_here(sites: Sites) -> None:
-    message = sites.published()
-    sites.arrives()
-    with running(sites.us, message, consistency="delayed"):
-        assert photo() == ("new.jpg", "us covered")
-    assert RETRIED not in message
+@pytest.mark.parametrize("wait_s", [0, 20])
+def test_delayed_is_not_put_off_if_the_row_is_here(
+    directory: Path, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "ASK_S", 20.0 if wait_s == 0 else work.ASK_S)  # a slow machine asks slowly
+    sites = Sites(directory, policy=ReadPolicy(wait_s=wait_s))
+    for here in (True, False):
+        message = sites.published()
+        if here:
+            sites.arrives()
+        else:
+            timer = threading.Timer(0.05, sites.arrives)
+            timer.start()
+        if here or wait_s:
+            with running(sites.us, message, consistency="delayed"):
+                assert photo() == ("new.jpg", "us covered")
+            assert RETRIED not in message
+        if not here:
+            timer.join()
+    sites.eu.close()
+    sites.us.close()
 
 
 def test_delayed_finds_the_row_here_the_second_time(sites: Sites) -> None:
@@ -370,7 +386,7 @@ def test_a_jobs_writes_go_back_in_its_result(sites: Sites) -> None:
 
 
 def test_a_queue_of_threads(sites: Sites) -> None:
-    work: queue.Queue[Any] = queue.Queue()
+    waiting: queue.Queue[Any] = queue.Queue()
     done: list[Any] = []
 
     @job(sites.us)
@@ -379,7 +395,7 @@ def test_a_queue_of_threads(sites: Sites) -> None:
         done.append((message["id"], photo()[0], size))
 
     def worker() -> None:
-        while (message := work.get()) is not None:
+        while (message := waiting.get()) is not None:
             thumbnail(message, size=3)
             assert carried() is None
 
@@ -387,9 +403,9 @@ def test_a_queue_of_threads(sites: Sites) -> None:
     for thread in threads:
         thread.start()
     for _ in range(9):
-        work.put(sites.published())
+        waiting.put(sites.published())
     for _ in threads:
-        work.put(None)
+        waiting.put(None)
     for thread in threads:
         thread.join()
     assert done == [(17, "new.jpg", 3)] * 9

@@ -512,7 +512,7 @@ def test_what_no_response_of_ours_could_carry_is_told_of(
     with pytest.raises(type(error)):
         asked(middleware)
     assert middleware.counters.uncarried == 1
-    assert any("no response of ours" in m for m in caplog.messages)
+    assert any("without a response of ours" in m for m in caplog.messages)
 
 
 def test_a_client_that_went_away_before_the_response_began(cluster: MemoryCluster) -> None:

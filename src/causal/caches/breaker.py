@@ -22,7 +22,7 @@ class Breaker:
 
     def forked(self) -> None:
         """In a forked child: begin anew."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._until = 0.0
         self.open = False
         """Whether the last that was heard is a failure."""
@@ -31,7 +31,7 @@ class Breaker:
         """Return whether to ask now. After a failure: once the time is over, and one caller at a time."""
         if not self.open:
             return True
-        with self._lock:
+        with self.lock:
             now = self._monotonic()
             if now < self._until:
                 return False
@@ -40,11 +40,11 @@ class Breaker:
 
     def failed(self) -> None:
         """Note a failure."""
-        with self._lock:
+        with self.lock:
             self._until, self.open = self._monotonic() + self._retry_s, True
 
     def worked(self) -> None:
         """Note an answer."""
         if self.open:
-            with self._lock:
+            with self.lock:
                 self._until, self.open = 0.0, False

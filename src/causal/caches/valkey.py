@@ -66,6 +66,10 @@ class _Server:
         """How often it failed to answer, answered with an error, had no room, or held what is no entry."""
         return dict(self._counter)
 
+    def _count(self, what: str) -> None:
+        with self._breaker.lock:
+            self._counter[what] += 1
+
     # --- what is sent, and what comes back -----------------------------------------------------------------------------
 
     def _fill(self, key: str, entry: Entry, life_s: float) -> list[Any] | None:
@@ -96,7 +100,7 @@ class _Server:
             return last  # with what was judged of it: the same bytes under the same key
         entry = decode(_name(key), reply, NOTHING) if isinstance(reply, bytes) else None
         if entry is None:
-            self._counter["garbage"] += 1
+            self._count("garbage")
             return None
         self._remembered += len(reply) + 500  # and what an entry takes beside its bytes
         if self._remembered > REMEMBERED_BYTES:
@@ -107,17 +111,17 @@ class _Server:
     def _whether(self, reply: Any) -> bool | None:
         """Return what a script did; None if it could not be asked, or had no room."""
         if isinstance(reply, int) and reply < 0:
-            self._counter["full"] += 1
+            self._count("full")
         return reply == 1 if type(reply) is int and reply >= 0 else None
 
     def _failure(self, error: Exception) -> Any:
         """Note that something went wrong. A server that answers, if only with an error, is not down."""
         if any(kind.__name__ == "ResponseError" for kind in type(error).__mro__):
             self._breaker.worked()
-            self._counter["errors"] += 1
+            self._count("errors")
         else:
             self._breaker.failed()
-            self._counter["failures"] += 1
+            self._count("failures")
         log.info("the cache server failed: %s", type(error).__name__)
         return _GONE
 

@@ -36,8 +36,8 @@ _LATE: Final = (
     "first), or hand the client the session's token by other means"
 )
 _UNANSWERED: Final = (
-    "a write of %s was acknowledged, and no response of ours has carried its token (the request was cancelled, it raised, or its "
-    "handshake was closed): the client's next read may miss it"
+    "the session of %s wrote, and its request ended without a response of ours (it was cancelled, it raised, or its handshake was "
+    "closed): nobody was given the token, and the client's next read may miss the write"
 )
 _WITHHELD: Final = (
     "the response of %s is public, and its session wrote: the client is given no token, and its next read may miss the write. "
@@ -158,7 +158,10 @@ class Exchange:
         if session is None:
             self.gone = True
             return None
-        own, marks = session.own, session.seen.marks  # before it is asked if it changed: what comes in between is late
+        own, marks = (
+            session.own,
+            session.seen.marks,
+        )  # before it is asked whether it changed: what comes in between is late
         out = self._given(session, fields)
         self.gone = True
         self._watch(session, own, marks)

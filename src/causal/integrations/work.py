@@ -26,12 +26,12 @@ log: Final = logging.getLogger("causal")
 
 Consistency = Literal["always", "sticky", "delayed"]
 """How a job's reads are served: at the leader; at the nearest that holds what the job demands, which is waited for briefly, else at the
-leader; or as sticky, but one retry later, if what is demanded is not here yet."""
+leader; or as sticky, but one retry later, if no replica holds what is demanded within that wait."""
 
 JOBS: Final = "jobs"
 """Whom tokens in messages are sealed for by default: a name of no user, so that nobody can present one as their own."""
 ASK_S: Final = 0.05
-"""How long a "delayed" job's replicas may take to say what they hold: with no time at all nobody would be asked. Units: seconds."""
+"""How long, at least, a "delayed" job's replicas may take to say what they hold: with no time at all nobody is asked. Units: seconds."""
 RETRIED: Final = "Causal-Retried"
 """The field of a message that was put off once because what it demands was not here yet: it is not put off again."""
 PARTIAL: Final = "Causal-Partial"
@@ -116,4 +116,4 @@ def _asked(session: Claims, settings: StoreState) -> Iterator[tuple[str, ReadPol
         return
     for name, shard in settings.shards.items():
         if shard in demanded.shards or demanded.floors:
-            yield name, attrs.evolve(policy, wait_s=ASK_S, then="error")
+            yield name, attrs.evolve(policy, wait_s=max(policy.wait_s, ASK_S), then="error")

@@ -36,7 +36,7 @@ from causal.stores.postgres.lineage import current, known
 from causal.stores.postgres.lsn import parse, rounded, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from psycopg.pq.abc import PGresult
 
@@ -82,9 +82,14 @@ class PostgresFeeding:
     """One process's hold on a primary and an index, to feed the one from the other. Thread-safety: one thread at a time, but for `wake`."""
 
     def __init__(
-        self, query: DocumentQuery, login: Mapping[str, str], file: IndexFile, link: PostgresLink, shard: int
+        self,
+        queries: Sequence[DocumentQuery],
+        login: Mapping[str, str],
+        file: IndexFile,
+        link: PostgresLink,
+        shard: int,
     ) -> None:
-        self._query, self._login, self._file = query, login, file
+        self._queries, self._login, self._file = queries, login, file
         self._link, self._shard = link, shard
         self._news = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
@@ -240,20 +245,22 @@ class PostgresFeeding:
         if newest in mine and mine[newest].applied >= flushed:
             return 0
         lines = db.execute(_PEEK, (slot, spell(flushed), _MOST)).fetchall()
-        found = touched(lines, self._query.tables)
-        if found.whole:
+        found = [touched(lines, query.tables) for query in self._queries]
+        if any(one.whole for one in found):
             return None
+        keys = {query.prefix + key for query, one in zip(self._queries, found, strict=True) for key in one.keys}
+        transactions = frozenset[int]().union(*(one.transactions for one in found))
         upto = flushed
-        if len(lines) >= _MOST and found.upto is not None:
-            upto = min(flushed, parse(found.upto))
+        if len(lines) >= _MOST and found[0].upto is not None:
+            upto = min(flushed, parse(found[0].upto))
         rows: list[Row] = []
         shown, deps = upto, generation.deps
-        if found.keys:
+        if keys:
             with self._snapshot(db):
-                (invisible,) = db.execute(_INVISIBLE, (list(found.transactions),)).fetchone() or (1,)
+                (invisible,) = db.execute(_INVISIBLE, (list(transactions),)).fetchone() or (1,)
                 if invisible:
                     return 0
-                rows = [(self._index, key, made) for key, made in self._read(db, found.keys).items()]
+                rows = [(self._index, key, made) for key, made in self._read(db, keys).items()]
                 shown, deps = self._shown(db, here), self._deps(here)
         places = self._places(here, upto, shown)
         if self._file.apply(generation, rows, places, deps):
@@ -296,12 +303,13 @@ class PostgresFeeding:
         assert row is not None
         begun = parse(row[0])  # all that was committed before is visible: the slot has waited for it
         with self._snapshot(db):
-            with db.cursor("causal_build", row_factory=dict_row) as cursor:
-                cursor.itersize = _CHUNK
-                cursor.execute(self._query.everything())
-                while some := cursor.fetchmany(_CHUNK):
-                    made = self._query.all_of(some)
-                    self._file.fill(generation, [(self._index, key, document) for key, document in made.items()])
+            for query in self._queries:
+                with db.cursor("causal_build", row_factory=dict_row) as cursor:
+                    cursor.itersize = _CHUNK
+                    cursor.execute(query.everything())
+                    while some := cursor.fetchmany(_CHUNK):
+                        made = query.all_of(some)
+                        self._file.fill(generation, [(self._index, key, document) for key, document in made.items()])
             shown, deps = self._shown(db, here), self._deps(here)
         if not self._file.apply(generation, (), self._places(here, begun, shown), deps):
             raise StoreError(f"{self._file.path}: another process builds a generation of the same number")
@@ -314,7 +322,7 @@ class PostgresFeeding:
             yield
 
     def _read(self, db: psycopg.Connection[Any], keys: Iterable[str]) -> dict[str, Document | None]:
-        view = PostgresView(self._query, db)
+        view = PostgresView(self._queries, db)
         found: dict[str, Document | None] = {}
         wanted = sorted(keys)
         for first in range(0, len(wanted), _CHUNK):

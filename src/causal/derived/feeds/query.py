@@ -12,10 +12,10 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from causal.errors import StoreError
+from causal.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from causal.derived.contract import Document
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 class DocumentQuery:
     """A SELECT of one row for each document, which column of it is the key, and which tables it hangs on.
 
-    Thread-safety: immutable.
+    `prefix` is what the documents' keys begin with, where other queries' documents are in the same index. Thread-safety: immutable.
     """
 
     query: str
     key: str
     tables: Mapping[str, str]
     document: Callable[[dict[str, Any]], Document | None] | None = None
+    prefix: str = ""
 
     def everything(self) -> sql.Composed:
         """Return the statement for all documents: key first."""
@@ -59,7 +60,7 @@ class DocumentQuery:
 
     def derived(self, row: dict[str, Any]) -> tuple[str, Document | None]:
         """Return a row's key and what is derived of it. Raises: StoreError where that fails."""
-        key = row.pop("causal_key")
+        key = self.prefix + row.pop("causal_key")
         if not row.pop("causal_there", True):
             return key, None
         if self.document is None:
@@ -84,8 +85,8 @@ class DocumentQuery:
 class PostgresView:
     """What a read block of the source says of its rows: it cannot list which have changed. Thread-safety: as the block."""
 
-    def __init__(self, query: DocumentQuery, connection: Any) -> None:
-        self._query, self._connection = query, connection
+    def __init__(self, queries: Sequence[DocumentQuery], connection: Any) -> None:
+        self._queries, self._connection = queries, connection
 
     def applied(self) -> None:
         """Return None: what the gate has judged counts."""
@@ -95,18 +96,37 @@ class PostgresView:
 
     def documents(self, keys: Iterable[str]) -> Any:
         """Return what is derived of these keys now; awaitable where the connection is asynchronous."""
-        keys = list(keys)
+        wanted = self._by_query(keys)
         if isinstance(self._connection, psycopg.AsyncConnection):
-            return self._adocuments(keys)
+            return self._adocuments(wanted)
+        found: dict[str, Document | None] = {}
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            kind = _kind(cursor.execute(self._query.kind()))
-            return self._query.all_of(cursor.execute(self._query.some(kind), (keys,)).fetchall())
+            for query, some in wanted:
+                kind = _kind(cursor.execute(query.kind()))
+                found.update(query.all_of(cursor.execute(query.some(kind), (some,)).fetchall()))
+        return found
 
-    async def _adocuments(self, keys: list[str]) -> dict[str, Document | None]:
+    async def _adocuments(self, wanted: list[tuple[DocumentQuery, list[str]]]) -> dict[str, Document | None]:
+        found: dict[str, Document | None] = {}
         async with self._connection.cursor(row_factory=dict_row) as cursor:
-            kind = _kind(await cursor.execute(self._query.kind()))
-            await cursor.execute(self._query.some(kind), (keys,))
-            return self._query.all_of(await cursor.fetchall())
+            for query, some in wanted:
+                kind = _kind(await cursor.execute(query.kind()))
+                await cursor.execute(query.some(kind), (some,))
+                found.update(query.all_of(await cursor.fetchall()))
+        return found
+
+    def _by_query(self, keys: Iterable[str]) -> list[tuple[DocumentQuery, list[str]]]:
+        """Return which keys, without their prefix, are whose. Raises: ConfigError for one that is no query's."""
+        wanted: list[tuple[DocumentQuery, list[str]]] = [(query, []) for query in self._queries]
+        for key in keys:
+            for query, some in wanted:
+                if key.startswith(query.prefix):
+                    some.append(key.removeprefix(query.prefix))
+                    break
+            else:
+                prefixes = ", ".join(repr(query.prefix) for query in self._queries)
+                raise ConfigError(f"{key!r} is no key of this index: they begin with {prefixes}")
+        return [(query, some) for query, some in wanted if some]
 
 
 def _kind(cursor: Any) -> str:
