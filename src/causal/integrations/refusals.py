@@ -131,7 +131,7 @@ class Replay:
 
     def __attrs_post_init__(self) -> None:
         for name in (self.header, self.mark):
-            if not isinstance(name, str) or not _FIELD.fullmatch(name):
+            if not _FIELD.fullmatch(str(name)):
                 raise ConfigError(f"replay's header is the name of a header field, not {name!r}")
         if not callable(self.value):
             try:
