@@ -39,7 +39,7 @@ def carry(message: T, session: Claims | None = None, *, subject: str | None = JO
             return message
         session = what.session
     inject(session, message, subject=subject)
-    put(None if work.says_all(session) else "1", message, name=PARTIAL)
+    put(work.partial(session), message, name=PARTIAL)
     return message
 
 
