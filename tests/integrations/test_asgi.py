@@ -1025,6 +1025,18 @@ def test_a_request_is_sent_to_a_site_that_can_serve_it(cluster: MemoryCluster) -
     assert asked(app, headers=[("causal-token", token)]).status == 200
 
 
+@pytest.mark.parametrize("policy", [ReadPolicy(0.01), ReadPolicy(0.01, then="error"), ReadPolicy.leader()])
+def test_a_site_that_is_out_of_reach_from_here_may_serve_all_the_same(
+    cluster: MemoryCluster, policy: ReadPolicy
+) -> None:
+    token = wrote(store(cluster, "eu"))
+    us = store(cluster, "us", policy=policy)
+    cluster.cut_off("eu")
+    app = around(reads, us, replay=("fly-replay", "region={site}"))
+    answer = asked(app, headers=[("causal-token", token)])
+    assert (answer.status, answer.get("fly-replay")) == (503, "region=eu")
+
+
 def test_a_request_that_wrote_is_not_sent_again(cluster: MemoryCluster) -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         session = current_session()
