@@ -428,6 +428,16 @@ def test_a_complete_response_waits_for_what_an_open_read_block_has_shown(cluster
     assert eu.session(asked(shop).token, subject="alice").seen
     assert (shop.counters.held, shop.counters.late_reads) == (1, 0)
 
+    async def closes(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            with current_session().read() as db:
+                db.get("photo")
+        await respond(send)
+
+    shop = around(closes, eu)
+    assert asked(shop).token
+    assert shop.counters.held == 0
+
 
 @pytest.mark.parametrize("split", ["", "with its length", "as a stream"])
 def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: str) -> None:
@@ -880,6 +890,30 @@ def test_a_write_between_the_question_whether_something_changed_and_the_answer(c
     answer = asked(middleware, headers=[("causal-token", wrote(eu))])
     assert meanwhile == []
     assert (answer.token, middleware.counters.late) == (None, 1)
+
+
+def test_a_write_while_the_token_is_sealed(cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    eu = store(cluster)
+    seal = type(eu.session()).token
+    meanwhile: list[Any] = []
+
+    def sealed(self: Any, **settings: Any) -> str | None:
+        text = seal(self, **settings)
+        if meanwhile:
+            meanwhile.pop()()
+        return text
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session()
+        put(session)
+        meanwhile.append(lambda: put(session))  # of another thread
+        await respond(send)
+
+    monkeypatch.setattr(type(eu.session()), "token", sealed)
+    middleware = around(app, eu)
+    token = asked(middleware).token
+    assert {p.offset for p in eu.session(token, subject="alice").own} == {2}
+    assert middleware.counters.late == 0
 
 
 @pytest.mark.parametrize("hold", ["open", "always", "never"])
