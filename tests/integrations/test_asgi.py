@@ -1144,6 +1144,17 @@ def test_nobody_knows_a_site_that_could(cluster: MemoryCluster) -> None:
     )
 
 
+def test_two_other_sites_that_each_lack_what_the_other_numbers() -> None:
+    cluster = MemoryCluster(("eu", "ap", "us"))
+    stores = [store(cluster, site) for site in ("eu", "ap", "us")]
+    for site in ("eu", "ap", "us"):
+        cluster.pause(site)
+    session = stores[0].session(*(wrote(at) for at in stores[:2]), subject="alice")
+    app = replaying(cluster, failing_after_session)
+    assert asked(app, headers=[("causal-token", session.token() or "")]).get("fly-replay") is None
+    assert asked(app, headers=[("causal-token", wrote(stores[1]))]).get("fly-replay") == "region=ap"
+
+
 async def failing_after_session(scope: Any, receive: Any, send: Any) -> None:
     current_session()
     raise GateTimeout("later")
