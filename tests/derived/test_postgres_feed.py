@@ -132,6 +132,15 @@ def held(shop: Shop, session: Any) -> dict[str, Any]:
         return {hit.key: hit.document for hit in index.search(limit=1000)}
 
 
+def claimed(shop: Shop) -> int:
+    """How far the index says that it is."""
+    opened = shop.index.open({"main": 0})
+    generation = opened.generation()
+    opened.close()
+    assert generation is not None
+    return max(place.applied for place in generation.places[0].values())
+
+
 def fed_until(shop: Shop, session: Any) -> dict[str, Any]:
     """Feed until a session reads what it demands; an asynchronous write is durable in a moment."""
     deadline = time.monotonic() + 20
@@ -370,12 +379,15 @@ def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
     held(shop, bob)
     flushed = PostgresFeeding._flushed
 
-    def noted_first(self: PostgresFeeding, *args: Any) -> int:
+    def noted_first(self: PostgresFeeding, *args: Any) -> tuple[int, int]:
         noted = flushed(self, *args)
-        shop.write(alice, "UPDATE post SET title = 'tea'")
+        if not wrote:
+            shop.write(alice, "UPDATE post SET title = 'tea'")
+            wrote.append(True)
         return noted
 
     shop.write(alice, "UPDATE post SET title = 'milk'")
+    wrote = list[bool]()
     monkeypatch.setattr(PostgresFeeding, "_flushed", noted_first)
     shop.feed()
     with pytest.raises((GateTimeout, NoEndpoint)), alice.read(shop.search):
@@ -383,6 +395,21 @@ def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
     with bob.read(shop.search) as index:
         assert index.get("1")["title"] == "tea"
     assert bob.seen >= alice.own
+    monkeypatch.setattr(PostgresFeeding, "_flushed", lambda *args: (claimed(shop) + 1, claimed(shop) + 1))
+    shop.feed()  # that claims a little more
+    carol = shop.store.session()
+    with carol.read(shop.search, policy=ReadPolicy.eventual()) as index:
+        assert index.get("1")["title"] == "tea"
+    assert carol.seen >= alice.own
+
+
+def test_who_reads_the_index_may_read_it_again(shop: Shop) -> None:
+    bob, alice = shop.store.session(), shop.store.session()
+    for n in range(3):
+        shop.write(alice, f"INSERT INTO post VALUES ({n}, 'coffee', 1)")
+        shop.feed()
+        for _ in range(2):
+            assert len(shop.found(bob, policy=ReadPolicy(2.0, then="error"))) == n + 1  # it is not fed meanwhile
 
 
 def test_documents_of_several_kinds_are_told_apart_by_their_prefixes(shop: Shop, tmp_path: Path) -> None:
