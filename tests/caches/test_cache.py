@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from contextlib import suppress
@@ -21,7 +22,7 @@ from causal import (
     Unreachable,
     WriteLost,
 )
-from causal.caches import CausalCache, LRUBackend, lookup
+from causal.caches import AsyncCausalCache, CausalCache, LRUBackend, lookup
 from causal.caches.entry import Entry
 from causal.core.frontier import pack
 from causal.stores.memory import MemoryCluster, MemoryEngine
@@ -295,6 +296,34 @@ def test_who_has_asked_nobody_yet_asks_before_the_first_hit(stage: Stage) -> Non
     stage.caches["late"] = stage.cache("late")
     with pytest.raises(WriteLost):
         stage.get("late", alice)
+
+
+def test_who_has_asked_nobody_yet_takes_no_short_cut(stage: Stage) -> None:
+    stage.put("eu", stage.session("alice"), "lost")
+    assert stage.get("eu", stage.session("bob")) == "lost"
+    stage.cluster.fail_over("eu")
+    late = stage.store("eu")
+    quiet = CausalCache(late, stage.backend)  # with a listener, there is no short cut
+    assert quiet.get(late.session(), "photo", loading("photo")) is None
+    assert quiet.counts["dead"] == 1
+
+
+def test_nor_does_who_is_asynchronous(stage: Stage) -> None:
+    stage.put("eu", stage.session("alice"), "lost")
+    assert stage.get("eu", stage.session("bob")) == "lost"
+    stage.cluster.fail_over("eu")
+    late = stage.async_store("eu")
+
+    async def load(connection: Any) -> Any:
+        return connection.get("photo")
+
+    async def main() -> None:
+        quiet = AsyncCausalCache(late, stage.backend)
+        assert await quiet.get(late.session(), "photo", load) is None
+        assert quiet.counts["dead"] == 1
+        await late.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
