@@ -725,6 +725,14 @@ def test_two_stores_with_one_backend_are_kept_apart(stage: Stage) -> None:
     assert stage.get("us", bob) is None
 
 
+def test_no_namespace_spells_the_keys_of_another(stage: Stage) -> None:
+    shop = CausalCache(stage.stores["eu"], stage.backend, namespace="shop")
+    part = CausalCache(stage.stores["eu"], stage.backend, namespace="shop:0:eu")
+    bob = stage.session("bob")
+    assert shop.get(bob, "eu:0:photo", lambda _: "the shop's") == "the shop's"
+    assert part.get(bob, "photo", lambda _: "eu's") == "eu's"
+
+
 def test_a_session_of_another_store_reads_this_one(stage: Stage) -> None:
     home = CausalStore(MemoryEngine(store=3), keyring=KEYS, audience="shop", number=3)
     session = home.session(subject="alice")
@@ -810,7 +818,7 @@ def test_no_two_calls_share_a_key(stage: Stage) -> None:
     assert page(bob, "x", "y:z") == ["x", "y:z"]
     assert page.key("x:y", "z") != page.key("x", "y:z")
     assert page.key("%3A", "") != page.key(":", "")
-    for wrong in (True, None, 1.5, ["a"]):
+    for wrong in (True, None, 1.5, ["a"], "\ud800"):
         with pytest.raises(ConfigError):
             page.key(wrong, "b")
 
@@ -825,6 +833,9 @@ def test_no_two_calls_share_a_key(stage: Stage) -> None:
         ("p:{a!r}", lambda db, a: None),
         ("p:{a:>5}", lambda db, a: None),
         ("p:{}", lambda db, a: None),
+        ("p:{a}{b}", lambda db, a, b: None),  # "1" and "23", or "12" and "3"
+        ("p:{a}-{b}", lambda db, a, b: None),  # "x-y" and "z", or "x" and "y-z"
+        ("{a}_by_{b}:{c}", lambda db, a, b, c: None),
         ("p:{a}", lambda db, *a: None),
         ("p:{a}", lambda db, **a: None),
     ],
