@@ -57,6 +57,56 @@ def test_a_session_is_made_when_it_is_first_asked_for_and_once(cluster: MemoryCl
         current_session()
 
 
+def test_who_makes_a_session_is_not_kept_waiting_for_it(cluster: MemoryCluster) -> None:
+    eu = store(cluster, "eu")
+    asks = [True, False]
+
+    def make() -> object:
+        if asks.pop(0):
+            current_session()  # a subject that looks its user up in the store
+        return eu.session(subject="alice")
+
+    what = Carried(make)
+    found: list[object] = []
+
+    def thread() -> None:
+        with carrying(what):
+            for _ in range(2):
+                try:
+                    found.append(current_session().subject)
+                except ConfigError as error:
+                    found.append(str(error))
+
+    worker = threading.Thread(target=thread, daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert found == ["what the session is made of (its subject, on_event) asked for the session itself", "alice"]
+
+
+def test_what_is_propagated_is_awaited_with_its_own_session(cluster: MemoryCluster) -> None:
+    eu = store(cluster, "eu")
+    alice, bob = (Carried(lambda name=name: eu.session(subject=name)) for name in ("alice", "bob"))
+
+    async def whose() -> str:
+        before = current_session().subject
+        await asyncio.sleep(0)
+        return f"{before} {current_session().subject}"
+
+    def generator() -> Any:
+        yield current_session()
+
+    async def main() -> list[str]:
+        with carrying(alice):
+            ours = propagate(whose)
+        with carrying(bob):
+            return [*(await asyncio.gather(ours(), whose())), await ours(), await whose()]
+
+    assert asyncio.run(main()) == ["alice alice", "bob bob", "alice alice", "bob bob"]
+    with pytest.raises(ConfigError, match="generator"):
+        propagate(generator)
+
+
 def test_a_thread_knows_no_session_unless_it_is_propagated(cluster: MemoryCluster) -> None:
     eu = store(cluster, "eu")
     with carrying(Carried(lambda: eu.session(subject="alice"))), ThreadPoolExecutor(1) as pool:

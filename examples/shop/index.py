@@ -48,16 +48,17 @@ def _engine(settings: Settings, source: CausalStore[Any, Any]) -> DerivedEngine[
 def _feed(settings: Settings) -> Any:
     if settings.databases is None:
         return EmbeddedFeed(document)
-    from causal.derived import PostgresFeed
+    from causal.derived.postgres import PostgresFeed
+    from examples.shop.data import tables
 
-    return PostgresFeed({"post": document, "product": document})
+    return PostgresFeed(tables.FOUND, key="id", tables=tables.FOUND_IN, document=dict)
 
 
 def recent(settings: Settings) -> Callable[[str | None], Any]:
     """Return what tells which keys a user may have changed of late, where the source cannot list them itself."""
     if settings.databases is None:
         return lambda _: None
-    return lambda user: lambda db: [f"post/{row['id']}" for row in stores.rows(settings).posts(db, user)[:RECENT]]
+    return lambda user: lambda db: [row["id"] for row in stores.rows(settings).posts(db, user)[:RECENT]]
 
 
 def keep(settings: Settings, controls: Controls, ended: Callable[[], bool]) -> None:

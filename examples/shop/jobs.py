@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from causal.integrations.celery import causal_task
 from celery import Celery, Task
 
 from causal import current_session
+from causal.integrations.celery import causal_task
 from examples.shop import stores
 from examples.shop.controls import Controls
 from examples.shop.data import pictures

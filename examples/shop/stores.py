@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from examples.shop.controls import Controls
     from examples.shop.settings import Settings
 
-POLICY: Final = ReadPolicy(wait_s=0.3)
-"""How long a page waits for a replica before it goes to another site."""
+POLICY: Final = ReadPolicy(wait_s=0.7)
+"""How long a read waits for a replica before it goes to another site, and a write before it is refused."""
 ROUND_TRIP_S: Final = 0.04
 """Between the sites."""
 ORDERS: Final = 1

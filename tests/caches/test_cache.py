@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from contextlib import suppress
 from typing import Any
@@ -78,9 +79,11 @@ def test_a_hit_joins_what_the_entry_showed(stage: Stage) -> None:
     alice, bob, carol = stage.session("alice"), stage.session("bob", "us"), stage.session("carol", "us")
     stage.put("eu", alice, "new")
     assert stage.get("us", stage.session("alice", "us", alice.token())) == "new"
-    for reader in (bob, carol):  # one by way of the judgement, one by way of its memo
+    quiet = CausalCache(stage.stores["us"], stage.backend)
+    assert quiet.get(stage.session("dave", "us"), "photo", loading("photo")) == "new"
+    for reader, cache in ((bob, stage.caches["us"]), (carol, quiet)):  # judged at length, and by way of a memo
         assert not reader.seen
-        assert stage.get("us", reader) == "new"
+        assert cache.get(reader, "photo", loading("photo")) == "new"
         assert reader.seen >= alice.own
         with (read := reader.read()) as db:
             assert db.get("photo") == "new"
@@ -166,6 +169,41 @@ def test_a_hit_that_was_judged_is_judged_anew_when_anything_moves(stage: Stage) 
     assert get() == "hers"
     assert get() == "hers"
     assert quiet.counts == {"hit": 4, "miss": 1, "behind": 1, "stored": 2}
+
+
+def test_nor_does_a_judgement_outlast_what_a_session_has_read(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["us"], stage.backend)
+    alice, bob = stage.session("alice"), stage.session("bob", "us")
+    for _ in range(3):
+        assert quiet.get(bob, "a", loading("a")) is None
+    with alice.write() as tx:
+        tx.put("a", 1)
+        tx.put("b", 2)
+    assert quiet.get(alice.at(stage.stores["us"]), "b", loading("b")) == 2
+    assert quiet.get(bob, "b", loading("b")) == 2
+    assert quiet.get(bob, "a", loading("a")) == 1
+
+
+def test_nor_the_history_that_it_is_of(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["eu"], stage.backend)
+    stage.put("eu", stage.session("alice"), "new")
+    carol = stage.session("carol")
+    for _ in range(3):
+        assert quiet.get(carol, "photo", loading("photo")) == "new"
+    stage.cluster.fail_over("eu")
+    stage.stores["eu"].head()
+    assert quiet.get(carol, "photo", loading("photo")) is None
+    assert quiet.get(stage.session("dave"), "photo", loading("photo")) is None
+
+
+def test_nor_its_time(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["us"], stage.backend, ttl_s=10)
+    bob = stage.session("bob", "us")
+    for passed_s, misses in ((0, 1), (10, 1), (0.1, 2), (10, 2)):
+        stage.pass_s(passed_s)
+        quiet.get(bob, "photo", loading("photo"))
+        quiet.get(stage.session("carol", "us"), "photo", loading("photo"))
+        assert quiet.counts["miss"] == misses
 
 
 def test_two_caches_of_different_promises_share_entries_and_no_judgement(stage: Stage) -> None:
@@ -720,6 +758,7 @@ def test_two_stores_with_one_backend_are_kept_apart(stage: Stage) -> None:
         cache = CausalCache(store, stage.backend)
         assert cache.get(store.session(), "photo", lambda _: "theirs") == "theirs"
     assert stage.get("us", bob) is None
+    assert stage.last.outcome == "hit"  # nor do they take each other's places
     named = CausalCache(other.stores["us"], stage.backend, namespace="other")
     assert named.get(eve, "photo", lambda _: "eve's") == "eve's"
     assert stage.get("us", bob) is None
@@ -858,6 +897,7 @@ def test_a_forked_child_begins_with_an_empty_cache_and_free_locks(stage: Stage) 
         child = os.fork()
         if not child:
             code = 1
+            signal.alarm(30)  # a lock that is held for ever would leave the child behind
             with suppress(BaseException):
                 found = cache.get(bob, "photo", lambda _: "of the child")
                 code = 0 if found == "of the child" and len(stage.backend) == 1 else 2

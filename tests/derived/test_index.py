@@ -321,6 +321,7 @@ def test_what_a_row_depends_on_in_another_shard_travels(tmp_path: Path) -> None:
         put(alice, "1", "coffee", shard="posts")
         shelf.feed()
         assert found(bob, shelf.search) == ["1"]
+        assert shelf.us.shards["users"] in {key >> 32 for key in bob.seen.entries}
         with (block := bob.read(shard="users", policy=TO_LEADER)) as db:
             assert db.get("alice") == "Alice"
         assert block.receipt.endpoint == "eu"
@@ -407,8 +408,8 @@ def test_an_index_that_was_put_back_is_another_life(shelf: Shelf, tmp_path: Path
     shelf.feed()
     assert found(alice, shelf.search) == ["1", "2"]
     shutil.move(tmp_path / "old", tmp_path / "eu.search")  # while it is open
+    shelf.search.head()
     with pytest.raises(NoEndpoint, match="replaced"):
-        shelf.search.head()
         found(shelf.eu.session(alice.token()), shelf.search, policy=ReadPolicy.leader(wait_s=0.02))
     shelf.search.close()
     for name in ("eu.search-wal", "eu.search-shm"):
@@ -422,6 +423,18 @@ def test_an_index_that_was_put_back_is_another_life(shelf: Shelf, tmp_path: Path
     assert after.life != before.life
     shelf.feed()
     assert found(alice, shelf.search) == ["1", "2"]
+
+
+def test_what_only_the_index_has_is_not_safe_from_a_failover(shelf: Shelf) -> None:
+    """A token may leave out what no failover can lose: the source's own servers have to have it for that."""
+    alice = shelf.eu.session()
+    put(alice, "1", "coffee")
+    shelf.feed()
+    shelf.search.head()
+    assert not shelf.search._state.replicated() >= alice.own
+    shelf.replicate()
+    shelf.search.head()
+    assert shelf.search._state.replicated() >= alice.own
 
 
 # --- what it refuses -----------------------------------------------------------------------------------------------------------
@@ -471,11 +484,14 @@ def test_another_layout_is_said_and_rebuilt(shelf: Shelf) -> None:
     ],
 )
 def test_what_cannot_be_right_is_refused(shelf: Shelf, make: Any, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        made = make(shelf.engines["eu"], shelf.index)
-        shelf.feed()
-        with shelf.store(made):
+    shelf.feed()
+
+    def opened() -> None:
+        with shelf.store(make(shelf.engines["eu"], shelf.index)):
             pass
+
+    with pytest.raises(ConfigError, match=complaint):
+        opened()
 
 
 def test_a_file_of_something_else_is_left_alone(shelf: Shelf, tmp_path: Path) -> None:

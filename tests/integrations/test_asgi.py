@@ -1,6 +1,7 @@
 """The ASGI middleware: what each response carries, and when. Real servers and frameworks are in `test_asgi_servers.py`."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from typing import Any
@@ -101,6 +102,7 @@ def test_a_token_is_renewed_when_half_of_its_life_is_over(cluster: MemoryCluster
     [
         ("nothing", {}, True, True),
         ("header", {}, False, True),
+        ("empty", {}, False, True),  # a client of ours, which has nothing to demand yet
         ("cookie", {}, True, True),
         ("both", {}, True, True),
         ("nothing", {"header": False}, True, False),
@@ -115,6 +117,7 @@ def test_by_which_way_a_token_comes_back(
     eu = store(cluster)
     token = wrote(eu)
     headers = [("causal-token", token)] if presented in {"header", "both"} else []
+    headers += [("causal-token", "")] if presented == "empty" else []
     headers += [("cookie", f"causal-a1={token}")] if presented in {"cookie", "both"} else []
     answer = asked(around(writes, eu, **settings), "POST", headers=headers)
     assert (answer.token is not None) is by_header
@@ -716,6 +719,43 @@ def test_a_refusal_becomes_an_answer(
     assert app.counters.refused == 3
 
 
+@pytest.mark.parametrize(
+    ("errors", "status"),
+    [
+        ([GateTimeout("a"), GateTimeout("b")], 503),
+        ([GateTimeout("a"), WriteLost([], "lost")], 409),
+        ([GateTimeout("a"), ExceptionGroup("inner", [NoEndpoint("b"), CommitUnknown("c")])], 500),
+        ([GateTimeout("a"), ZeroDivisionError()], None),
+    ],
+)
+def test_refusals_of_several_tasks_are_one(cluster: MemoryCluster, errors: list[Exception], status: int | None) -> None:
+    app = around(failing(ExceptionGroup("a task group's", errors)), store(cluster))
+    if status is None:
+        with pytest.raises(ExceptionGroup):
+            asked(app)
+    else:
+        assert asked(app).status == status
+        assert app.counters.refused == 1
+
+
+def test_two_reads_at_once_that_are_both_refused(cluster: MemoryCluster) -> None:
+    engine = MemoryEngine(cluster=cluster, site="us")
+    us = AsyncCausalStore(engine, keyring=KEYS, audience="shop", policy=ReadPolicy(0.01, then="error"))
+
+    async def read() -> None:
+        async with current_session().read() as db:
+            db.get("photo")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(read())
+        await respond(send)
+
+    answer = asked(around(app, us), headers=[("causal-token", wrote(store(cluster)))])
+    assert (answer.status, answer.get("retry-after")) == (503, "1")
+
+
 def test_when_to_come_back_is_rounded_up(cluster: MemoryCluster) -> None:
     for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3")):
         error = GateTimeout("later")
@@ -732,10 +772,35 @@ def test_a_refusal_carries_what_changed_before_it(cluster: MemoryCluster) -> Non
     assert len(answer.all("set-cookie")) == 1
 
 
-def test_refusals_may_be_left_to_others(cluster: MemoryCluster) -> None:
+def test_refusals_may_be_left_to_others(cluster: MemoryCluster, caplog: pytest.LogCaptureFixture) -> None:
+    app = around(failing(GateTimeout("later"), first=True), store(cluster), refusals="raise")
     with pytest.raises(GateTimeout) as raised:
-        asked(around(failing(GateTimeout("later"), first=True), store(cluster), refusals="raise"))
+        asked(app)
     assert raised.value.messages == []  # type: ignore[attr-defined]
+    assert app.counters.uncarried == 1  # by us
+    assert "without a response of ours" in caplog.text
+
+
+def test_a_refusal_that_pages_of_other_origins_cannot_read_is_told_of(
+    cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        if scope["path"] == "/refused":
+            raise GateTimeout("later")
+        await respond(send, headers=[("access-control-allow-origin", "https://page")])  # CORS stands further in
+
+    shop = around(app, store(cluster))
+    page = [("origin", "https://page"), ("host", "shop")]
+    asked(shop, path="/refused", headers=page)
+    asked(shop, headers=page)
+    assert caplog.messages == []
+    asked(shop, path="/refused")
+    assert caplog.messages == []
+    asked(shop, path="/refused", headers=page)
+    asked(shop, path="/refused", headers=page)
+    (message,) = caplog.messages
+    assert "Add CORS after" in message
 
 
 def test_another_error_is_passed_on_and_what_changed_before_it_is_carried(cluster: MemoryCluster) -> None:
@@ -748,6 +813,93 @@ def test_another_error_is_passed_on_and_what_changed_before_it_is_carried(cluste
     start, body = raised.value.messages  # type: ignore[attr-defined]
     assert (start["status"], body["body"]) == (500, b"Internal Server Error\n")
     assert any(name == b"causal-token" for name, _ in start["headers"])
+
+
+@pytest.mark.parametrize("how", ["nothing sent", "raised", "cancelled", "closed before it was accepted"])
+def test_what_no_response_of_ours_could_carry_is_told_of(
+    cluster: MemoryCluster, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        match how:
+            case "raised":
+                raise GateTimeout("later")
+            case "cancelled":
+                raise asyncio.CancelledError
+            case "closed before it was accepted":
+                await send({"type": "websocket.close", "code": 1000})
+
+    at = store(cluster)
+    middleware = around(app, at, refusals="raise")
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    kind = "websocket" if how.startswith("closed") else "http"
+    for _ in range(2):
+        with contextlib.suppress(GateTimeout, asyncio.CancelledError):
+            asyncio.run(middleware(scope() | {"type": kind}, None, send))
+    assert [m for m in sent if "headers" in m] == []
+    assert (middleware.counters.uncarried, middleware.counters.late) == (2, 0)
+    assert len([m for m in caplog.messages if "without a response of ours" in m]) == 1
+
+
+def test_who_only_read_and_got_no_response_is_no_warning(
+    cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store(cluster).session())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with current_session().read() as db:
+            db.get("photo")
+        raise GateTimeout("later")
+
+    middleware = around(app, store(cluster), refusals="raise")
+    with pytest.raises(GateTimeout):
+        asked(middleware)
+    assert middleware.counters.uncarried == 1
+    assert caplog.messages == []
+
+
+def test_a_write_between_the_question_whether_something_changed_and_the_answer(cluster: MemoryCluster) -> None:
+    meanwhile: list[Any] = []
+
+    def wall() -> float:
+        if meanwhile:
+            meanwhile.pop()()
+        return 1_000_000.0
+
+    eu = store(cluster, wall=wall)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        meanwhile.append(lambda: put(session))  # while the middleware looks how old the client's token is
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    middleware = around(app, eu)
+    answer = asked(middleware, headers=[("causal-token", wrote(eu))])
+    assert meanwhile == []
+    assert (answer.token, middleware.counters.late) == (None, 1)
+
+
+@pytest.mark.parametrize("hold", ["open", "always", "never"])
+def test_an_error_page_waits_for_a_moment_only(cluster: MemoryCluster, hold: str) -> None:
+    async def main() -> None:
+        sent = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await respond(send, b"down for maintenance", 503)
+            await sent.wait()  # a task in the background
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                sent.set()
+
+        await asyncio.wait_for(around(app, store(cluster), hold=hold, hold_s=1000.0)(scope(), None, send), 30)
+
+    asyncio.run(main())
 
 
 def test_an_error_page_that_was_made_inside_gives_way_to_the_refusal(cluster: MemoryCluster) -> None:
@@ -811,7 +963,8 @@ def test_a_cancelled_request_leaves_nothing_behind(cluster: MemoryCluster) -> No
                 held.set()
                 await asyncio.Event().wait()
 
-        task = asyncio.create_task(around(app, eu, hold_s=1000.0)(scope(), None, server.send))  # type: ignore[arg-type]
+        shop = around(app, eu, hold_s=1000.0)
+        task = asyncio.create_task(shop(scope(), None, server.send))  # type: ignore[arg-type]
         await held.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -819,6 +972,7 @@ def test_a_cancelled_request_leaves_nothing_behind(cluster: MemoryCluster) -> No
         await asyncio.sleep(0)
         assert server.sent == []
         assert len(asyncio.all_tasks()) == 1
+        assert shop.counters.uncarried == 0  # its write was rolled back
 
     asyncio.run(main())
 
@@ -914,7 +1068,9 @@ def test_while_a_block_is_open_somewhere_nothing_is_sent_again(cluster: MemoryCl
         blocks[0].__enter__()
         raise GateTimeout("refused")
 
-    assert asked(replaying(cluster, app)).get("fly-replay") is None
+    token = wrote(store(cluster, "eu"))
+    cluster.catch_up("us")
+    assert asked(replaying(cluster, app), headers=[("causal-token", token)]).get("fly-replay") is None
     blocks[0].__exit__(GateTimeout, None, None)
 
 
@@ -986,6 +1142,16 @@ async def accepts(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
 
 
+def test_a_websocket_that_is_closed_unaccepted_carries_nothing_and_that_is_told_of(cluster: MemoryCluster) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        await send({"type": "websocket.close"})
+
+    shop = around(app, store(cluster))
+    asyncio.run(socket(shop))
+    assert shop.counters.uncarried == 1
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_a_websocket_that_is_refused(cluster: MemoryCluster, first: bool) -> None:
     def app(error: Exception) -> Any:
@@ -1023,6 +1189,31 @@ def test_anything_else_passes_through(cluster: MemoryCluster) -> None:
     asyncio.run(around(app, store(cluster))(*given))  # type: ignore[arg-type]
     assert passed == [given]
     assert passed[0][2] is given[2]  # type: ignore[index]
+
+
+def test_where_no_asyncio_loop_runs(cluster: MemoryCluster) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with current_session().write() as tx:
+            tx.put("photo", "new.jpg")
+            if scope["path"] == "/stream":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"1", "more_body": True})
+                assert len(sent) == 2  # nothing would ever let it go
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await respond(send)
+                assert sent == []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for path, whole in (("/", True), ("/stream", False)):
+        sent.clear()
+        with pytest.raises(StopIteration):  # as another library's loop would run it
+            around(app, store(cluster))(scope(path=path), None, send).send(None)  # type: ignore[arg-type,attr-defined]
+        assert any(name == b"causal-token" for name, _ in sent[0]["headers"]) is whole
 
 
 def test_what_comes_before_a_response_is_not_kept_back(cluster: MemoryCluster) -> None:

@@ -310,6 +310,7 @@ def test_threads_are_given_the_session(client: Clients, kind: str, shop: CausalS
         ("http://a.internal", "https://a.internal/", False),
         ("https://a.internal", "https://a.internal:80/", False),
         ("http://a.internal", "http://a.internal:8080/", False),
+        ("http://a.internal:8080", "https://a.internal:8080/", False),
         ("http://a.internal", "http://a.internal.evil.com/", False),
         ("http://a.internal", "http://a.internal@evil.com/", False),
         ("http://a.internal", "http://a.internal:80@evil.com/", False),

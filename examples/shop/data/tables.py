@@ -20,12 +20,21 @@ CREATE TABLE profile (name text PRIMARY KEY, photo text NOT NULL, about text NOT
 CREATE TABLE post (id text PRIMARY KEY, "by" text NOT NULL, text text NOT NULL);
 CREATE TABLE product (id text PRIMARY KEY, title text NOT NULL, about text NOT NULL, price integer NOT NULL);
 GRANT SELECT, INSERT, UPDATE ON profile, post, product TO app;
+ALTER ROLE app REPLICATION; -- so that the indexer may read the log
 """
 ORDERS: Final = """
 CREATE TABLE "order" (id text PRIMARY KEY, "by" text NOT NULL, product text NOT NULL, title text NOT NULL, price integer NOT NULL);
 CREATE INDEX ON "order" ("by", id);
 GRANT SELECT, INSERT ON "order" TO app;
 """
+
+FOUND: Final = """
+SELECT id, 'post' AS kind, "by" AS title, text FROM post
+UNION ALL SELECT id, 'product', title, about FROM product
+"""
+"""What can be found by a search: a row for each document."""
+FOUND_IN: Final = {"public.post": "id", "public.product": "id"}
+"""The tables that it is read from, and where each of them has the document's key."""
 
 
 def profile(db: Connection, name: str) -> Row | None:

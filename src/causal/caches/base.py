@@ -1,4 +1,8 @@
-"""What the synchronous and the asynchronous cache have in common: settings, keys, ages, and the account."""
+"""What the synchronous and the asynchronous cache have in common: settings, keys, ages, and the account.
+
+HAZARD: that a history has ended, this process learns from an endpoint. Until it has asked one, a hit may show what a failover lost; for
+at most `max_staleness_s`, because nothing older is shown.
+"""
 
 from __future__ import annotations
 
@@ -179,6 +183,8 @@ class CacheBase:
             return b"", value
         try:
             data = self.serialize(value)
+            if not isinstance(data, bytes):
+                raise TypeError(f"serialize returns bytes, not a {type(data).__name__}")
             return data, self.deserialize(data)
         except Exception as error:  # noqa: BLE001 - an encoder of the user's: the page is answered all the same
             log.warning("a cached value cannot be encoded, so every lookup loads it: %s", type(error).__name__)

@@ -58,9 +58,14 @@ class Refusal:
 
 
 def refusal_of(error: BaseException) -> CausalError | None:
-    """Return the error that an answer can be made of, if this is one or only wraps one, as task groups do."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    """Return the error that an answer can be made of, if this is one or only wraps such, as task groups do.
+
+    Of several, one that trying again does not help comes first: what is lost or in doubt must be said.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        found = [refusal_of(one) for one in error.exceptions]
+        refused = [one for one in found if one is not None]
+        return min(refused, key=lambda one: one.retryable) if len(refused) == len(found) else None
     return error if isinstance(error, REFUSALS) else None
 
 

@@ -86,7 +86,7 @@ class IndexFile:
             db = _made(path)
             try:
                 self.inode = os.stat(path).st_ino
-                self._identity = str(db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()[0])
+                self.identity = str(db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()[0])
             finally:
                 db.close()
 
@@ -162,7 +162,7 @@ class IndexFile:
         known, checkpoint = self._known
         if checkpoint is None or row != known:
             generation = _generation(cursor, row[0], self.layout, self.path)
-            life = (self._identity, self.inode, generation.number)
+            life = (self.identity, self.inode, generation.number)
             checkpoint = Checkpoint(life, generation.places, generation.deps)
             self._known = row, checkpoint  # one value: row and checkpoint of two threads must never be mixed
         return row[0], checkpoint

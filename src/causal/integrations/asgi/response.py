@@ -117,14 +117,17 @@ class Response(Out):
             # Looked at now: a block may be closed before the task runs for the first time.
             closes = session if session is not None and (session.writing or session.reading) else None
             closes = None if self.exchange.rules.hold == "always" else closes
-            self.watch = asyncio.get_running_loop().create_task(self._watched(closes), name="causal hold")
+            brief = not self.exchange.waits(
+                self.carried, self.exchange.rules.hold
+            )  # whoever passes its error on does so at once
+            self.watch = asyncio.get_running_loop().create_task(self._watched(closes, brief), name="causal hold")
 
-    async def _watched(self, closes: Claims | None) -> None:
+    async def _watched(self, closes: Claims | None, brief: bool) -> None:
         loop = asyncio.get_running_loop()
         began, pause_s = loop.time(), _PAUSE_S
         hold_s = cast("ASGIRules", self.exchange.rules).hold_s
         while closes is None or closes.writing or closes.reading:
-            left_s = began + (min(_UNSURE_S, hold_s) if self.unsure else hold_s) - loop.time()
+            left_s = began + (min(_UNSURE_S, hold_s) if self.unsure or brief else hold_s) - loop.time()
             if left_s <= 0:
                 break
             await asyncio.sleep(min(pause_s, left_s))

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from causal.integrations.refusals import Refusal, refusal_of
-from causal.integrations.responses import Exchange, Rules
+from causal.integrations.responses import Exchange
+from causal.integrations.rules import Rules
 
 if TYPE_CHECKING:
     from causal.claims import Claims
