@@ -153,6 +153,30 @@ def test_a_feeder_that_is_killed_leaves_an_index_that_claims_what_it_holds(
     assert found(alice, shelf.search) == ["1", "2", "3", "4"]
 
 
+def test_a_child_that_is_forked_while_its_parent_feeds_keeps_nobody_from_feeding(shelf: Shelf) -> None:
+    alice = shelf.eu.session()
+    put(alice, "1", "coffee")
+    shelf.feed()
+    opened = shelf.index.open({"main": 0})
+    read, write = os.pipe()
+    with opened.fed_by_me() as mine:
+        assert mine
+        child = os.fork()
+        if not child:
+            os.close(write)
+            os.read(read, 1)  # until the parent closes its end
+            os._exit(0)
+    try:
+        put(alice, "2", "coffee")
+        shelf.feed()
+        assert found(alice, shelf.search) == ["1", "2"]
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+        os.close(read)
+        opened.close()
+
+
 def test_what_is_taken_in_twice_is_taken_in_once(shelf: Shelf) -> None:
     alice = shelf.eu.session()
     put(alice, "1", "coffee")

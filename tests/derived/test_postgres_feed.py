@@ -620,3 +620,49 @@ def test_a_primary_that_restarts_goes_on_with_its_slot(tmp_path: Path) -> None:
                 assert held(shop, alice) == shop.rows()
             assert shop.slots() == slots
             shop.search.close()
+
+
+@pytest.mark.parametrize(
+    ("ddl", "tables", "complaint"),
+    [
+        ("", {"public.psot": "id"}, "public.psot is no table"),
+        ("", {"public.post": "key"}, "no column 'key'"),
+        ("CREATE UNLOGGED TABLE quiet (id int PRIMARY KEY)", {"public.quiet": "id"}, "unlogged"),
+        ("CREATE VIEW seen AS SELECT * FROM post", {"public.seen": "id"}, "a view"),
+        ("CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id)", {"public.parted": "id"}, "partitions"),
+        ("CREATE TABLE note (id int PRIMARY KEY, post_id int)", {"public.note": "post_id"}, "REPLICA IDENTITY FULL"),
+        ("CREATE TABLE bare (id int)", {"public.bare": "id"}, "REPLICA IDENTITY FULL"),
+    ],
+)
+def test_tables_whose_changes_would_be_missed_are_refused(
+    cluster: PostgresCluster, tmp_path: Path, ddl: str, tables: dict[str, str], complaint: str
+) -> None:
+    shop = Shop(cluster, tmp_path)
+    feed = PostgresFeed("SELECT id, title FROM post", key="id", tables=tables, login=shop.feed_from.login)
+    index = SearchIndex(tmp_path / "other", fields=["title"], feed=feed)
+    derived = DerivedEngine(shop.engine, index, feed="manual")
+    names = ", ".join(name for name in ("quiet", "parted", "note", "bare") if name in ddl)
+    with psycopg.connect(cluster.primary.dsn) as connection:
+        if ddl:
+            connection.execute(ddl)
+    try:
+        with pytest.raises(StoreError, match=complaint):
+            derived.feed()
+        with derived.feeding() as feeding:
+            assert isinstance(feeding, PostgresFeeding)
+            feeding.discard()  # whatever it watches
+    finally:
+        with psycopg.connect(cluster.primary.dsn) as connection:
+            connection.execute("DROP VIEW IF EXISTS seen")
+            if names:
+                connection.execute(f"DROP TABLE {names}")
+
+
+def test_a_row_that_moves_to_another_document_changes_both(shop: Shop) -> None:
+    alice = shop.store.session(subject="alice")
+    shop.write(
+        alice, "INSERT INTO post VALUES (1, 'one', 1), (2, 'two', 2)", "INSERT INTO comment VALUES (1, 1, 'hello')"
+    )
+    assert fed_until(shop, alice) == shop.rows()
+    shop.write(alice, "UPDATE comment SET post_id = 2")
+    assert fed_until(shop, alice) == shop.rows()

@@ -65,6 +65,8 @@ def stored(layout: Layout, document: Document) -> bytes:
             raise ConfigError(
                 f"{name!r} of a document is sorted by: a number, a text or None, not a {type(document[name]).__name__}"
             )
+        if isinstance(document.get(name), int) and not -(2**63) <= document[name] < 2**63:
+            raise ConfigError(f"{name!r} of a document is sorted by: a whole number has at most 64 bits")
     return encode_value(document)
 
 

@@ -153,6 +153,8 @@ class IndexReader:
             raise StoreError("this block has ended: its connection cannot be used any more")
         try:
             return self._cursor.execute(sql, values).fetchall()
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise ConfigError(f"this cannot be asked of SQLite: {error}") from error
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
                 raise ConfigError(f"this is no query of FTS5: {error}") from error
