@@ -143,6 +143,20 @@ def test_delayed_is_put_off_once_and_then_reads_at_the_leader(sites: Sites) -> N
         assert photo()[1].startswith("eu")
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_delayed_is_put_off_once_where_the_message_is_a_list_of_pairs(sites: Sites, raw: bool) -> None:
+    text = sites.published()[HEADER]
+    message: Any = [(b"id", b"17"), (HEADER.encode(), text.encode())] if raw else [("id", "17"), (HEADER, text)]
+    with pytest.raises(GateTimeout), running(sites.us, message, consistency="delayed"):
+        pass
+    with running(sites.us, message, consistency="delayed"):
+        assert photo()[0] == "new.jpg"
+    with pytest.raises(GateTimeout), running(sites.us, tuple(message[:2]), consistency="delayed"):
+        pass  # which cannot be marked
+    with running(sites.us, None, consistency="delayed"):
+        assert photo()[0] == "new.jpg"
+
+
 @pytest.mark.parametrize("wait_s", [0, 20])
 def test_delayed_is_not_put_off_if_the_row_is_here(
     directory: Path, wait_s: float, monkeypatch: pytest.MonkeyPatch
