@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -22,7 +23,7 @@ from causal import (
     Unreachable,
     WriteLost,
 )
-from causal.caches import CausalCache, LRUBackend, lookup
+from causal.caches import AsyncCausalCache, CausalCache, LRUBackend, lookup
 from causal.caches.entry import Entry
 from causal.core.frontier import pack
 from causal.stores.memory import MemoryCluster, MemoryEngine
@@ -333,6 +334,34 @@ def test_who_has_asked_nobody_yet_asks_before_the_first_hit(stage: Stage) -> Non
     stage.caches["late"] = stage.cache("late")
     with pytest.raises(WriteLost):
         stage.get("late", alice)
+
+
+def test_who_has_asked_nobody_yet_takes_no_short_cut(stage: Stage) -> None:
+    stage.put("eu", stage.session("alice"), "lost")
+    assert stage.get("eu", stage.session("bob")) == "lost"
+    stage.cluster.fail_over("eu")
+    late = stage.store("eu")
+    quiet = CausalCache(late, stage.backend)  # with a listener, there is no short cut
+    assert quiet.get(late.session(), "photo", loading("photo")) is None
+    assert quiet.counts["dead"] == 1
+
+
+def test_nor_does_who_is_asynchronous(stage: Stage) -> None:
+    stage.put("eu", stage.session("alice"), "lost")
+    assert stage.get("eu", stage.session("bob")) == "lost"
+    stage.cluster.fail_over("eu")
+    late = stage.async_store("eu")
+
+    async def load(connection: Any) -> Any:
+        return connection.get("photo")
+
+    async def main() -> None:
+        quiet = AsyncCausalCache(late, stage.backend)
+        assert await quiet.get(late.session(), "photo", load) is None
+        assert quiet.counts["dead"] == 1
+        await late.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -735,6 +764,14 @@ def test_two_stores_with_one_backend_are_kept_apart(stage: Stage) -> None:
     assert stage.get("us", bob) is None
 
 
+def test_no_namespace_spells_the_keys_of_another(stage: Stage) -> None:
+    shop = CausalCache(stage.stores["eu"], stage.backend, namespace="shop")
+    part = CausalCache(stage.stores["eu"], stage.backend, namespace="shop:0:eu")
+    bob = stage.session("bob")
+    assert shop.get(bob, "eu:0:photo", lambda _: "the shop's") == "the shop's"
+    assert part.get(bob, "photo", lambda _: "eu's") == "eu's"
+
+
 def test_a_session_of_another_store_reads_this_one(stage: Stage) -> None:
     home = CausalStore(MemoryEngine(store=3), keyring=KEYS, audience="shop", number=3)
     session = home.session(subject="alice")
@@ -820,7 +857,7 @@ def test_no_two_calls_share_a_key(stage: Stage) -> None:
     assert page(bob, "x", "y:z") == ["x", "y:z"]
     assert page.key("x:y", "z") != page.key("x", "y:z")
     assert page.key("%3A", "") != page.key(":", "")
-    for wrong in (True, None, 1.5, ["a"]):
+    for wrong in (True, None, 1.5, ["a"], "\ud800"):
         with pytest.raises(ConfigError):
             page.key(wrong, "b")
 
@@ -835,6 +872,9 @@ def test_no_two_calls_share_a_key(stage: Stage) -> None:
         ("p:{a!r}", lambda db, a: None),
         ("p:{a:>5}", lambda db, a: None),
         ("p:{}", lambda db, a: None),
+        ("p:{a}{b}", lambda db, a, b: None),  # "1" and "23", or "12" and "3"
+        ("p:{a}-{b}", lambda db, a, b: None),  # "x-y" and "z", or "x" and "y-z"
+        ("{a}_by_{b}:{c}", lambda db, a, b, c: None),
         ("p:{a}", lambda db, *a: None),
         ("p:{a}", lambda db, **a: None),
     ],

@@ -479,6 +479,16 @@ def test_a_complete_response_waits_for_what_an_open_read_block_has_shown(cluster
     assert eu.session(asked(shop).token, subject="alice").seen
     assert (shop.counters.held, shop.counters.late_reads) == (1, 0)
 
+    async def closes(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            with current_session().read() as db:
+                db.get("photo")
+        await respond(send)
+
+    shop = around(closes, eu)
+    assert asked(shop).token
+    assert shop.counters.held == 0
+
 
 @pytest.mark.parametrize("split", ["", "with its length", "as a stream", "in three"])
 def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: str) -> None:
@@ -937,6 +947,30 @@ def test_a_write_between_the_question_whether_something_changed_and_the_answer(c
     assert (answer.token, middleware.counters.late) == (None, 1)
 
 
+def test_a_write_while_the_token_is_sealed(cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    eu = store(cluster)
+    seal = type(eu.session()).token
+    meanwhile: list[Any] = []
+
+    def sealed(self: Any, **settings: Any) -> str | None:
+        text = seal(self, **settings)
+        if meanwhile:
+            meanwhile.pop()()
+        return text
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session()
+        put(session)
+        meanwhile.append(lambda: put(session))  # of another thread
+        await respond(send)
+
+    monkeypatch.setattr(type(eu.session()), "token", sealed)
+    middleware = around(app, eu)
+    token = asked(middleware).token
+    assert {p.offset for p in eu.session(token, subject="alice").own} == {2}
+    assert middleware.counters.late == 0
+
+
 @pytest.mark.parametrize("hold", ["open", "always", "never"])
 def test_an_error_page_waits_for_a_moment_only(cluster: MemoryCluster, hold: str) -> None:
     async def main() -> None:
@@ -1080,6 +1114,18 @@ def test_a_request_is_sent_to_a_site_that_can_serve_it(cluster: MemoryCluster) -
     assert asked(app, headers=[("causal-token", token)]).status == 200
 
 
+@pytest.mark.parametrize("policy", [ReadPolicy(0.01), ReadPolicy(0.01, then="error"), ReadPolicy.leader()])
+def test_a_site_that_is_out_of_reach_from_here_may_serve_all_the_same(
+    cluster: MemoryCluster, policy: ReadPolicy
+) -> None:
+    token = wrote(store(cluster, "eu"))
+    us = store(cluster, "us", policy=policy)
+    cluster.cut_off("eu")
+    app = around(reads, us, replay=("fly-replay", "region={site}"))
+    answer = asked(app, headers=[("causal-token", token)])
+    assert (answer.status, answer.get("fly-replay")) == (503, "region=eu")
+
+
 def test_a_request_that_wrote_is_not_sent_again(cluster: MemoryCluster) -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         session = current_session()
@@ -1151,6 +1197,17 @@ def test_nobody_knows_a_site_that_could(cluster: MemoryCluster) -> None:
         )
         is None
     )
+
+
+def test_two_other_sites_that_each_lack_what_the_other_numbers() -> None:
+    cluster = MemoryCluster(("eu", "ap", "us"))
+    stores = [store(cluster, site) for site in ("eu", "ap", "us")]
+    for site in ("eu", "ap", "us"):
+        cluster.pause(site)
+    session = stores[0].session(*(wrote(at) for at in stores[:2]), subject="alice")
+    app = replaying(cluster, failing_after_session)
+    assert asked(app, headers=[("causal-token", session.token() or "")]).get("fly-replay") is None
+    assert asked(app, headers=[("causal-token", wrote(stores[1]))]).get("fly-replay") == "region=ap"
 
 
 async def failing_after_session(scope: Any, receive: Any, send: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
+from urllib.parse import quote
 from weakref import WeakSet
 
 import attrs
@@ -126,7 +127,8 @@ class CacheBase:
         space = text_setting("namespace", self.settings.audience if namespace is None else namespace)
         if not space or any(c in "{}" for c in space):
             raise ConfigError(f"a namespace is text without braces, not {space!r}")
-        self.prefix = f"causal:{space}:{self.settings.number}:"
+        # Quoted: of "shop" and "shop:0:eu", neither may spell a key of the other's.
+        self.prefix = f"causal:{quote(space, safe='')}:{self.settings.number}:"
         self.serialize = callable_setting("serialize", serialize)
         self.deserialize = callable_setting("deserialize", deserialize)
         self.on_account = None if on_account is None else callable_setting("on_account", on_account)

@@ -85,6 +85,8 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
         joins = True
     if not cache.plain or session.policy is not None or cache.on_account is not None or enclosing.get():
         return False
+    if cache.store._live is None:
+        return False  # who has asked nobody yet knows of no history that has ended
     until = entry.fresh_until
     if cache.is_old(entry) if until is None else cache.settings.monotonic() > until:
         return False

@@ -130,8 +130,9 @@ class Replay:
     methods: frozenset[str] | None = attrs.field(default=None, converter=_upper)
 
     def __attrs_post_init__(self) -> None:
-        for name in (self.header, self.mark):
-            if not _FIELD.fullmatch(str(name)):
+        names: tuple[object, ...] = (self.header, self.mark)  # of whatever kind
+        for name in names:
+            if not isinstance(name, str) or not _FIELD.fullmatch(name):
                 raise ConfigError(f"replay's header is the name of a header field, not {name!r}")
         if not callable(self.value):
             try:
