@@ -666,3 +666,27 @@ def test_a_row_that_moves_to_another_document_changes_both(shop: Shop) -> None:
     assert fed_until(shop, alice) == shop.rows()
     shop.write(alice, "UPDATE comment SET post_id = 2")
     assert fed_until(shop, alice) == shop.rows()
+
+
+def test_a_query_may_hold_percent_signs(cluster: PostgresCluster, tmp_path: Path) -> None:
+    shop = Shop(cluster, tmp_path)
+    feed = PostgresFeed(
+        "SELECT id, title, n % 10 AS created FROM post WHERE title NOT LIKE 'draft%'",
+        key="id",
+        tables={"public.post": "id"},
+        login=shop.feed_from.login,
+    )
+    shop.index = SearchIndex(tmp_path / "other", fields=["title"], sorts=["created"], feed=feed)
+    shop.derived = DerivedEngine(shop.engine, shop.index, feed="manual")
+    shop.search = CausalStore(shop.derived, keyring=KEYS, audience="shop", policy=AT_ONCE)
+    with shop.store, shop.search:
+        alice = shop.store.session(subject="alice")
+        fed_until(shop, alice)
+        shop.write(alice, "INSERT INTO post VALUES (1, 'coffee', 42), (2, 'drafted', 1)")
+        assert fed_until(shop, alice) == {"1": {"title": "coffee", "created": 2}}
+        shop.write(alice, "UPDATE post SET n = 43 WHERE id = 1")
+        page = mixed(alice, shop.search, shop.store, "coffee", recent=lambda _: [1], lag=ReadPolicy.eventual())
+        assert [hit.document for hit in page.hits] == [{"title": "coffee", "created": 3}]
+    with shop.derived.feeding() as feeding:
+        assert isinstance(feeding, PostgresFeeding)
+        feeding.discard()

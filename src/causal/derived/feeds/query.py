@@ -48,7 +48,7 @@ class DocumentQuery:
         ).format(
             key=sql.Identifier(self.key),
             kind=sql.SQL(kind),
-            query=sql.SQL(self.query),
+            query=sql.SQL(self.query.replace("%", "%%")),  # this one has a parameter
         )
 
     def kind(self) -> sql.Composed:
