@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benches import (
+    bench_caches,
     bench_checker,
     bench_clock,
     bench_frontier,
@@ -43,6 +44,7 @@ MODULES: tuple[ModuleType, ...] = (
     bench_sqlite,
     bench_middleware,
     bench_postgres,
+    bench_caches,
     bench_sizes,
     bench_simulator,
     bench_checker,

@@ -57,6 +57,56 @@ def test_a_session_is_made_when_it_is_first_asked_for_and_once(cluster: MemoryCl
         current_session()
 
 
+def test_who_makes_a_session_is_not_kept_waiting_for_it(cluster: MemoryCluster) -> None:
+    eu = store(cluster, "eu")
+    asks = [True, False]
+
+    def make() -> object:
+        if asks.pop(0):
+            current_session()  # a subject that looks its user up in the store
+        return eu.session(subject="alice")
+
+    what = Carried(make)
+    found: list[object] = []
+
+    def thread() -> None:
+        with carrying(what):
+            for _ in range(2):
+                try:
+                    found.append(current_session().subject)
+                except ConfigError as error:
+                    found.append(str(error))
+
+    worker = threading.Thread(target=thread, daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert found == ["what the session is made of (its subject, on_event) asked for the session itself", "alice"]
+
+
+def test_what_is_propagated_is_awaited_with_its_own_session(cluster: MemoryCluster) -> None:
+    eu = store(cluster, "eu")
+    alice, bob = (Carried(lambda name=name: eu.session(subject=name)) for name in ("alice", "bob"))
+
+    async def whose() -> str:
+        before = current_session().subject
+        await asyncio.sleep(0)
+        return f"{before} {current_session().subject}"
+
+    def generator() -> Any:
+        yield current_session()
+
+    async def main() -> list[str]:
+        with carrying(alice):
+            ours = propagate(whose)
+        with carrying(bob):
+            return [*(await asyncio.gather(ours(), whose())), await ours(), await whose()]
+
+    assert asyncio.run(main()) == ["alice alice", "bob bob", "alice alice", "bob bob"]
+    with pytest.raises(ConfigError, match="generator"):
+        propagate(generator)
+
+
 def test_a_thread_knows_no_session_unless_it_is_propagated(cluster: MemoryCluster) -> None:
     eu = store(cluster, "eu")
     with carrying(Carried(lambda: eu.session(subject="alice"))), ThreadPoolExecutor(1) as pool:
@@ -250,3 +300,31 @@ def test_a_write_block_counts_as_open_until_its_outcome_is_joined(
         tx.put("k", 3)
     session.join(store(cluster, "eu").position(None))  # of an object mapper, say
     assert len(told) == 4
+
+
+def test_read_blocks_are_counted_until_what_they_showed_is_joined(cluster: MemoryCluster) -> None:
+    eu = store(cluster, "eu")
+    with eu.session(subject="bob").write() as tx:
+        tx.put("k", 1)
+    session = eu.session(subject="alice")
+    for _ in range(3):  # the first is decided on, the others are granted
+        with session.read() as db, session.read():
+            assert session.reading == 2
+            db.get("k")
+        assert session.reading == 0
+    with pytest.raises(ValueError, match="mine"), session.read():
+        raise ValueError("mine")
+    with session.write(), session.read():
+        assert session.reading == 0  # it is the write block's
+    strict = store(cluster, "us", policy=ReadPolicy(0.0, then="error")).session(session.token(), subject="alice")
+    with pytest.raises(GateTimeout), strict.read():
+        pass
+    asynchronous = AsyncCausalStore(MemoryEngine(cluster=cluster, site="eu"), keyring=KEYS, audience="shop")
+
+    async def reads() -> None:
+        async with session.at(asynchronous).read():
+            assert session.reading == 1
+        await asynchronous.close()
+
+    asyncio.run(reads())
+    assert (session.reading, strict.reading) == (0, 0)

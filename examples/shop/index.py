@@ -49,7 +49,6 @@ def _feed(settings: Settings) -> Any:
     if settings.databases is None:
         return EmbeddedFeed(document)
     from causal.derived.postgres import PostgresFeed
-
     from examples.shop.data import tables
 
     return PostgresFeed(tables.FOUND, key="id", tables=tables.FOUND_IN, document=dict)

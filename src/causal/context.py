@@ -6,6 +6,7 @@ and tasks, and what is set in a copy does not come back, but what is changed in 
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -32,22 +33,31 @@ class Carried(Generic[C]):
     Thread-safety: safe from any thread.
     """
 
-    __slots__ = ("_lock", "_make", "_session")
+    __slots__ = ("_lock", "_make", "_making", "_session")
 
     def __init__(self, make: Callable[[], C]) -> None:
         self._make = make
+        self._making = False
         self._session: C | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # whoever makes it and asks for it is told so, instead of waiting for himself
 
     @property
     def session(self) -> C:
-        """The session. Raises: what making it raises, each time."""
+        """The session. Raises: what making it raises, each time; ConfigError to whoever is asked while it is made, and asks for it."""
         session = self._session
         if session is not None:
             return session
         with self._lock:
             if self._session is None:
-                self._session = self._make()
+                if self._making:
+                    raise ConfigError(
+                        "what the session is made of (its subject, on_event) asked for the session itself"
+                    )
+                self._making = True
+                try:
+                    self._session = self._make()
+                finally:
+                    self._making = False
             return self._session
 
     @property
@@ -109,8 +119,22 @@ def propagate(fn: Callable[P, T]) -> Callable[P, T]:
     """Return `fn` as a function that runs with the session of who calls `propagate` now: for thread pools, which know no context.
 
     It may run many times, at once, in any thread. Only the session is carried over, no other context variable, and no open write block.
+    A coroutine function may be awaited anywhere.
+    Raises: ConfigError for a generator function, whose code would run with the session of whoever takes from it.
     """
     what = _carried.get()
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise ConfigError(
+            "propagate takes a function that runs when it is called: propagate what takes from the generator"
+        )
+    if inspect.iscoroutinefunction(fn):
+
+        @wraps(fn)
+        async def carries_over(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with carrying(what):
+                return await fn(*args, **kwargs)
+
+        return carries_over  # type: ignore[return-value]
 
     @wraps(fn)
     def carries(*args: P.args, **kwargs: P.kwargs) -> T:

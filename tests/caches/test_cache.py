@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
 from contextlib import suppress
 from typing import Any
@@ -21,7 +23,7 @@ from causal import (
     Unreachable,
     WriteLost,
 )
-from causal.caches import CausalCache, LRUBackend, lookup
+from causal.caches import AsyncCausalCache, CausalCache, LRUBackend, lookup
 from causal.caches.entry import Entry
 from causal.core.frontier import pack
 from causal.stores.memory import MemoryCluster, MemoryEngine
@@ -77,9 +79,11 @@ def test_a_hit_joins_what_the_entry_showed(stage: Stage) -> None:
     alice, bob, carol = stage.session("alice"), stage.session("bob", "us"), stage.session("carol", "us")
     stage.put("eu", alice, "new")
     assert stage.get("us", stage.session("alice", "us", alice.token())) == "new"
-    for reader in (bob, carol):  # one by way of the judgement, one by way of its memo
+    quiet = CausalCache(stage.stores["us"], stage.backend)
+    assert quiet.get(stage.session("dave", "us"), "photo", loading("photo")) == "new"
+    for reader, cache in ((bob, stage.caches["us"]), (carol, quiet)):  # judged at length, and by way of a memo
         assert not reader.seen
-        assert stage.get("us", reader) == "new"
+        assert cache.get(reader, "photo", loading("photo")) == "new"
         assert reader.seen >= alice.own
         with (read := reader.read()) as db:
             assert db.get("photo") == "new"
@@ -165,6 +169,41 @@ def test_a_hit_that_was_judged_is_judged_anew_when_anything_moves(stage: Stage) 
     assert get() == "hers"
     assert get() == "hers"
     assert quiet.counts == {"hit": 4, "miss": 1, "behind": 1, "stored": 2}
+
+
+def test_nor_does_a_judgement_outlast_what_a_session_has_read(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["us"], stage.backend)
+    alice, bob = stage.session("alice"), stage.session("bob", "us")
+    for _ in range(3):
+        assert quiet.get(bob, "a", loading("a")) is None
+    with alice.write() as tx:
+        tx.put("a", 1)
+        tx.put("b", 2)
+    assert quiet.get(alice.at(stage.stores["us"]), "b", loading("b")) == 2
+    assert quiet.get(bob, "b", loading("b")) == 2
+    assert quiet.get(bob, "a", loading("a")) == 1
+
+
+def test_nor_the_history_that_it_is_of(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["eu"], stage.backend)
+    stage.put("eu", stage.session("alice"), "new")
+    carol = stage.session("carol")
+    for _ in range(3):
+        assert quiet.get(carol, "photo", loading("photo")) == "new"
+    stage.cluster.fail_over("eu")
+    stage.stores["eu"].head()
+    assert quiet.get(carol, "photo", loading("photo")) is None
+    assert quiet.get(stage.session("dave"), "photo", loading("photo")) is None
+
+
+def test_nor_its_time(stage: Stage) -> None:
+    quiet = CausalCache(stage.stores["us"], stage.backend, ttl_s=10)
+    bob = stage.session("bob", "us")
+    for passed_s, misses in ((0, 1), (10, 1), (0.1, 2), (10, 2)):
+        stage.pass_s(passed_s)
+        quiet.get(bob, "photo", loading("photo"))
+        quiet.get(stage.session("carol", "us"), "photo", loading("photo"))
+        assert quiet.counts["miss"] == misses
 
 
 def test_two_caches_of_different_promises_share_entries_and_no_judgement(stage: Stage) -> None:
@@ -295,6 +334,34 @@ def test_who_has_asked_nobody_yet_asks_before_the_first_hit(stage: Stage) -> Non
     stage.caches["late"] = stage.cache("late")
     with pytest.raises(WriteLost):
         stage.get("late", alice)
+
+
+def test_who_has_asked_nobody_yet_takes_no_short_cut(stage: Stage) -> None:
+    stage.put("eu", stage.session("alice"), "lost")
+    assert stage.get("eu", stage.session("bob")) == "lost"
+    stage.cluster.fail_over("eu")
+    late = stage.store("eu")
+    quiet = CausalCache(late, stage.backend)  # with a listener, there is no short cut
+    assert quiet.get(late.session(), "photo", loading("photo")) is None
+    assert quiet.counts["dead"] == 1
+
+
+def test_nor_does_who_is_asynchronous(stage: Stage) -> None:
+    stage.put("eu", stage.session("alice"), "lost")
+    assert stage.get("eu", stage.session("bob")) == "lost"
+    stage.cluster.fail_over("eu")
+    late = stage.async_store("eu")
+
+    async def load(connection: Any) -> Any:
+        return connection.get("photo")
+
+    async def main() -> None:
+        quiet = AsyncCausalCache(late, stage.backend)
+        assert await quiet.get(late.session(), "photo", load) is None
+        assert quiet.counts["dead"] == 1
+        await late.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -691,9 +758,18 @@ def test_two_stores_with_one_backend_are_kept_apart(stage: Stage) -> None:
         cache = CausalCache(store, stage.backend)
         assert cache.get(store.session(), "photo", lambda _: "theirs") == "theirs"
     assert stage.get("us", bob) is None
+    assert stage.last.outcome == "hit"  # nor do they take each other's places
     named = CausalCache(other.stores["us"], stage.backend, namespace="other")
     assert named.get(eve, "photo", lambda _: "eve's") == "eve's"
     assert stage.get("us", bob) is None
+
+
+def test_no_namespace_spells_the_keys_of_another(stage: Stage) -> None:
+    shop = CausalCache(stage.stores["eu"], stage.backend, namespace="shop")
+    part = CausalCache(stage.stores["eu"], stage.backend, namespace="shop:0:eu")
+    bob = stage.session("bob")
+    assert shop.get(bob, "eu:0:photo", lambda _: "the shop's") == "the shop's"
+    assert part.get(bob, "photo", lambda _: "eu's") == "eu's"
 
 
 def test_a_session_of_another_store_reads_this_one(stage: Stage) -> None:
@@ -781,7 +857,7 @@ def test_no_two_calls_share_a_key(stage: Stage) -> None:
     assert page(bob, "x", "y:z") == ["x", "y:z"]
     assert page.key("x:y", "z") != page.key("x", "y:z")
     assert page.key("%3A", "") != page.key(":", "")
-    for wrong in (True, None, 1.5, ["a"]):
+    for wrong in (True, None, 1.5, ["a"], "\ud800"):
         with pytest.raises(ConfigError):
             page.key(wrong, "b")
 
@@ -796,6 +872,9 @@ def test_no_two_calls_share_a_key(stage: Stage) -> None:
         ("p:{a!r}", lambda db, a: None),
         ("p:{a:>5}", lambda db, a: None),
         ("p:{}", lambda db, a: None),
+        ("p:{a}{b}", lambda db, a, b: None),  # "1" and "23", or "12" and "3"
+        ("p:{a}-{b}", lambda db, a, b: None),  # "x-y" and "z", or "x" and "y-z"
+        ("{a}_by_{b}:{c}", lambda db, a, b, c: None),
         ("p:{a}", lambda db, *a: None),
         ("p:{a}", lambda db, **a: None),
     ],
@@ -818,6 +897,7 @@ def test_a_forked_child_begins_with_an_empty_cache_and_free_locks(stage: Stage) 
         child = os.fork()
         if not child:
             code = 1
+            signal.alarm(30)  # a lock that is held for ever would leave the child behind
             with suppress(BaseException):
                 found = cache.get(bob, "photo", lambda _: "of the child")
                 code = 0 if found == "of the child" and len(stage.backend) == 1 else 2

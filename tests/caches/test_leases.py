@@ -302,6 +302,7 @@ def test_a_load_that_stores_nothing_gives_its_lease_back(server: ValkeyServer, c
     cache = CausalCache(store, one, lease_s=DEADLINE_S)
     with pytest.raises(ZeroDivisionError):
         cache.get(store.session(), "photo", lambda _: 1 // 0)
+    assert one.watch(cache.prefix + "photo") == (None, False)
     value = object()
     assert cache.get(store.session(), "photo", lambda _: value) is value
     assert one.watch(cache.prefix + "photo") == (None, False)

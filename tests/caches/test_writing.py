@@ -10,6 +10,7 @@ import pytest
 
 from causal import CommitUnknown, ConfigError, Frontier, Position, Unreachable
 from causal.caches import CausalCache
+from causal.caches.entry import Entry
 from causal.core.frontier import pack
 from tests.caches.stage import STALE_S, Stage
 
@@ -177,6 +178,7 @@ def test_a_value_is_written_through_with_all_that_it_hangs_on(stage: Stage) -> N
 def test_what_a_transaction_saw_of_other_shards_comes_with_its_value() -> None:
     stage = Stage(shards=("posts", "replies"))
     alice, bob, carol = stage.session("alice"), stage.session("bob"), stage.session("carol", "us")
+    stage.stores["us"].head()
     stage.put("eu", alice, "question", "post", shard="posts")
     assert stage.get("eu", bob, "post", shard="posts") == "question"
     block = stage.caches["eu"].write(bob, "reply", shard="replies")
@@ -185,6 +187,9 @@ def test_what_a_transaction_saw_of_other_shards_comes_with_its_value() -> None:
         block.set("reply", "answer")
     assert stage.get("us", carol, "reply", shard="replies") == "answer"
     assert stage.last.outcome == "hit"
+    stage.backend.delete(stage.caches["us"].prefix + "post")
+    old = Entry({pack(0, 1): 0, pack(0, 2): 0}, 0, Frontier(), b"\xf6", 1e9)  # of a slow reader
+    stage.backend.put(stage.caches["us"].prefix + "post", old)
     assert stage.get("us", carol, "post", shard="posts") == "question"
 
 

@@ -192,8 +192,8 @@ class ModelSession:
         del store, policy
         return ReadBlock(self, self.world.shards["xy".index(shard)])
 
-    def write(self, store: Any, *, shard: str, touching: Sequence[str]) -> WriteBlock:
-        del store
+    def write(self, store: Any, *, shard: str, wait_s: float | None, touching: Sequence[str]) -> WriteBlock:
+        del store, wait_s
         return WriteBlock(self, self.world.shards["xy".index(shard)], touching)
 
     def touches(self, store: int, key: str) -> bool:

@@ -15,12 +15,22 @@ from typing import Any
 
 import pytest
 
-from causal import AsyncCausalStore, CausalStore, ConfigError, GateTimeout, NoEndpoint, ReadPolicy, StoreError
+from causal import (
+    AsyncCausalStore,
+    CausalStore,
+    ConfigError,
+    GateTimeout,
+    NoEndpoint,
+    ReadPolicy,
+    StoreError,
+    WriteLost,
+)
 from causal.core.frontier import Frontier
 from causal.derived import DerivedEngine, EmbeddedFeed, SearchIndex
 from causal.derived.contract import Place
 from causal.derived.fts import file as index_file
 from causal.errors import Unreachable
+from causal.stores.sqlite.blocks.reading import ReadTransaction
 from tests.derived.shelf import AT_ONCE, KEYS, TO_LEADER, Shelf, delete, document, found, keys, put, shelf
 
 __all__ = ["shelf"]
@@ -141,6 +151,30 @@ def test_a_feeder_that_is_killed_leaves_an_index_that_claims_what_it_holds(
     assert there == (["1", "2", "3", "4"] if done.returncode == 0 else None)
     shelf.feed()
     assert found(alice, shelf.search) == ["1", "2", "3", "4"]
+
+
+def test_a_child_that_is_forked_while_its_parent_feeds_keeps_nobody_from_feeding(shelf: Shelf) -> None:
+    alice = shelf.eu.session()
+    put(alice, "1", "coffee")
+    shelf.feed()
+    opened = shelf.index.open({"main": 0})
+    read, write = os.pipe()
+    with opened.fed_by_me() as mine:
+        assert mine
+        child = os.fork()
+        if not child:
+            os.close(write)
+            os.read(read, 1)  # until the parent closes its end
+            os._exit(0)
+    try:
+        put(alice, "2", "coffee")
+        shelf.feed()
+        assert found(alice, shelf.search) == ["1", "2"]
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+        os.close(read)
+        opened.close()
 
 
 def test_what_is_taken_in_twice_is_taken_in_once(shelf: Shelf) -> None:
@@ -283,6 +317,36 @@ def test_an_index_that_was_fed_elsewhere_waits_until_its_site_has_caught_up(
     assert found(alice, shelf.search) == ["1", "2"]
 
 
+def test_what_its_site_has_lost_the_index_loses_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shelf = Shelf(tmp_path)
+    with shelf.stack:
+        put(shelf.eu.session(), "1", "coffee")
+        shelf.replicate()
+    shutil.copy(data / "eu.sqlite", tmp_path / "backup")
+    again = Shelf(tmp_path)
+    with again.stack:
+        alice = again.eu.session()
+        put(alice, "2", "coffee")
+        again.feed()
+        assert found(alice, again.search) == ["1", "2"]
+    for name in ("eu.sqlite-wal", "eu.sqlite-shm"):
+        (data / name).unlink(missing_ok=True)
+    shutil.move(tmp_path / "backup", data / "eu.sqlite")  # put back, as a backup is
+    last = Shelf(tmp_path)
+    with last.stack:
+        bob = last.eu.session()
+        with pytest.raises((NoEndpoint, GateTimeout)), bob.read(last.search):
+            pass
+        last.feed()
+        assert found(bob, last.search) == ["1"]
+        with pytest.raises(WriteLost), last.eu.session(alice.token()).read(last.search):
+            pass
+        put(bob, "3", "coffee")
+        last.feed()
+        assert found(bob, last.search) == ["1", "3"]
+
+
 def test_a_row_of_which_no_document_can_be_made_is_not_passed_over(shelf: Shelf) -> None:
     alice = shelf.eu.session()
     shelf.feed()
@@ -321,6 +385,7 @@ def test_what_a_row_depends_on_in_another_shard_travels(tmp_path: Path) -> None:
         put(alice, "1", "coffee", shard="posts")
         shelf.feed()
         assert found(bob, shelf.search) == ["1"]
+        assert shelf.us.shards["users"] in {key >> 32 for key in bob.seen.entries}
         with (block := bob.read(shard="users", policy=TO_LEADER)) as db:
             assert db.get("alice") == "Alice"
         assert block.receipt.endpoint == "eu"
@@ -356,6 +421,27 @@ def test_an_index_of_several_shards_is_read_whole(tmp_path: Path) -> None:
             assert index.get("post/1", shard="replies") == document("post/1", {"title": "coffee too"})
             with pytest.raises(ConfigError, match="posts, replies"):
                 index.get("post/1")
+
+
+def test_an_index_of_several_shards_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the snapshots of two shards a post is written to the first, and a reply to the second."""
+    shelf = Shelf(tmp_path, shards=("posts", "replies"))
+    with shelf.stack:
+        shelf.feed()
+        alice, opened = shelf.eu.session(), ReadTransaction.__init__
+
+        def in_between(self: ReadTransaction, file: Any) -> None:
+            opened(self, file)
+            if not alice.own and file.shard == shelf.eu.shards["posts"]:
+                put(alice, "1", "coffee", shard="posts")
+                put(alice, "1", "coffee too", shard="replies")
+
+        monkeypatch.setattr(ReadTransaction, "__init__", in_between)
+        shelf.feed()
+        assert alice.own
+        with shelf.eu.session().read(shelf.search, policy=ReadPolicy.eventual()) as index:
+            shown = [hit.shard for hit in index.search("coffee")]
+        assert shown in ([], ["posts", "replies"])
 
 
 def test_an_index_that_is_not_shown_to_be_fresh_is_not_served(shelf: Shelf) -> None:
@@ -407,8 +493,8 @@ def test_an_index_that_was_put_back_is_another_life(shelf: Shelf, tmp_path: Path
     shelf.feed()
     assert found(alice, shelf.search) == ["1", "2"]
     shutil.move(tmp_path / "old", tmp_path / "eu.search")  # while it is open
+    shelf.search.head()
     with pytest.raises(NoEndpoint, match="replaced"):
-        shelf.search.head()
         found(shelf.eu.session(alice.token()), shelf.search, policy=ReadPolicy.leader(wait_s=0.02))
     shelf.search.close()
     for name in ("eu.search-wal", "eu.search-shm"):
@@ -422,6 +508,18 @@ def test_an_index_that_was_put_back_is_another_life(shelf: Shelf, tmp_path: Path
     assert after.life != before.life
     shelf.feed()
     assert found(alice, shelf.search) == ["1", "2"]
+
+
+def test_what_only_the_index_has_is_not_safe_from_a_failover(shelf: Shelf) -> None:
+    """A token may leave out what no failover can lose: the source's own servers have to have it for that."""
+    alice = shelf.eu.session()
+    put(alice, "1", "coffee")
+    shelf.feed()
+    shelf.search.head()
+    assert not shelf.search._state.replicated() >= alice.own
+    shelf.replicate()
+    shelf.search.head()
+    assert shelf.search._state.replicated() >= alice.own
 
 
 # --- what it refuses -----------------------------------------------------------------------------------------------------------
@@ -471,11 +569,14 @@ def test_another_layout_is_said_and_rebuilt(shelf: Shelf) -> None:
     ],
 )
 def test_what_cannot_be_right_is_refused(shelf: Shelf, make: Any, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        made = make(shelf.engines["eu"], shelf.index)
-        shelf.feed()
-        with shelf.store(made):
+    shelf.feed()
+
+    def opened() -> None:
+        with shelf.store(make(shelf.engines["eu"], shelf.index)):
             pass
+
+    with pytest.raises(ConfigError, match=complaint):
+        opened()
 
 
 def test_a_file_of_something_else_is_left_alone(shelf: Shelf, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -229,8 +230,10 @@ def test_it_is_rebuilt_while_it_is_written_to_fed_and_read(tmp_path: Path) -> No
         for thread in threads:
             thread.start()
         try:
-            for _ in range(4):
+            deadline = time.monotonic() + 60
+            while len(lives) < 3 and not over.is_set():
                 shelf.derived.rebuild()
+                assert time.monotonic() < deadline
         finally:
             over.set()
             for thread in threads:
@@ -241,7 +244,6 @@ def test_it_is_rebuilt_while_it_is_written_to_fed_and_read(tmp_path: Path) -> No
         with writer.read(shelf.search) as index:
             for key in range(50):
                 assert index.get(f"post/{key}")["created"] == counts[key]
-        assert len(lives) > 1
 
 
 def test_a_generation_that_is_behind_is_not_published(tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_a_generation_that_is_behind_is_not_published(tmp_path: Path) -> None:
         current = opened.generation()
         assert current is not None
         built = opened.begin()
-        opened.apply(built, (), {0: {origin: place for origin, place in current.places[0].items()}}, current.deps)
+        opened.apply(built, (), {0: dict(current.places[0])}, current.deps)
         put(alice, "2", "coffee")
         shelf.feed()
         assert not opened.publish(built.number)

@@ -71,12 +71,26 @@ def test_pages_are_in_order_and_do_not_overlap(index: Any) -> None:
         ({"offset": "1"}, "offset"),
         ({"limit": True}, "limit"),
         ({"shard": "nowhere"}, "no shard"),
+        ({"match": "\ud800"}, "cannot be asked"),
+        ({"offset": 2**63}, "cannot be asked"),
     ],
 )
 def test_what_is_no_query_is_said(index: Any, how: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         index.search(**how)
     assert index.count("apple") == 2  # the block goes on
+
+
+def test_a_key_that_no_row_can_have_is_said(index: Any) -> None:
+    with pytest.raises(ConfigError, match="cannot be asked"):
+        index.get("\ud800")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_number_that_no_column_holds_is_said(shelf: Shelf, number: int) -> None:
+    put(shelf.eu.session(), "1", "apple", created=number)
+    with pytest.raises(ConfigError, match="64 bits"):
+        shelf.feed()
 
 
 def test_a_block_that_has_ended_shows_nothing(shelf: Shelf) -> None:

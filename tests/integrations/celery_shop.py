@@ -36,13 +36,13 @@ def make(
                 file.write(f"{line}\n")
 
     def where(key: str = "photo") -> list[Any]:
-        """What a read of the task shows, and where; and what one shows that nobody holds back."""
-        with current_session().read(policy=ReadPolicy.eventual()) as db:
-            ungated = db.get(key)
+        """What a read of the task shows, and where; and, first, what it shows where nothing is carried."""
+        with (store() if callable(store) else store).session().read() as db:
+            bare = db.get(key)
         note(f"looked {current_task.request.id}")
         with (r := current_session().read()) as db:
             value = db.get(key)
-        return [value, f"{r.receipt.endpoint} {r.receipt.how}", ungated]
+        return [value, f"{r.receipt.endpoint} {r.receipt.how}", bare]
 
     def put(key: str, value: Any) -> None:
         with current_session().write(wait_s=20) as tx:
@@ -137,6 +137,6 @@ if "CAUSAL_TEST_SHOP" in os.environ:
         SQLiteEngine(folder / "data", site=site),
         keyring=Keyring.from_env(),
         audience="shop",
-        policy=PATIENT if site == "eu" else ReadPolicy(),
+        policy=PATIENT if site == "eu" else ReadPolicy(wait_s=1),
     )
     app = make(here, folder / "runs", os.environ["CAUSAL_TEST_BROKER"], os.environ["CAUSAL_TEST_BROKER"])

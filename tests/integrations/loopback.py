@@ -33,7 +33,7 @@ class Service:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self._body()
                 headers = list(self.headers.items())
                 service.seen.append((self.path, headers))
                 status, replied, body = service.answer(self.path, headers)
@@ -45,6 +45,13 @@ class Service:
                 self.wfile.write(body)
 
             do_POST = do_GET  # noqa: N815 - the name is the server's
+
+            def _body(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    while size := int(self.rfile.readline(), 16):
+                        self.rfile.read(size + 2)
+                    self.rfile.readline()
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -1,7 +1,9 @@
 """The ASGI middleware: what each response carries, and when. Real servers and frameworks are in `test_asgi_servers.py`."""
 
 import asyncio
+import contextlib
 import logging
+import math
 import threading
 from typing import Any
 
@@ -68,6 +70,33 @@ def test_nothing_is_added_where_nobody_asks_for_a_session(cluster: MemoryCluster
     assert not any(app.counters.as_dict().values())
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("app", [reads, writes])
+def test_header_fields_may_be_anything_that_yields_them(cluster: MemoryCluster, app: Any, kind: str) -> None:
+    async def yields(scope: Any, receive: Any, send: Any) -> None:
+        async def sends(message: Any) -> None:
+            start = message["type"] == "http.response.start"
+            await send({**message, "headers": iter(message["headers"])} if start else message)
+
+        async def accepts(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = iter(message["headers"])
+                await send({"type": "websocket.accept", "headers": headers})
+
+        await app(scope, receive, sends if kind == "http" else accepts)
+
+    eu = store(cluster)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    given = [("causal-token", wrote(eu))]
+    asyncio.run(around(yields, eu)(scope(headers=given) | {"type": kind}, None, send))
+    assert b"content-length" in dict(sent[0]["headers"])
+    assert (b"causal-token" in dict(sent[0]["headers"])) == (app is writes)
+
+
 def test_a_token_is_given_when_something_changed_and_not_again(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     answer = asked(around(writes, eu), "POST")
@@ -101,6 +130,7 @@ def test_a_token_is_renewed_when_half_of_its_life_is_over(cluster: MemoryCluster
     [
         ("nothing", {}, True, True),
         ("header", {}, False, True),
+        ("empty", {}, False, True),  # a client of ours, which has nothing to demand yet
         ("cookie", {}, True, True),
         ("both", {}, True, True),
         ("nothing", {"header": False}, True, False),
@@ -115,6 +145,7 @@ def test_by_which_way_a_token_comes_back(
     eu = store(cluster)
     token = wrote(eu)
     headers = [("causal-token", token)] if presented in {"header", "both"} else []
+    headers += [("causal-token", "")] if presented == "empty" else []
     headers += [("cookie", f"causal-a1={token}")] if presented in {"cookie", "both"} else []
     answer = asked(around(writes, eu, **settings), "POST", headers=headers)
     assert (answer.token is not None) is by_header
@@ -350,6 +381,24 @@ def test_an_asynchronous_store(cluster: MemoryCluster) -> None:
     asyncio.run(main())
 
 
+def test_two_middlewares_of_two_stores(cluster: MemoryCluster) -> None:
+    """What the inner one gives is in what the outer one gives in its place; or it is counted."""
+    other = MemoryCluster(("eu",), store=1)
+    for audience, told in (("shop", 0), ("another", 1)):
+        outer, inner = store(cluster), store(other, number=1, audience=audience)
+        within = around(writes, inner)
+
+        async def app(scope: Any, receive: Any, send: Any, within: Any = within) -> None:
+            put(current_session())
+            await within(scope, receive, send)
+
+        shop = around(app, outer)
+        answer = asked(shop, "POST", headers=[("causal-token", wrote(outer))])
+        own = outer.session(answer.token, subject="alice").own
+        assert {shard >> 16 for shard in own.shards} == ({0, 1} if not told else {0})
+        assert shop.counters.uncarried == told
+
+
 def test_installed_twice_it_does_its_work_once(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     inner = around(writes, eu)
@@ -380,6 +429,9 @@ def test_installed_twice_it_does_its_work_once(cluster: MemoryCluster) -> None:
         ({"hold_s": -1}, "hold_s"),
         ({"replay": ("fly-replay", "region={region}")}, "replay"),
         ({"replay": ("fly-replay", 7)}, "replay"),
+        ({"replay": ("fly-replay", "region={site}\r\nset-cookie: a=b")}, "replay"),
+        ({"replay": ("fly replay", "region={site}")}, "replay"),
+        ({"replay": ("x-go", "{site}", "x-came\r\n")}, "replay"),
         ({"replay": ("fly-replay", "region={site}"), "site": ""}, "site"),
     ],
 )
@@ -427,8 +479,18 @@ def test_a_complete_response_waits_for_what_an_open_read_block_has_shown(cluster
     assert eu.session(asked(shop).token, subject="alice").seen
     assert (shop.counters.held, shop.counters.late_reads) == (1, 0)
 
+    async def closes(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            with current_session().read() as db:
+                db.get("photo")
+        await respond(send)
 
-@pytest.mark.parametrize("split", ["", "with its length", "as a stream"])
+    shop = around(closes, eu)
+    assert asked(shop).token
+    assert shop.counters.held == 0
+
+
+@pytest.mark.parametrize("split", ["", "with its length", "as a stream", "in three"])
 def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: str) -> None:
     eu = store(cluster)
 
@@ -442,6 +504,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
                     length = [(b"Content-Length", b"2")] if split == "with its length" else []
                     await send({"type": "http.response.start", "status": 200, "headers": length})
                     await send({"type": "http.response.body", "body": b"ok", "more_body": True})
+                    if split == "in three":  # passed on, compressed, and passed on again
+                        await send({"type": "http.response.body", "body": b"!", "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 else:
                     await respond(send)
@@ -451,7 +515,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
         shop = around(app, eu)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
         assert server.token
-        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * (1 + bool(split))]
+        parts = {"": 1, "in three": 3}.get(split, 2)
+        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * parts]
         assert (shop.counters.held, shop.counters.late) == (1, 0)
 
     asyncio.run(main())
@@ -565,12 +630,13 @@ def test_a_stream_streams_and_its_writes_are_told_of(cluster: MemoryCluster, wai
                 if waits:  # the first bytes may be kept for a moment while a block is open, and no longer
                     await server.arrived.wait()
                     assert len(server.sent) == 2
-                await send({"type": "http.response.body", "body": b"2", "more_body": True})
-                assert len(server.sent) == 3
-            await send({"type": "http.response.body", "body": b"3", "more_body": True})
-            assert len(server.sent) == 4
+                for chunk in (b"2", b"3", b"4"):  # a response that was cut into parts has no more of them
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                assert len(server.sent) == 5
+            await send({"type": "http.response.body", "body": b"5", "more_body": True})
+            assert len(server.sent) == 6
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-            assert b"".join(m["body"] for m in server.sent[1:]) == b"123"
+            assert b"".join(m["body"] for m in server.sent[1:]) == b"12345"
 
         shop = around(app, eu, hold_s=1000.0)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
@@ -716,8 +782,45 @@ def test_a_refusal_becomes_an_answer(
     assert app.counters.refused == 3
 
 
+@pytest.mark.parametrize(
+    ("errors", "status"),
+    [
+        ([GateTimeout("a"), GateTimeout("b")], 503),
+        ([GateTimeout("a"), WriteLost([], "lost")], 409),
+        ([GateTimeout("a"), ExceptionGroup("inner", [NoEndpoint("b"), CommitUnknown("c")])], 500),
+        ([GateTimeout("a"), ZeroDivisionError()], None),
+    ],
+)
+def test_refusals_of_several_tasks_are_one(cluster: MemoryCluster, errors: list[Exception], status: int | None) -> None:
+    app = around(failing(ExceptionGroup("a task group's", errors)), store(cluster))
+    if status is None:
+        with pytest.raises(ExceptionGroup):
+            asked(app)
+    else:
+        assert asked(app).status == status
+        assert app.counters.refused == 1
+
+
+def test_two_reads_at_once_that_are_both_refused(cluster: MemoryCluster) -> None:
+    engine = MemoryEngine(cluster=cluster, site="us")
+    us = AsyncCausalStore(engine, keyring=KEYS, audience="shop", policy=ReadPolicy(0.01, then="error"))
+
+    async def read() -> None:
+        async with current_session().read() as db:
+            db.get("photo")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(read())
+        await respond(send)
+
+    answer = asked(around(app, us), headers=[("causal-token", wrote(store(cluster)))])
+    assert (answer.status, answer.get("retry-after")) == (503, "1")
+
+
 def test_when_to_come_back_is_rounded_up(cluster: MemoryCluster) -> None:
-    for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3")):
+    for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3"), (math.inf, None), (math.nan, None)):
         error = GateTimeout("later")
         error.retry_after_s = after_s
         assert asked(around(failing(error), store(cluster))).get("retry-after") == said
@@ -732,10 +835,35 @@ def test_a_refusal_carries_what_changed_before_it(cluster: MemoryCluster) -> Non
     assert len(answer.all("set-cookie")) == 1
 
 
-def test_refusals_may_be_left_to_others(cluster: MemoryCluster) -> None:
+def test_refusals_may_be_left_to_others(cluster: MemoryCluster, caplog: pytest.LogCaptureFixture) -> None:
+    app = around(failing(GateTimeout("later"), first=True), store(cluster), refusals="raise")
     with pytest.raises(GateTimeout) as raised:
-        asked(around(failing(GateTimeout("later"), first=True), store(cluster), refusals="raise"))
+        asked(app)
     assert raised.value.messages == []  # type: ignore[attr-defined]
+    assert app.counters.uncarried == 1  # by us
+    assert "without a response of ours" in caplog.text
+
+
+def test_a_refusal_that_pages_of_other_origins_cannot_read_is_told_of(
+    cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        if scope["path"] == "/refused":
+            raise GateTimeout("later")
+        await respond(send, headers=[("access-control-allow-origin", "https://page")])  # CORS stands further in
+
+    shop = around(app, store(cluster))
+    page = [("origin", "https://page"), ("host", "shop")]
+    asked(shop, path="/refused", headers=page)
+    asked(shop, headers=page)
+    assert caplog.messages == []
+    asked(shop, path="/refused")
+    assert caplog.messages == []
+    asked(shop, path="/refused", headers=page)
+    asked(shop, path="/refused", headers=page)
+    (message,) = caplog.messages
+    assert "Add CORS after" in message
 
 
 def test_another_error_is_passed_on_and_what_changed_before_it_is_carried(cluster: MemoryCluster) -> None:
@@ -748,6 +876,117 @@ def test_another_error_is_passed_on_and_what_changed_before_it_is_carried(cluste
     start, body = raised.value.messages  # type: ignore[attr-defined]
     assert (start["status"], body["body"]) == (500, b"Internal Server Error\n")
     assert any(name == b"causal-token" for name, _ in start["headers"])
+
+
+@pytest.mark.parametrize("how", ["nothing sent", "raised", "cancelled", "closed before it was accepted"])
+def test_what_no_response_of_ours_could_carry_is_told_of(
+    cluster: MemoryCluster, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        match how:
+            case "raised":
+                raise GateTimeout("later")
+            case "cancelled":
+                raise asyncio.CancelledError
+            case "closed before it was accepted":
+                await send({"type": "websocket.close", "code": 1000})
+
+    at = store(cluster)
+    middleware = around(app, at, refusals="raise")
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    kind = "websocket" if how.startswith("closed") else "http"
+    for _ in range(2):
+        with contextlib.suppress(GateTimeout, asyncio.CancelledError):
+            asyncio.run(middleware(scope() | {"type": kind}, None, send))
+    assert [m for m in sent if "headers" in m] == []
+    assert (middleware.counters.uncarried, middleware.counters.late) == (2, 0)
+    assert len([m for m in caplog.messages if "without a response of ours" in m]) == 1
+
+
+def test_who_only_read_and_got_no_response_is_no_warning(
+    cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store(cluster).session())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with current_session().read() as db:
+            db.get("photo")
+        raise GateTimeout("later")
+
+    middleware = around(app, store(cluster), refusals="raise")
+    with pytest.raises(GateTimeout):
+        asked(middleware)
+    assert middleware.counters.uncarried == 1
+    assert caplog.messages == []
+
+
+def test_a_write_between_the_question_whether_something_changed_and_the_answer(cluster: MemoryCluster) -> None:
+    meanwhile: list[Any] = []
+
+    def wall() -> float:
+        if meanwhile:
+            meanwhile.pop()()
+        return 1_000_000.0
+
+    eu = store(cluster, wall=wall)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        meanwhile.append(lambda: put(session))  # while the middleware looks how old the client's token is
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    middleware = around(app, eu)
+    answer = asked(middleware, headers=[("causal-token", wrote(eu))])
+    assert meanwhile == []
+    assert (answer.token, middleware.counters.late) == (None, 1)
+
+
+def test_a_write_while_the_token_is_sealed(cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    eu = store(cluster)
+    seal = type(eu.session()).token
+    meanwhile: list[Any] = []
+
+    def sealed(self: Any, **settings: Any) -> str | None:
+        text = seal(self, **settings)
+        if meanwhile:
+            meanwhile.pop()()
+        return text
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session()
+        put(session)
+        meanwhile.append(lambda: put(session))  # of another thread
+        await respond(send)
+
+    monkeypatch.setattr(type(eu.session()), "token", sealed)
+    middleware = around(app, eu)
+    token = asked(middleware).token
+    assert {p.offset for p in eu.session(token, subject="alice").own} == {2}
+    assert middleware.counters.late == 0
+
+
+@pytest.mark.parametrize("hold", ["open", "always", "never"])
+def test_an_error_page_waits_for_a_moment_only(cluster: MemoryCluster, hold: str) -> None:
+    async def main() -> None:
+        sent = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await respond(send, b"down for maintenance", 503)
+            await sent.wait()  # a task in the background
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                sent.set()
+
+        await asyncio.wait_for(around(app, store(cluster), hold=hold, hold_s=1000.0)(scope(), None, send), 30)
+
+    asyncio.run(main())
 
 
 def test_an_error_page_that_was_made_inside_gives_way_to_the_refusal(cluster: MemoryCluster) -> None:
@@ -811,7 +1050,8 @@ def test_a_cancelled_request_leaves_nothing_behind(cluster: MemoryCluster) -> No
                 held.set()
                 await asyncio.Event().wait()
 
-        task = asyncio.create_task(around(app, eu, hold_s=1000.0)(scope(), None, server.send))  # type: ignore[arg-type]
+        shop = around(app, eu, hold_s=1000.0)
+        task = asyncio.create_task(shop(scope(), None, server.send))  # type: ignore[arg-type]
         await held.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -819,6 +1059,7 @@ def test_a_cancelled_request_leaves_nothing_behind(cluster: MemoryCluster) -> No
         await asyncio.sleep(0)
         assert server.sent == []
         assert len(asyncio.all_tasks()) == 1
+        assert shop.counters.uncarried == 0  # its write was rolled back
 
     asyncio.run(main())
 
@@ -873,6 +1114,18 @@ def test_a_request_is_sent_to_a_site_that_can_serve_it(cluster: MemoryCluster) -
     assert asked(app, headers=[("causal-token", token)]).status == 200
 
 
+@pytest.mark.parametrize("policy", [ReadPolicy(0.01), ReadPolicy(0.01, then="error"), ReadPolicy.leader()])
+def test_a_site_that_is_out_of_reach_from_here_may_serve_all_the_same(
+    cluster: MemoryCluster, policy: ReadPolicy
+) -> None:
+    token = wrote(store(cluster, "eu"))
+    us = store(cluster, "us", policy=policy)
+    cluster.cut_off("eu")
+    app = around(reads, us, replay=("fly-replay", "region={site}"))
+    answer = asked(app, headers=[("causal-token", token)])
+    assert (answer.status, answer.get("fly-replay")) == (503, "region=eu")
+
+
 def test_a_request_that_wrote_is_not_sent_again(cluster: MemoryCluster) -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         session = current_session()
@@ -914,7 +1167,9 @@ def test_while_a_block_is_open_somewhere_nothing_is_sent_again(cluster: MemoryCl
         blocks[0].__enter__()
         raise GateTimeout("refused")
 
-    assert asked(replaying(cluster, app)).get("fly-replay") is None
+    token = wrote(store(cluster, "eu"))
+    cluster.catch_up("us")
+    assert asked(replaying(cluster, app), headers=[("causal-token", token)]).get("fly-replay") is None
     blocks[0].__exit__(GateTimeout, None, None)
 
 
@@ -942,6 +1197,17 @@ def test_nobody_knows_a_site_that_could(cluster: MemoryCluster) -> None:
         )
         is None
     )
+
+
+def test_two_other_sites_that_each_lack_what_the_other_numbers() -> None:
+    cluster = MemoryCluster(("eu", "ap", "us"))
+    stores = [store(cluster, site) for site in ("eu", "ap", "us")]
+    for site in ("eu", "ap", "us"):
+        cluster.pause(site)
+    session = stores[0].session(*(wrote(at) for at in stores[:2]), subject="alice")
+    app = replaying(cluster, failing_after_session)
+    assert asked(app, headers=[("causal-token", session.token() or "")]).get("fly-replay") is None
+    assert asked(app, headers=[("causal-token", wrote(stores[1]))]).get("fly-replay") == "region=ap"
 
 
 async def failing_after_session(scope: Any, receive: Any, send: Any) -> None:
@@ -986,6 +1252,16 @@ async def accepts(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
 
 
+def test_a_websocket_that_is_closed_unaccepted_carries_nothing_and_that_is_told_of(cluster: MemoryCluster) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        put(current_session())
+        await send({"type": "websocket.close"})
+
+    shop = around(app, store(cluster))
+    asyncio.run(socket(shop))
+    assert shop.counters.uncarried == 1
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_a_websocket_that_is_refused(cluster: MemoryCluster, first: bool) -> None:
     def app(error: Exception) -> Any:
@@ -1023,6 +1299,31 @@ def test_anything_else_passes_through(cluster: MemoryCluster) -> None:
     asyncio.run(around(app, store(cluster))(*given))  # type: ignore[arg-type]
     assert passed == [given]
     assert passed[0][2] is given[2]  # type: ignore[index]
+
+
+def test_where_no_asyncio_loop_runs(cluster: MemoryCluster) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with current_session().write() as tx:
+            tx.put("photo", "new.jpg")
+            if scope["path"] == "/stream":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"1", "more_body": True})
+                assert len(sent) == 2  # nothing would ever let it go
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await respond(send)
+                assert sent == []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for path, whole in (("/", True), ("/stream", False)):
+        sent.clear()
+        with pytest.raises(StopIteration):  # as another library's loop would run it
+            around(app, store(cluster))(scope(path=path), None, send).send(None)  # type: ignore[arg-type,attr-defined]
+        assert any(name == b"causal-token" for name, _ in sent[0]["headers"]) is whole
 
 
 def test_what_comes_before_a_response_is_not_kept_back(cluster: MemoryCluster) -> None:

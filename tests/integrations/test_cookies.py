@@ -3,9 +3,11 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from causal import ConfigError
-from causal.integrations.cookies import MAX_CHARS, TOO_LONG, Arrived, Cookies
+from causal.integrations.cookies import MAX_CHARS, MAX_TAKEN, TOO_LONG, Arrived, Cookies
 
 HOST = Cookies()
 PLAIN = Cookies(secure=False)
@@ -51,6 +53,21 @@ def test_each_kind_is_deaf_to_the_other() -> None:
     assert Cookies(name="shop").arrived(["__Host-shop-a=T; __Host-causal-a=T"]).names == ("__Host-shop-a",)
 
 
+def test_the_names_of_one_application_are_none_of_anothers() -> None:
+    for one, other in (("causal", "causal-admin"), ("a", "a-a"), ("causal", "causal_x")):
+        mine, theirs = Cookies(name=one), Cookies(name=other)
+        both = [line.partition(";")[0] for kind in (mine, theirs) for line in kind.replacing((), kind.name, 60)]
+        assert mine.arrived(both).tokens == (one,)
+        assert theirs.arrived(both).tokens == (other,)
+
+
+def test_a_response_takes_back_no_more_than_fits_into_one() -> None:
+    many = HOST.arrived(["; ".join(f"__Host-causal-{n}=T{n}" for n in range(1000))])
+    assert many.names == tuple(f"__Host-causal-{n}" for n in range(MAX_TAKEN))
+    assert len(many.tokens) == 1000  # how many are opened is not for the names to say
+    assert sum(map(len, HOST.replacing(many.names, "T", 60))) < 8_000
+
+
 def test_what_is_too_long_is_not_read_and_not_forgotten() -> None:
     token = "__Host-causal-a1=T1"
     fits = f"{token}; x={'y' * (MAX_CHARS - len(token) - 4)}"
@@ -59,6 +76,14 @@ def test_what_is_too_long_is_not_read_and_not_forgotten() -> None:
     assert HOST.arrived([fits + "y"]) == Arrived((), (TOO_LONG,))
     assert HOST.arrived([token, fits]) == Arrived(("__Host-causal-a1",), ("T1", TOO_LONG))
     assert HOST.arrived(["x" * (2 * MAX_CHARS), token]).tokens == ("T1",)  # what holds none is none of ours to limit
+
+
+@given(st.lists(st.text(alphabet='ab1=;, \t"\r\n-_\xff') | st.text() | st.just("__Host-causal-a1=T1"), max_size=8))
+def test_whatever_arrives_only_sound_names_come_back(parts: list[str]) -> None:
+    for headers in ([";".join(parts)], ["; __Host-causal-".join(parts)], parts):
+        arrived = HOST.arrived(headers)
+        for line in HOST.replacing(arrived.names, "T", 60):
+            assert re.fullmatch(r"__Host-causal-[A-Za-z0-9_-]{1,64}=T?; Max-Age=\d+(; [A-Za-z/=]+)+", line)
 
 
 def marks(value: str) -> tuple[str, str, set[str]]:

@@ -38,6 +38,11 @@ def test_who_may_keep_it(values: list[str], public: bool) -> None:
         ("CDN-Cache-Control", "private, max-age=60", False),
         ("CDN-Cache-Control", "", False),
         ("X-Cache-Control-Was", "public", False),
+        ("Edge-Control", "cache-maxage=60s", True),
+        ("Edge-Control", "bypass-cache", False),
+        ("X-Accel-Expires", "60", True),
+        ("X-Accel-Expires", "@1893456000", True),
+        ("X-Accel-Expires", "0", False),
     ],
 )
 def test_a_field_for_a_cdn_alone_counts(name: str, value: str, public: bool) -> None:

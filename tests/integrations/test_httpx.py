@@ -65,7 +65,7 @@ def test_two_services_each_with_its_own_token(lib: Any, session: Any, a: Service
 
 
 def test_a_client_that_is_there_already(lib: Any, session: Any, a: Service, b: Service) -> None:
-    http = lib.Client(headers={"x-mine": "yes"}, mounts={"http://nowhere": lib.HTTPTransport(), "all://*.org": None})
+    http = lib.Client(headers={"x-mine": "yes"}, mounts={"http://": lib.HTTPTransport(), "all://*.org": None})
     assert carry(carry(http, a.origin), b.origin, subject="b") is http
     with http:
         http.get(a.origin)

@@ -22,6 +22,7 @@ from causal import (
     current_session,
 )
 from causal.context import Carried, carried, carrying
+from causal.integrations import work
 from causal.integrations.carrier import HEADER
 from causal.integrations.jobs import carry, job, running
 from causal.integrations.work import RETRIED
@@ -142,12 +143,41 @@ def test_delayed_is_put_off_once_and_then_reads_at_the_leader(sites: Sites) -> N
         assert photo()[1].startswith("eu")
 
 
-def test_delayed_is_not_put_off_if_the_row_is_here(sites: Sites) -> None:
-    message = sites.published()
-    sites.arrives()
+@pytest.mark.parametrize("raw", [False, True])
+def test_delayed_is_put_off_once_where_the_message_is_a_list_of_pairs(sites: Sites, raw: bool) -> None:
+    text = sites.published()[HEADER]
+    message: Any = [(b"id", b"17"), (HEADER.encode(), text.encode())] if raw else [("id", "17"), (HEADER, text)]
+    with pytest.raises(GateTimeout), running(sites.us, message, consistency="delayed"):
+        pass
     with running(sites.us, message, consistency="delayed"):
-        assert photo() == ("new.jpg", "us covered")
-    assert RETRIED not in message
+        assert photo()[0] == "new.jpg"
+    with pytest.raises(GateTimeout), running(sites.us, tuple(message[:2]), consistency="delayed"):
+        pass  # which cannot be marked
+    with running(sites.us, None, consistency="delayed"):
+        assert photo()[0] == "new.jpg"
+
+
+@pytest.mark.parametrize("wait_s", [0, 20])
+def test_delayed_is_not_put_off_if_the_row_is_here(
+    directory: Path, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "ASK_S", 20.0 if wait_s == 0 else work.ASK_S)  # a slow machine asks slowly
+    sites = Sites(directory, policy=ReadPolicy(wait_s=wait_s))
+    for here in (True, False):
+        message = sites.published()
+        if here:
+            sites.arrives()
+        else:
+            timer = threading.Timer(0.05, sites.arrives)
+            timer.start()
+        if here or wait_s:
+            with running(sites.us, message, consistency="delayed"):
+                assert photo() == ("new.jpg", "us covered")
+            assert RETRIED not in message
+        if not here:
+            timer.join()
+    sites.eu.close()
+    sites.us.close()
 
 
 def test_delayed_finds_the_row_here_the_second_time(sites: Sites) -> None:
@@ -236,6 +266,17 @@ def test_a_message_that_says_nothing_is_read_for_at_the_leader(directory: Path, 
     sites.us.close()
 
 
+@pytest.mark.parametrize("fields", [{}, {HEADER: "garbage"}], ids=repr)
+def test_and_so_are_the_other_stores_that_the_job_reads(directory: Path, fields: Any) -> None:
+    sites, others = Sites(directory / "one", policy=ReadPolicy(bad_token="ignore")), Sites(directory / "two", number=1)
+    others.published()
+    assert photo(others.us.session()) == (None, "us covered")
+    with running(sites.us, fields) as session:
+        assert photo(session.at(others.us))[0] == "new.jpg"
+    for store in (sites.eu, sites.us, others.eu, others.us):
+        store.close()
+
+
 def test_a_user_cannot_present_a_jobs_token_nor_a_job_a_users(sites: Sites) -> None:
     message = sites.published()
     assert sites.us.session(message[HEADER], subject="alice").rejected
@@ -286,6 +327,27 @@ def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
         assert photo() == ("uncommitted", "us covered")
 
 
+def test_a_message_from_inside_a_read_block_is_read_for_at_the_leader(
+    sites: Sites, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the block shows is not in the session yet, and the job is about just that."""
+    alice = sites.eu.session(subject="alice")
+    with alice.write() as tx:
+        tx.put("cart", "hers, and all that she demands")
+    sites.arrives()
+    with sites.eu.session(subject="bob").write() as tx:
+        tx.put("photo", "bob.jpg")
+    with alice.read() as db:
+        assert db.get("photo") == "bob.jpg"
+        message = carry({}, alice)
+    with running(sites.us, message):
+        assert photo()[0] == "bob.jpg"
+    sites.arrives()
+    with running(sites.us, carry({}, alice)):
+        assert photo() == ("bob.jpg", "us covered")
+    assert caplog.messages == []
+
+
 def test_a_job_publishes_a_job_with_what_it_wrote(sites: Sites) -> None:
     message = sites.published()
     sites.arrives()
@@ -324,7 +386,7 @@ def test_a_jobs_writes_go_back_in_its_result(sites: Sites) -> None:
 
 
 def test_a_queue_of_threads(sites: Sites) -> None:
-    work: queue.Queue[Any] = queue.Queue()
+    waiting: queue.Queue[Any] = queue.Queue()
     done: list[Any] = []
 
     @job(sites.us)
@@ -333,7 +395,7 @@ def test_a_queue_of_threads(sites: Sites) -> None:
         done.append((message["id"], photo()[0], size))
 
     def worker() -> None:
-        while (message := work.get()) is not None:
+        while (message := waiting.get()) is not None:
             thumbnail(message, size=3)
             assert carried() is None
 
@@ -341,9 +403,9 @@ def test_a_queue_of_threads(sites: Sites) -> None:
     for thread in threads:
         thread.start()
     for _ in range(9):
-        work.put(sites.published())
+        waiting.put(sites.published())
     for _ in threads:
-        work.put(None)
+        waiting.put(None)
     for thread in threads:
         thread.join()
     assert done == [(17, "new.jpg", 3)] * 9

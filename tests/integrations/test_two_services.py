@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 import requests
+from fastapi import FastAPI, Request
 
-from causal import CausalStore, Keyring
+from causal import CausalStore, Keyring, current_session
 from causal.context import Carried, carrying
+from causal.integrations.asgi import CausalMiddleware, Cookies
 from causal.integrations.carrier import extract, inject
+from causal.integrations.wsgi import CausalMiddleware as WSGIMiddleware
 from causal.stores.memory import MemoryCluster, MemoryEngine
 from tests.integrations.loopback import Client, Headers, Reply, Service, service
-from tests.integrations.test_clients import KINDS
+from tests.integrations.serving import uvicorn_serves, wsgiref_serves
+from tests.integrations.test_clients import KINDS, opened
 
 KEYS = Keyring.generate()
 
@@ -114,3 +118,54 @@ def test_what_the_user_did_at_the_one_is_demanded_at_the_other(stack: ExitStack)
     assert {position.shard >> 16 for position in sent.own} == {0, 1}
     for path in ("/first", "/order"):
         assert town.visit(town.orders["us"], path) == 200
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx2", "requests"])
+@pytest.mark.parametrize("server", ["asgi", "wsgi"])
+def test_a_client_that_many_users_calls_go_through_keeps_nobodys_cookies(kind: str, server: str) -> None:
+    """The first call, which has nothing to demand, must not have the service's cookies kept for all who come after."""
+    at = opened()
+    rejected: list[int] = []
+
+    def serve(user: str) -> None:
+        session = current_session()
+        rejected.append(len(session.rejected))
+        with session.write() as tx:
+            tx.put(f"photo/{user}", "new.jpg")
+
+    if server == "asgi":
+        app = FastAPI()
+        app.add_middleware(
+            CausalMiddleware,
+            store=at,
+            cookies=Cookies(secure=False),
+            subject=lambda scope: dict(scope["headers"]).get(b"x-user", b"").decode() or None,
+        )
+
+        @app.get("/")
+        def page(request: Request) -> None:
+            serve(request.headers.get("x-user", ""))
+
+        serving: Any = uvicorn_serves(app)
+    else:
+
+        def plain(environ: Any, start_response: Any) -> list[bytes]:
+            serve(environ.get("HTTP_X_USER", ""))
+            start_response("200 OK", [("Content-Length", "2")])
+            return [b"ok"]
+
+        serving = wsgiref_serves(
+            WSGIMiddleware(plain, at, cookies=Cookies(secure=False), subject=lambda environ: environ.get("HTTP_X_USER"))
+        )
+    with serving as url:
+        http = Client(kind, url)
+        http.get(url + "/")  # a probe, without a session
+        for user in ("alice", "bob", "carol", "alice"):
+            session = at.session(subject=user)
+            with carrying(Carried(lambda session=session: session)):
+                assert http.get(url + "/", headers={"x-user": user}).status_code == 200
+            assert session.own
+            assert not session.seen.marks
+        assert len(http.http.cookies) == 0
+        http.close()
+    assert rejected == [0] * 5

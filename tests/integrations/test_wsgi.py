@@ -361,6 +361,16 @@ def test_close_is_called_once_whatever_happens(cluster: MemoryCluster) -> None:
     result = server.app(server.environ, server.start_response)
     result.close()  # a client that has gone
     result.close()
+    put_first = around(failing(GateTimeout("later"), first=True), eu, refusals="raise")
+    with pytest.raises(GateTimeout):
+        asked(put_first)
+    assert put_first.counters.uncarried == 1
+    gone = around(generated, eu)
+    server = Server(gone)
+    started = server.app(server.environ, server.start_response)
+    next(iter(started))
+    started.close()
+    assert gone.counters.uncarried == 0
     assert carried() is None
 
 
@@ -488,6 +498,52 @@ def test_frameworks_that_answer_all_errors_themselves(cluster: MemoryCluster) ->
         asked(around(framework, us, refusals="raise"), causal_token=token)
     with pytest.raises(ConfigError):
         refused(ConfigError("a mistake"))
+
+
+@pytest.mark.parametrize("error", [GateTimeout("later"), SystemExit()])
+def test_what_no_response_of_ours_could_carry_is_told_of(
+    cluster: MemoryCluster, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        put(current_session())
+        raise error
+
+    middleware = around(app, store(cluster), refusals="raise")
+    with pytest.raises(type(error)):
+        asked(middleware)
+    assert middleware.counters.uncarried == 1
+    assert any("without a response of ours" in m for m in caplog.messages)
+
+
+def test_a_client_that_went_away_before_the_response_began(cluster: MemoryCluster) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        put(current_session())
+        start(start_response)
+        yield b"ok"
+
+    middleware = around(app, store(cluster))
+    server = Server(middleware)
+    body = middleware(server.environ, server.start_response)
+    next(iter(body))
+    for _ in range(2):
+        body.close()
+    assert (middleware.counters.issued, middleware.counters.uncarried) == (1, 0)
+    kept: list[Any] = []
+
+    def whole(environ: Any, start_response: Any) -> Iterator[bytes]:
+        put(current_session())
+        start(start_response)
+        kept.append(iter([b"ok"]))
+        return kept[-1]
+
+    middleware = around(whole, store(cluster))
+    server = Server(middleware)
+    for _ in range(2):
+        body = middleware(server.environ, server.start_response)
+    for _ in range(2):
+        body.close()
+    assert server.status is None
+    assert middleware.counters.uncarried == 1
 
 
 def test_late_writes_of_a_thread_and_whoever_listens(cluster: MemoryCluster) -> None:

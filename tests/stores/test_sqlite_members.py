@@ -546,6 +546,28 @@ def test_tombstones_go_when_nothing_older_can_arrive(world: World) -> None:
         assert world.get(site, "k") is None
 
 
+def test_the_thread_keeps_a_tombstone_for_as_long_as_caches_may_show_what_was_deleted(world: World) -> None:
+    world.open("eu", "us")
+    world.put("eu", "k", 1)
+    world.settle()
+    world.delete("eu", "k")
+    world.put("us", "other", 1)
+    world.settle()
+    link = world.links["eu"]
+    link._eager = False  # as with a thread
+    for second in (1.0, 957.0):
+        world.pass_s(second)
+        link._collect_at = 0.0
+        link.step()
+        world.settle()
+        assert "k" in stored_keys(world, "eu")
+        assert world.look("eu", "k")[1]  # that it is gone is news
+    world.pass_s(3.0)
+    link._collect_at = 0.0
+    link.step()
+    assert "k" not in stored_keys(world, "eu")
+
+
 def test_one_member_that_is_not_past_a_tombstone_keeps_it_everywhere(world: World) -> None:
     """Asia is past the delete on every origin, eu and us are not past it on asia's."""
     world.open("eu", "us", "asia")

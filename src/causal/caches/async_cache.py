@@ -9,7 +9,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast
 
 from causal.caches.base import CacheBase
 from causal.caches.cache import POLL_MAX_S, POLL_S, ROUNDS
@@ -77,8 +77,8 @@ class AsyncBackend(Protocol):
 class _Local:
     """An LRU, which answers at once, as an asynchronous backend. Thread-safety: as the LRU."""
 
-    local: Final = True
-    down: Final = False
+    local: bool = True
+    down: bool = False
 
     def __init__(self, lru: LRUBackend) -> None:
         self._lru = lru
@@ -115,7 +115,7 @@ class AsyncCausalCache(CacheBase):
     """
 
     def __init__(
-        self, store: AsyncCausalStore[Any, W], backend: AsyncBackend | LRUBackend, **settings: Unpack[CacheSettings]
+        self, store: AsyncCausalStore[Any, Any], backend: AsyncBackend | LRUBackend, **settings: Unpack[CacheSettings]
     ) -> None:
         super().__init__(store, backend, **settings)
         self.backend: AsyncBackend = _Local(backend) if isinstance(backend, LRUBackend) else backend
@@ -180,9 +180,11 @@ class AsyncCausalCache(CacheBase):
         connections = len(self.shards(shard).named)
         return lambda fn: AsyncCached(self, KeyTemplate(template, fn, connections), fn, shard, policy, ttl_s)
 
-    def write(self, session: AsyncSession[Any, W], *keys: str, shard: str | None = None) -> AsyncCacheWrite[W]:
+    def write(
+        self, session: AsyncSession[Any, W], *keys: str, shard: str | None = None, wait_s: float | None = None
+    ) -> AsyncCacheWrite[W]:
         """Return a write block that changes what these keys hang on: as `CausalCache.write`."""
-        return AsyncCacheWrite(self, session, keys, shard)
+        return AsyncCacheWrite(self, session, keys, shard, wait_s)
 
     async def invalidate(self, at: Position | Frontier, *keys: str) -> tuple[Account, ...]:
         """Let no older value be served to those who do not demand more, after a write elsewhere: as `CausalCache.invalidate`."""

@@ -1,10 +1,15 @@
-"""What the synchronous and the asynchronous cache have in common: settings, keys, ages, and the account."""
+"""What the synchronous and the asynchronous cache have in common: settings, keys, ages, and the account.
+
+HAZARD: that a history has ended, this process learns from an endpoint. Until it has asked one, a hit may show what a failover lost; for
+at most `max_staleness_s`, because nothing older is shown.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
+from urllib.parse import quote
 from weakref import WeakSet
 
 import attrs
@@ -122,7 +127,8 @@ class CacheBase:
         space = text_setting("namespace", self.settings.audience if namespace is None else namespace)
         if not space or any(c in "{}" for c in space):
             raise ConfigError(f"a namespace is text without braces, not {space!r}")
-        self.prefix = f"causal:{space}:{self.settings.number}:"
+        # Quoted: of "shop" and "shop:0:eu", neither may spell a key of the other's.
+        self.prefix = f"causal:{quote(space, safe='')}:{self.settings.number}:"
         self.serialize = callable_setting("serialize", serialize)
         self.deserialize = callable_setting("deserialize", deserialize)
         self.on_account = None if on_account is None else callable_setting("on_account", on_account)
@@ -177,6 +183,8 @@ class CacheBase:
             return b"", value
         try:
             data = self.serialize(value)
+            if not isinstance(data, bytes):
+                raise TypeError(f"serialize returns bytes, not a {type(data).__name__}")
             return data, self.deserialize(data)
         except Exception as error:  # noqa: BLE001 - an encoder of the user's: the page is answered all the same
             log.warning("a cached value cannot be encoded, so every lookup loads it: %s", type(error).__name__)

@@ -22,34 +22,29 @@ class Breaker:
 
     def forked(self) -> None:
         """In a forked child: begin anew."""
-        self._lock = threading.Lock()
-        self._until: float | None = None
-
-    @property
-    def open(self) -> bool:
+        self.lock = threading.Lock()
+        self._until = 0.0
+        self.open = False
         """Whether the last that was heard is a failure."""
-        return self._until is not None
 
     def allows(self) -> bool:
         """Return whether to ask now. After a failure: once the time is over, and one caller at a time."""
         if not self.open:
             return True
-        with self._lock:
-            until: float | None = self._until
+        with self.lock:
             now = self._monotonic()
-            if until is not None and now < until:
+            if now < self._until:
                 return False
-            if until is not None:
-                self._until = now + self._retry_s  # others wait for what this one finds
+            self._until = now + self._retry_s  # others wait for what this one finds
             return True
 
     def failed(self) -> None:
         """Note a failure."""
-        with self._lock:
-            self._until = self._monotonic() + self._retry_s
+        with self.lock:
+            self._until, self.open = self._monotonic() + self._retry_s, True
 
     def worked(self) -> None:
         """Note an answer."""
-        if self._until is not None:
-            with self._lock:
-                self._until = None
+        if self.open:
+            with self.lock:
+                self._until, self.open = 0.0, False

@@ -47,7 +47,7 @@ class CausalCache(CacheBase):
     Units: seconds. Raises: ConfigError. Thread-safety: safe from any thread.
     """
 
-    def __init__(self, store: CausalStore[Any, W], backend: Backend, **settings: Unpack[CacheSettings]) -> None:
+    def __init__(self, store: CausalStore[Any, Any], backend: Backend, **settings: Unpack[CacheSettings]) -> None:
         super().__init__(store, backend, **settings)
         self.backend = backend
         self._find = backend.get
@@ -119,13 +119,15 @@ class CausalCache(CacheBase):
         connections = len(self.shards(shard).named)
         return lambda fn: Cached(self, KeyTemplate(template, fn, connections), fn, shard, policy, ttl_s)
 
-    def write(self, session: Session[Any, W], *keys: str, shard: str | None = None) -> CacheWrite[W]:
+    def write(
+        self, session: Session[Any, W], *keys: str, shard: str | None = None, wait_s: float | None = None
+    ) -> CacheWrite[W]:
         """Return a write block that changes what these keys hang on: `session.write`, and then the cache knows.
 
         After the commit, and with its position, each key is invalidated, or written through where the block has `set` a value. Where the
         position is not known, the keys are removed. Raises: as `session.write`; ConfigError.
         """
-        return CacheWrite(self, session, keys, shard)
+        return CacheWrite(self, session, keys, shard, wait_s)
 
     def invalidate(self, at: Position | Frontier, *keys: str) -> tuple[Account, ...]:
         """Let no older value be served to those who do not demand more, after a write elsewhere that is committed up to `at`.

@@ -125,12 +125,9 @@ def decode(key: bytes, data: bytes, nothing: Frontier) -> Entry | None:
         packed, offset, good_until_ms = _ONE.unpack_from(data, _HEAD.size)
         wm = {packed: offset}
     else:
-        wm, last = {}, -1
-        for packed, offset in _PAIR.iter_unpack(data[_HEAD.size : end]):
-            if packed <= last:
-                return None
-            wm[packed] = offset
-            last = packed
+        wm = dict(_PAIR.iter_unpack(data[_HEAD.size : end]))
+        if len(wm) != count or list(wm) != sorted(wm):
+            return None
         (good_until_ms,) = _U64.unpack_from(data, end)
     at = end + _U64.size
     if kind == TOMBSTONE:

@@ -6,8 +6,9 @@ Owns the spelling. Two sets of arguments that made one key would show one user t
 from __future__ import annotations
 
 import inspect
+import string
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_SPELLING: Final = frozenset(string.ascii_letters + string.digits + "_.-~%")
+"""What arguments are spelled with. Anything else in a template is the template's own."""
+
+
 class KeyTemplate:
-    """A key with the names of arguments in it. Raises: ConfigError unless every argument of `fn`, after the connections, is in it.
+    """A key with the names of arguments in it. Raises: ConfigError unless every argument of `fn`, after the connections, is in it,
+    and each is kept apart from the one before it.
 
     Thread-safety: immutable.
     """
@@ -31,6 +37,11 @@ class KeyTemplate:
                 raise ConfigError(
                     f"a key template names arguments, as {{user}}, and {{{name}}} is more than that: {template!r}"
                 )
+        named = [literal for literal, name, _, _ in parts if name is not None]
+        if not all(any(c not in _SPELLING for c in literal) for literal in named[1:]):
+            raise ConfigError(
+                f"two arguments of a key are kept apart by what no argument can hold, as in {{user}}:{{page}}: {template!r}"
+            )
         names = {name for _, name, _, _ in parts if name is not None}
         parameters = list(inspect.signature(fn).parameters.values())[connections:]
         if any(p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in parameters):
@@ -51,7 +62,10 @@ class KeyTemplate:
 
 def _spelled(name: str, value: object) -> str:
     if isinstance(value, str):
-        return quote(value, safe="")  # what separates a key's parts in the template cannot stand in a part
+        try:
+            return quote(value, safe="")  # what separates a key's parts in the template cannot stand in a part
+        except UnicodeEncodeError:
+            raise ConfigError(f"argument {name} cannot stand in a key: it is text that UTF-8 cannot hold") from None
     if isinstance(value, (int, UUID)) and not isinstance(value, bool):
         return str(value)
     raise ConfigError(

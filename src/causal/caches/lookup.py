@@ -64,9 +64,8 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
         and judged[1] is own
         and judged[2] is seen
         and judged[3] is ends
-        and judged[4] is shards
-        and judged[0] is cache
-        and judged[6] is session.touched
+        and judged[0] is shards  # which are this cache's own
+        and judged[4] is touched
     ):
         joins = judged[5]
     else:
@@ -86,12 +85,14 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
         joins = True
     if not cache.plain or session.policy is not None or cache.on_account is not None or enclosing.get():
         return False
+    if cache.store._live is None:
+        return False  # who has asked nobody yet knows of no history that has ended
     until = entry.fresh_until
     if cache.is_old(entry) if until is None else cache.settings.monotonic() > until:
         return False
     if joins:
         session.join(entry.seen, own=False, now=cache.settings.wall)
-        entry.judged = (cache, own, seen, ends, shards, session.seen is not seen, touched)
+        entry.judged = (shards, own, seen, ends, touched, session.seen is not seen)
     return True
 
 
@@ -204,7 +205,7 @@ class Lookup:
         session.join(entry.seen, own=False, now=cache.settings.wall)
         if not seen.marks:
             # Frontiers are values: of the same ones the same is demanded, whoever's they are.
-            entry.judged = (cache, own, seen, ends, self.where, session.seen is not seen, touched)
+            entry.judged = (self.where, own, seen, ends, touched, session.seen is not seen)
         self.outcome, self.why = outcome, ""
         return True
 

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 class LRUBackend:
-    """Entries of one process, at most `max_entries`, for `CausalCache` and `AsyncCausalCache`; several caches may share one.
+    """Entries of one process, at most `max_entries`, for `CausalCache` and `AsyncCausalCache`.
 
-    A forked child begins with none. Raises: ConfigError. Thread-safety: all methods, from any thread.
+    Several caches may share one, of stores whose `monotonic` is the same clock. A forked child begins with none.
+    Raises: ConfigError. Thread-safety: all methods, from any thread.
     """
 
-    local: Final = True
-    down: Final = False
+    local: bool = True
+    down: bool = False
 
     def __init__(self, max_entries: int = 10_000) -> None:
         number: object = max_entries  # of whatever kind

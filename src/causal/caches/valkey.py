@@ -32,16 +32,15 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 0.25
 """How long an answer is waited for, by clients that are made here."""
 RETRY_S: Final = 1.0
-REMEMBERED: Final = 4096
-"""How many decoded entries are remembered, to know their bytes again when they come: no more than a shortcut for decoding."""
-REMEMBERED_BYTES: Final = 4096
+REMEMBERED_BYTES: Final = 2**23
+"""How many bytes of decoded entries are remembered, to know them again when they come: no more than a shortcut for decoding."""
 _GONE: Final = object()
 
 
 class _Server:
     """What both clients share: names, replies, failures. Thread-safety: safe from any thread."""
 
-    local: Final = False
+    local: bool = False
 
     def __init__(self, client: Any, *, retry_s: float = RETRY_S) -> None:
         check_client(client)
@@ -50,6 +49,7 @@ class _Server:
         self._counter: Counter[str] = Counter()
         self._me = secrets.token_bytes(12)
         self._decoded: dict[str, Entry] = {}
+        self._remembered = 0
         _all.add(self)
 
     def _forked(self) -> None:
@@ -65,6 +65,10 @@ class _Server:
     def counts(self) -> dict[str, int]:
         """How often it failed to answer, answered with an error, had no room, or held what is no entry."""
         return dict(self._counter)
+
+    def _count(self, what: str) -> None:
+        with self._breaker.lock:
+            self._counter[what] += 1
 
     # --- what is sent, and what comes back -----------------------------------------------------------------------------
 
@@ -96,27 +100,28 @@ class _Server:
             return last  # with what was judged of it: the same bytes under the same key
         entry = decode(_name(key), reply, NOTHING) if isinstance(reply, bytes) else None
         if entry is None:
-            self._counter["garbage"] += 1
-        elif len(reply) <= REMEMBERED_BYTES:
-            if len(self._decoded) >= REMEMBERED:
-                self._decoded.clear()
-            self._decoded[key] = entry
+            self._count("garbage")
+            return None
+        self._remembered += len(reply) + 500  # and what an entry takes beside its bytes
+        if self._remembered > REMEMBERED_BYTES:
+            self._decoded, self._remembered = {}, 0
+        self._decoded[key] = entry
         return entry
 
     def _whether(self, reply: Any) -> bool | None:
         """Return what a script did; None if it could not be asked, or had no room."""
         if isinstance(reply, int) and reply < 0:
-            self._counter["full"] += 1
+            self._count("full")
         return reply == 1 if type(reply) is int and reply >= 0 else None
 
     def _failure(self, error: Exception) -> Any:
         """Note that something went wrong. A server that answers, if only with an error, is not down."""
         if any(kind.__name__ == "ResponseError" for kind in type(error).__mro__):
             self._breaker.worked()
-            self._counter["errors"] += 1
+            self._count("errors")
         else:
             self._breaker.failed()
-            self._counter["failures"] += 1
+            self._count("failures")
         log.info("the cache server failed: %s", type(error).__name__)
         return _GONE
 
@@ -141,7 +146,18 @@ class ValkeyBackend(_Server):
 
     def get(self, key: str) -> Entry | None:
         """Return what is held under a key: one GET."""
-        reply = self._do(self._client.get, _name(key))
+        if self._breaker.open and not self._breaker.allows():
+            return None
+        try:
+            reply = self._client.get(b"{%b}" % key.encode())
+        except Exception as error:  # noqa: BLE001 - whatever a client, a network or a server may come up with
+            self._failure(error)
+            return None
+        if self._breaker.open:
+            self._breaker.worked()
+        last = self._decoded.get(key)
+        if last is not None and last.raw == reply:
+            return last  # the hot path: with what was judged of it
         entry = self._held(key, reply)
         if entry is None and isinstance(reply, bytes):
             self._run(DISCARD, [1, _name(key), reply])

@@ -34,7 +34,9 @@ class WriteBase:
     Thread-safety: one thread or task; enter it once.
     """
 
-    def __init__(self, cache: CacheBase, session: Any, keys: tuple[str, ...], shard: str | None) -> None:
+    def __init__(
+        self, cache: CacheBase, session: Any, keys: tuple[str, ...], shard: str | None, wait_s: float | None
+    ) -> None:
         if not keys:
             raise ConfigError("cache.write(session, key, ...) names the keys that the block changes")
         for key in keys:
@@ -42,7 +44,7 @@ class WriteBase:
         self._cache = cache
         self._session = session
         self._shard = cache.settings.shard(shard)
-        self._block: Any = session.write(cache.store, shard=shard, touching=keys)
+        self._block: Any = session.write(cache.store, shard=shard, wait_s=wait_s, touching=keys)
         self._keys = tuple(dict.fromkeys(keys))
         self._values: dict[str, tuple[bytes, Any, float | None]] = {}
         self._wm: dict[int, int] = {}

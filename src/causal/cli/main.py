@@ -69,6 +69,12 @@ def _explain() -> click.Command:
     return explain
 
 
+def _hop() -> click.Command:
+    from causal.cli.hop import hop
+
+    return hop
+
+
 def _postgres() -> click.Command:
     from causal.cli.postgres import postgres
 
@@ -84,6 +90,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "check": _check,
     "token": _token,
     "explain": _explain,
+    "hop": _hop,
     "keys": _keys,
     "postgres": _postgres,
 }

@@ -6,6 +6,7 @@ Owns the steps; `mixed.py` takes them, in one of the two kinds of store.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import attrs
 
@@ -185,12 +186,12 @@ class Mix:
         return Page(tuple(self._query.hits(reader)), self._query.total(reader), receipt)
 
     def keys(self, keys: Iterable[Any]) -> list[str]:
-        """Return the keys that the caller named. Raises: ConfigError for what is none."""
+        """Return the keys that the caller named, as texts. Raises: ConfigError for what is none: a row, say."""
         found = list(keys)
         for key in found:
-            if not isinstance(key, str):
-                raise ConfigError(f"recent returns keys, and a key is a text, not a {type(key).__name__}")
-        return found
+            if not isinstance(key, str | int | UUID):
+                raise ConfigError(f"recent returns keys: texts, numbers or UUIDs, not a {type(key).__name__}")
+        return list(map(str, found))
 
 
 def known(snapshot: IndexSnapshot, name: str) -> Iterable[str]:

@@ -71,7 +71,7 @@ class Caller:
     """A client of one service: gives the session's token to requests to one origin, and joins what its replies carry.
 
     `session` is whose it is: a session, a function that returns one or None, or, by default, the session of the request or job that
-    runs now; without one, requests go on as they are. `subject` is whom tokens are sealed for and replies are opened as, if that is
+    runs now; without one, requests carry no token. `subject` is whom tokens are sealed for and replies are opened as, if that is
     not the session's own subject: the service, by a name that both know.
 
     A reply whose token cannot be opened is a reply all the same: what the token could have demanded is the policy's to judge (I12),
@@ -111,13 +111,17 @@ class Caller:
         found: Claims | None = whose if hasattr(whose, "token") else whose()
         return found
 
-    def _give(self, session: Claims, headers: Any) -> None:
+    def _give(self, session: Claims | None, headers: Any) -> None:
         """Put the session's token into a request's headers, beside those that the caller put there himself: a carrier is a set.
 
+        Without a token the field is there, and empty. A client that presents the field is given no cookies: those would be kept in the
+        client's jar, and be presented for whoever calls through it next.
         Raises: TokenError as `session.token`.
         """
-        text = session.token(subject=self._subject)
+        text = None if session is None else session.token(subject=self._subject)
         if text is None:
+            if not extract(headers, name=self._header):
+                put("", headers, name=self._header)
             return
         put(",".join(dict.fromkeys([*extract(headers, name=self._header), text])), headers, name=self._header)
         with self._counting:
@@ -128,11 +132,11 @@ class Caller:
         tokens = extract(headers, name=self._header)
         if not tokens:
             return
-        before = len(session.rejected)
+        before = session.rejected
         try:
             session.join(*tokens, subject=self._subject)
         except TokenError:
             session._state.mark_every_store(session._settings.until())
         with self._counting:
             self.joined += 1
-            self.rejected += len(session.rejected) > before
+            self.rejected += session.rejected is not before

@@ -7,6 +7,7 @@ have them), of texts or of bytes. It is a *set*: any number of tokens presented 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from causal.errors import ConfigError
@@ -39,8 +40,9 @@ def put(text: str | None, carrier: Any, *, name: str = HEADER) -> None:
     """
     lower = name.lower()
     if isinstance(carrier, MutableMapping) or (hasattr(carrier, "keys") and hasattr(carrier, "__setitem__")):
-        for key in [key for key in carrier if _text(key).lower() == lower]:
-            del carrier[key]
+        for key in [key for key in carrier.keys() if _text(key).lower() == lower]:  # noqa: SIM118 - werkzeug's iterate over pairs
+            with suppress(KeyError):  # one name may stand there twice, and both be gone with the first
+                del carrier[key]
         if text is not None:
             carrier[name] = text
     elif isinstance(carrier, list):

@@ -29,7 +29,10 @@ MAX_CHARS: Final = 65_536
 """How much of the Cookie headers of one request is read. Servers allow less by default, and 16 of the longest tokens take this much."""
 TOO_LONG: Final = "!"
 """Stands for the tokens of a header that was not read: no keyring opens it, so the policy decides, and nothing is dropped in silence."""
-_SLOT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_TAKEN: Final = 64
+"""How many cookies one response takes back at most: what is left goes next time, and no server's limit of a response is passed."""
+_SLOT: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
+"""Without '-': where two applications of one host are `causal` and `causal-admin`, neither takes the other's cookies."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -51,7 +54,7 @@ _NONE: Final = Arrived()
 
 @attrs.frozen
 class Cookies:
-    """How cookies are named and marked. All names that begin with `prefix` are taken for tokens.
+    """How cookies are named and marked. All names that are `prefix` and one more word are taken for tokens.
 
     `secure=False` is for development without TLS. `same_site="None"`, best with `partitioned=True`, is for pages that others embed:
     then every site can make the browser present the token, which is no login and gives no right to anything.
@@ -102,7 +105,7 @@ class Cookies:
                     tokens.append(value)
         if not tokens:
             return _NONE
-        return Arrived(tuple(dict.fromkeys(names)), tuple(tokens))
+        return Arrived(tuple(dict.fromkeys(names))[:MAX_TAKEN], tuple(tokens))
 
     def replacing(self, names: Sequence[str], token: str | None, ttl_s: float) -> list[str]:
         """Return the values of the Set-Cookie headers that give a client a token under a fresh name, and take back exactly these names.

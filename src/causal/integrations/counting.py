@@ -50,8 +50,8 @@ class Counters:
     `issued`: responses that gave a token. `folded`: those that did so only because too many cookies had arrived. `rejected`: tokens that
     could not be opened. `withheld`: responses that were public, and so got none. `refused`: requests that the gate refused; `replayed`:
     those of them that were handed to another site. `held`: responses that waited for a block to end. `late`: writes that were
-    acknowledged after their response's token had gone; `late_reads`: requests that only read something by then. `uncarried`: responses
-    whose token could not be made, or whose request failed in a way that no response of ours could carry it.
+    acknowledged after their response's token had gone; `late_reads`: requests that only read something by then. `uncarried`: requests
+    whose token could not be made, or that ended without a response of ours, although their session had changed.
 
     Thread-safety: safe from any thread.
     """

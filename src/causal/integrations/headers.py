@@ -17,9 +17,12 @@ Fields = list[tuple[str, str]]
 
 _DIRECTIVE: Final = re.compile(r"""((?:[^,"]|"(?:[^"\\]|\\.)*"?)+)""")
 _SHARED: Final = frozenset({"public", "s-maxage"})
-_OURS_ALONE: Final = frozenset({"private", "no-store"})
-_AT_A_CDN: Final = re.compile(r"(?:[a-z0-9-]+-)?(?:cdn-cache|surrogate)-control")
+_OURS_ALONE: Final = frozenset({"private", "no-store", "bypass-cache"})
+_AT_A_CDN: Final = re.compile(r"(?:[a-z0-9-]+-)?(?:cdn-cache|surrogate)-control|edge-control")
 """Fields by which caches of a site's own are told otherwise than by Cache-Control (RFC 9213, and what came before it)."""
+_AT_NGINX: Final = "x-accel-expires"
+"""How long nginx keeps a response, whatever Cache-Control says; 0: not at all."""
+ALLOWS: Final = "access-control-allow-origin"
 _EXPOSE: Final = "access-control-expose-headers"
 
 
@@ -45,6 +48,8 @@ def is_public(fields: Iterable[tuple[str, str]]) -> bool:
             told = {directive for directive, _ in directives((value,))}
             if told and not told & _OURS_ALONE:
                 return True
+        elif name == _AT_NGINX and value.strip() != "0":
+            return True
     return False
 
 
@@ -68,7 +73,7 @@ def exposed(fields: Iterable[tuple[str, str]], *, cross_origin: bool) -> Fields:
     """
     fields = list(fields)
     names = [name.lower() for name, _ in fields]
-    if "access-control-allow-origin" not in names and not cross_origin:
+    if ALLOWS not in names and not cross_origin:
         return fields
     for place, (name, value) in enumerate(fields):
         if name.lower() == _EXPOSE:

@@ -34,7 +34,7 @@ class _Around(Caller):
         super().__init__(origin, session=session, subject=subject, header=header)
         self._inner = inner
 
-    def _sent(self, request: Any, session: Claims) -> Any:
+    def _sent(self, request: Any, session: Claims | None) -> Any:
         """Return the request with a token, as a copy: the client copies the original's headers to wherever it is redirected."""
         sent = object.__new__(type(request))
         sent.__dict__.update(request.__dict__)
@@ -66,7 +66,7 @@ class CausalTransport(_Around):
         if not self._is(_origin(request.url)):
             return self._inner.handle_request(request)
         session = self._current()
-        response = self._inner.handle_request(request if session is None else self._sent(request, session))
+        response = self._inner.handle_request(self._sent(request, session))
         self._stays(request, response)
         if session is not None:
             self._take(session, response.headers)
@@ -92,7 +92,7 @@ class AsyncCausalTransport(_Around):
         if not self._is(_origin(request.url)):
             return await self._inner.handle_async_request(request)
         session = self._current()
-        response = await self._inner.handle_async_request(request if session is None else self._sent(request, session))
+        response = await self._inner.handle_async_request(self._sent(request, session))
         self._stays(request, response)
         if session is not None:
             self._take(session, response.headers)

@@ -51,10 +51,8 @@ class CausalAdapter(Caller, HTTPAdapter):
         if not self._is(_origin(request.url)):
             return super().send(request, *args, **kwargs)
         session = self._current()
-        sent = request
-        if session is not None:
-            sent = request.copy()  # the session copies the original's headers to wherever it is redirected
-            self._give(session, sent.headers)
+        sent = request.copy()  # the session copies the original's headers to wherever it is redirected
+        self._give(session, sent.headers)
         try:
             response = super().send(sent, *args, **kwargs)
         except RequestException as error:

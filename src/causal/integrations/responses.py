@@ -2,35 +2,30 @@
 
 Owns when a client is given a token, and how; and what is said where it could not be. Knows no server's protocol: `asgi.py` and
 `wsgi.py` are what moves header fields, and decide how long a response may wait.
-
-HAZARD: who gives a token for the subject of another user lets that user's demands be replaced by less. The subject is what a login says,
-never what the request says of itself.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from causal.claims import Claims, StoreBase
+from causal.claims import Claims
 from causal.context import Carried, carried
 from causal.errors import ConfigError, TokenError
-from causal.integrations.carrier import limited, split
-from causal.integrations.cookies import MAX_COOKIES, Arrived, Cookies
-from causal.integrations.counting import Counters, Event, log
-from causal.integrations.headers import Fields, carrying_token, is_public
-from causal.integrations.refusals import Refusal, Replay, answer, elsewhere, failure
+from causal.integrations.carrier import extract, limited, split
+from causal.integrations.cookies import MAX_COOKIES, Arrived
+from causal.integrations.counting import log
+from causal.integrations.headers import ALLOWS, Fields, carrying_token, is_public
+from causal.integrations.refusals import Refusal, answer, elsewhere, failure
+from causal.integrations.rules import Hold, Rules
 from causal.session import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from causal.core.frontier import Frontier
     from causal.errors import CausalError
-
-Refusals = Literal["respond", "raise"]
-Hold = Literal["open", "always", "never"]
 
 _NOTHING: Final = Arrived()
 _SEALS: Final = 3
@@ -40,74 +35,19 @@ _LATE: Final = (
     "End the write block before the response begins (FastAPI: Depends(..., scope='function'); a stream, a background task: write "
     "first), or hand the client the session's token by other means"
 )
+_UNANSWERED: Final = (
+    "the session of %s wrote, and its request ended without a response of ours (it was cancelled, it raised, or its handshake was "
+    "closed): nobody was given the token, and the client's next read may miss the write"
+)
 _WITHHELD: Final = (
     "the response of %s is public, and its session wrote: the client is given no token, and its next read may miss the write. "
     "Answer writes with Cache-Control: private or no-store"
 )
 
-
-class Rules:
-    """The settings of one middleware, and how its protocol's requests are read.
-
-    Raises: ConfigError. Thread-safety: the settings never change.
-    """
-
-    def __init__(
-        self,
-        store: Any,
-        *,
-        subject: Any,
-        cookies: Cookies | None,
-        header: bool,
-        refusals: Refusals,
-        hold: Hold,
-        replay: Replay | tuple[Any, ...] | None,
-        site: str | None,
-        on_event: Callable[[Event], object] | None,
-    ) -> None:
-        if not isinstance(store, StoreBase):
-            raise ConfigError(f"store is a CausalStore or an AsyncCausalStore, not a {type(store).__name__}")
-        if subject is not None and (not callable(subject) or inspect.iscoroutinefunction(subject)):
-            raise ConfigError(
-                "subject is a plain function of the request that returns whose it is: the session is made when it is first asked for, "
-                "which may be in code that cannot await. Look users up in a middleware of their own"
-            )
-        if cookies is not None and not isinstance(cookies, Cookies):
-            raise ConfigError(f"cookies is a Cookies, or None for none, not a {type(cookies).__name__}")
-        if cookies is None and not header:
-            raise ConfigError("with cookies=None and header=False no token could travel")
-        if refusals not in {"respond", "raise"}:
-            raise ConfigError(f"refusals is 'respond' or 'raise', not {refusals!r}")
-        if hold not in {"open", "always", "never"}:
-            raise ConfigError(f"hold is 'open', 'always' or 'never', not {hold!r}")
-        self.hold = hold
-        self.store: StoreBase[Any, Any] = store
-        self.subject: Callable[[Any], str | None] | None = subject
-        self.cookies = cookies
-        self.header = header
-        self.refusals = refusals
-        self.replay = Replay.of(replay)
-        self.site = site if site is not None else getattr(store.engine, "site", "")
-        if self.replay is not None and not self.site:
-            raise ConfigError("replay needs to know which site this process is at: site=...")
-        self.counters = Counters(on_event)
-
-    def route_of(self, facts: Any) -> str:
-        """Return what a request's place is called: the route's pattern where a framework says it, else the path."""
-        raise NotImplementedError
-
-    def method(self, facts: Any) -> str:
-        """Return a request's method, in upper case."""
-        raise NotImplementedError
-
-    def field(self, facts: Any, name: str) -> str:
-        """Return a request's header field by its name in lower case; "" if there is none."""
-        raise NotImplementedError
-
-    def cross_origin(self, facts: Any) -> bool:
-        """Return whether a page of another origin asks."""
-        origin = self.field(facts, "origin")
-        return bool(origin) and origin.partition("://")[2] != self.field(facts, "host")
+_ORDER: Final = (
+    "%s was refused, and the page that asked cannot read that: what allows other origins stands further in. "
+    "Add CORS after CausalMiddleware, so that it stands further out"
+)
 
 
 class Exchange:
@@ -160,7 +100,7 @@ class Exchange:
             rules.counters.count("rejected", self.route, reasons, times=len(session.rejected))
         self._before, self._marks = session.own, session.seen.marks
         if self.gone:
-            self._watch(session)
+            self._watch(session, session.own, session.seen.marks)
         return session
 
     def _texts(self) -> list[str]:
@@ -215,10 +155,16 @@ class Exchange:
         session = carried.begun
         if session is None and self.many:
             session = self._folding(carried)
-        out = None if session is None else self._given(session, fields)
+        if session is None:
+            self.gone = True
+            return None
+        own, marks = (
+            session.own,
+            session.seen.marks,
+        )  # before it is asked whether it changed: what comes in between is late
+        out = self._given(session, fields)
         self.gone = True
-        if session is not None:
-            self._watch(session)
+        self._watch(session, own, marks)
         return out
 
     def _folding(self, carried: Carried[Claims]) -> Claims | None:
@@ -239,6 +185,7 @@ class Exchange:
             if self.committed(session):
                 rules.counters.warn("withheld", route, _WITHHELD, route)
             return None
+        self._adopt(session, fields)
         try:
             token = self._sealed(session)
         except TokenError as error:
@@ -254,8 +201,20 @@ class Exchange:
             rules.counters.count("issued", self.route if rules.counters.listened else "")
         if not changed:
             rules.counters.count("folded", self.route)
+        rules.shares = rules.shares or any(name.lower() == ALLOWS for name, _ in fields)
         crossing = rules.header and rules.cross_origin(self.facts)
         return carrying_token(fields, token, set_cookies, by_header=rules.header, cross_origin=crossing)
+
+    def _adopt(self, session: Claims, fields: Fields) -> None:
+        """Join the tokens that somebody further in gave, as a middleware of another store does: ours takes their place."""
+        settings = self.rules.store._state
+        for text in extract(fields):
+            try:
+                settings.keyring.open(text, subject=session.subject, audience=settings.audience, now=settings.wall())
+            except TokenError as error:
+                self.rules.counters.count("uncarried", self.route, f"another's token: {type(error).__name__}")
+            else:
+                session.join(text)
 
     def _sealed(self, session: Claims) -> str | None:
         """Seal the session's token; what it says of own writes is what `_watch` takes for told."""
@@ -269,12 +228,12 @@ class Exchange:
         self._after = _After(self, own, marks)
         return token
 
-    def _watch(self, session: Claims) -> None:
-        """From now on, a write of this session comes too late for this response."""
+    def _watch(self, session: Claims, own: Frontier, marks: Mapping[int, Any]) -> None:
+        """From now on, a write of this session comes too late for this response: what is more than these, or than the token says."""
         state = session._state
         after = self._after
         if after is None:  # what the client holds says as much as was there at first, or it was told why not
-            self._after = after = _After(self, state.own, state.seen.marks)
+            self._after = after = _After(self, own, marks)
         after.version = state.version
         state.on_write = after
         after(state)  # what has come in between
@@ -298,6 +257,8 @@ class Exchange:
     def refuse(self, carried: Carried[Claims], error: CausalError) -> Refusal:
         """Return the answer to a refused request, with a token where the session has changed."""
         refusal = self.refusal(carried, error)
+        if self.rules.shares and self.rules.cross_origin(self.facts):
+            self.rules.counters.warn("refused", self.route, _ORDER, self.route)
         out = self.reply(carried, refusal.fields)
         return refusal if out is None else Refusal(refusal.status, out, refusal.body)
 
@@ -329,9 +290,26 @@ class Exchange:
             session is not None and hold != "never" and (hold == "always" or bool(session.writing or session.reading))
         )
 
+    def _unanswered(self, session: Claims) -> None:
+        """Say so if a session has changed that no response of ours can carry."""
+        own, marks = session.own, session.seen.marks
+        if session.changed:
+            route = self.route
+            self.rules.counters.count("uncarried", route, "no response")
+            if self.committed(session):
+                self.rules.counters.warn("uncarried", route, _UNANSWERED, route)
+        self._watch(session, own, marks)
+
     def ended(self, carried: Carried[Claims]) -> None:
-        """Note what the session has come to see since its response began, once the application has returned."""
-        after, session = self._after, carried.begun
+        """Note what the session has come to see since its response began, once the application has returned; or that none began."""
+        begun, self.gone = self.gone, True
+        session = carried.begun
+        if session is not None and self._after is None:
+            if begun:  # it was made while the response began
+                self._watch(session, cast("Frontier", self._before), self._marks)
+            else:
+                self._unanswered(session)
+        after = self._after
         if after is not None and session is not None and after.reads(session._state):
             self.rules.counters.count("late_reads", self.route)
 

@@ -26,12 +26,12 @@ log: Final = logging.getLogger("causal")
 
 Consistency = Literal["always", "sticky", "delayed"]
 """How a job's reads are served: at the leader; at the nearest that holds what the job demands, which is waited for briefly, else at the
-leader; or as sticky, but one retry later, if what is demanded is not here yet."""
+leader; or as sticky, but one retry later, if no replica holds what is demanded within that wait."""
 
 JOBS: Final = "jobs"
 """Whom tokens in messages are sealed for by default: a name of no user, so that nobody can present one as their own."""
 ASK_S: Final = 0.05
-"""How long a "delayed" job's replicas may take to say what they hold: with no time at all nobody would be asked. Units: seconds."""
+"""How long, at least, a "delayed" job's replicas may take to say what they hold: with no time at all nobody is asked. Units: seconds."""
 RETRIED: Final = "Causal-Retried"
 """The field of a message that was put off once because what it demands was not here yet: it is not put off again."""
 PARTIAL: Final = "Causal-Partial"
@@ -47,10 +47,13 @@ def consistency(value: Any) -> Consistency:
 
 
 def says_all(session: Claims) -> bool:
-    """Return whether a session's token says all that a job depends on that is published now: not of what is not committed yet."""
+    """Return whether a session's token says all that a job depends on that is published now.
+
+    Not of what is not committed yet; nor of what an open read block has shown, which is joined when it ends.
+    """
     if session.writing:
         log.warning("a job was published inside a write block: it may run before what it is about is committed")
-    return not session.writing
+    return not (session.writing or session.reading)
 
 
 def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency) -> Any:
@@ -65,9 +68,10 @@ def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency)
     session = store.session(*tokens, subject=subject)
     state = session._state
     whole = bool(tokens) and not extract(carrier, name=PARTIAL)
-    if not whole or (
-        state.rejected and not state.seen.marks
-    ):  # the store's policy may ignore it; for a job that is never right
+    ignored = (
+        bool(state.rejected) and not state.seen.marks
+    )  # as the store's policy may say; for a job that is never right
+    if ignored or not whole:
         state.mark(settings.number, settings.until())
     leader = choice == "always" or not whole or bool(state.rejected)
     state.policy = ReadPolicy.leader(wait_s=settings.policy.wait_s) if leader else _sticky(settings.policy)
@@ -112,4 +116,4 @@ def _asked(session: Claims, settings: StoreState) -> Iterator[tuple[str, ReadPol
         return
     for name, shard in settings.shards.items():
         if shard in demanded.shards or demanded.floors:
-            yield name, attrs.evolve(policy, wait_s=ASK_S, then="error")
+            yield name, attrs.evolve(policy, wait_s=max(policy.wait_s, ASK_S), then="error")

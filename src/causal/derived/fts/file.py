@@ -7,7 +7,6 @@ HAZARD: a file that is restored from an older copy is another life, told by its 
 inode: then it would pass for what it was before; move the copy there instead.
 """
 
-# ruff: noqa: S608 - statements are made of constants, whole numbers and names that were checked
 from __future__ import annotations
 
 import fcntl
@@ -86,7 +85,7 @@ class IndexFile:
             db = _made(path)
             try:
                 self.inode = os.stat(path).st_ino
-                self._identity = str(db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()[0])
+                self.identity = str(db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()[0])
             finally:
                 db.close()
 
@@ -162,7 +161,7 @@ class IndexFile:
         known, checkpoint = self._known
         if checkpoint is None or row != known:
             generation = _generation(cursor, row[0], self.layout, self.path)
-            life = (self._identity, self.inode, generation.number)
+            life = (self.identity, self.inode, generation.number)
             checkpoint = Checkpoint(life, generation.places, generation.deps)
             self._known = row, checkpoint  # one value: row and checkpoint of two threads must never be mixed
         return row[0], checkpoint
@@ -173,6 +172,7 @@ class IndexFile:
     def fed_by_me(self, what: str = "feeder", *, wait: bool = True) -> Iterator[bool]:
         """Hold, of all processes, the right to feed; or say that another has it. For thrift: what is right does not hang on it."""
         fd = os.open(f"{self.path}-{what}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        _held.add(fd)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -181,7 +181,9 @@ class IndexFile:
             else:
                 yield True
         finally:
-            os.close(fd)
+            if fd in _held:  # not in a child that was forked inside
+                _held.discard(fd)
+                os.close(fd)
 
     def generation(self, number: int | None = None) -> Generation | None:
         """Return the current generation, or one that is being built; None where there is none."""
@@ -345,3 +347,16 @@ def _covers(new: Places, old: Places) -> bool:
             if here.applied < (place.applied if here.end is None else min(place.applied, here.end)):
                 return False
     return True
+
+
+_held: Final[set[int]] = set()
+"""What holds a right to feed, or is about to."""
+
+
+def _after_fork() -> None:
+    # A lock ends when the last copy of what holds it is closed: a child must not keep its parent from feeding.
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_after_fork)

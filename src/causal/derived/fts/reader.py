@@ -4,7 +4,6 @@ Owns `IndexReader`, what a user searches through, and `IndexSnapshot`, the handl
 try changes out: they count for every search in it, ranks included, and are undone when it ends.
 """
 
-# ruff: noqa: S608 - statements are made of constants, whole numbers and names that were checked
 from __future__ import annotations
 
 import sqlite3
@@ -153,6 +152,8 @@ class IndexReader:
             raise StoreError("this block has ended: its connection cannot be used any more")
         try:
             return self._cursor.execute(sql, values).fetchall()
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise ConfigError(f"this cannot be asked of SQLite: {error}") from error
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
                 raise ConfigError(f"this is no query of FTS5: {error}") from error

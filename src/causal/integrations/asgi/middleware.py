@@ -10,7 +10,8 @@ from causal.integrations.asgi.response import Response
 from causal.integrations.asgi.sending import App, ASGIRules, Receive, Scope, Send
 from causal.integrations.asgi.socket import Socket
 from causal.integrations.cookies import Cookies
-from causal.integrations.responses import Exchange, Hold, Refusals
+from causal.integrations.responses import Exchange
+from causal.integrations.rules import Hold, Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

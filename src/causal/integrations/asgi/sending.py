@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from causal.integrations.refusals import Refusal, refusal_of
-from causal.integrations.responses import Exchange, Rules
+from causal.integrations.responses import Exchange
+from causal.integrations.rules import Rules
 
 if TYPE_CHECKING:
     from causal.claims import Claims
@@ -40,6 +41,12 @@ class ASGIRules(Rules):
             if key == raw:
                 return bytes(value).decode("latin-1")
         return ""
+
+
+def listed(message: Message) -> Message:
+    """Return a message whose header fields may be looked at more than once: ASGI lets them be anything that yields them."""
+    headers = message.get("headers")
+    return message if headers is None or isinstance(headers, (list, tuple)) else {**message, "headers": list(headers)}
 
 
 class Out:

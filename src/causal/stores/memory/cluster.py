@@ -245,7 +245,8 @@ class MemoryCluster:
     def collect(self) -> int:
         """Remove the tombstones below which nothing can arrive any more; return how many.
 
-        A tombstone of stamp T goes when every site has every origin past T, or all that survives of it.
+        A tombstone of stamp T goes when every site has every origin past T, or all that survives of it. HAZARD: at once, so a cache may
+        still show what was deleted to a session that has found it gone.
         """
         with self.lock:
             before = after = 0

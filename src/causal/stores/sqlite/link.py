@@ -48,6 +48,11 @@ _LOOK_S: Final = 0.05
 _TELL_S: Final = 0.5
 """How often members are told of origins, should one have been out of reach when it was news."""
 _COLLECT_S: Final = 1.0
+_KEEP_S: Final = 960.0
+"""How long a tombstone stays after nothing older can come any more: a cache or an index may show what was deleted for as long as a store's
+`max_staleness_s + max_clock_skew_s`, and whoever has seen that it is gone has only the tombstone to say so.
+HAZARD: stores that set more.
+"""
 
 
 @attrs.frozen
@@ -267,13 +272,13 @@ class SQLiteLink:
         done = replicate(directory, site, lag=self._settings.lag, wall=self._settings.wall, pausable=True)
         mend(directory, site, done)
         if not self._eager and now >= self._collect_at:
-            self.collect()
+            self.collect(_KEEP_S)
             self._collect_at = now + _COLLECT_S
         return done
 
-    def collect(self) -> int:
-        """Remove at this link's site what no member needs any more; return how many keys that freed."""
-        return collect(self.directory, self._site, self._settings.clock, self._settings.wall)
+    def collect(self, keep_s: float = 0.0) -> int:
+        """Remove at this link's site what no member needs any more, but no tombstone younger than this; return how many keys that freed."""
+        return collect(self.directory, self._site, self._settings.clock, self._settings.wall, keep_s)
 
     def catch_up(self, endpoint: str) -> None:
         """Apply at an endpoint, now, everything it can reach, whatever the lag or pause."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from causal.core.hlc import Timestamp
 from causal.stores.sqlite.blocks.writing import heartbeat
 from causal.stores.sqlite.files.registry import JOINING, LIVE
 from causal.stores.sqlite.files.shard import REBUILDING
@@ -28,8 +29,14 @@ _CHUNK: Final = 1000
 """How many entries are removed in one transaction: writers wait no longer than that."""
 
 
-def collect(directory: Directory, site: str, clock: HybridLogicalClock, wall: Callable[[], int]) -> int:
-    """Remove from a site's files what no member needs; return how many keys (tombstones) that freed. Raises: StoreError."""
+def collect(
+    directory: Directory, site: str, clock: HybridLogicalClock, wall: Callable[[], int], keep_s: float = 0.0
+) -> int:
+    """Remove from a site's files what no member needs; return how many keys (tombstones) that freed. Raises: StoreError.
+
+    Tombstones younger than `keep_s` stay: caches and indexes, which are no members, may still show what was deleted.
+    """
+    oldest = Timestamp.from_parts(max(0, int(wall() / 10**6 - keep_s * 1000)), 0)
     members = directory.members()
     everyone = set(members.in_state(LIVE))
     if members.in_state(JOINING) or everyone != {site, *directory.peers(site)}:
@@ -44,7 +51,8 @@ def collect(directory: Directory, site: str, clock: HybridLogicalClock, wall: Ca
         origins = [origin for (shard, origin) in members.origins if shard == index]
         for origin in origins:
             _trim(file, origin, min(_applied(rows, origin) for rows in held))
-        freed += _free(directory, file, min(_past(rows, members, index) for rows in held))
+        past = min(_past(rows, members, index) for rows in held)
+        freed += _free(directory, file, min(past, oldest) if keep_s else past)
         _send_heartbeat(file, clock, wall)
     return freed
 
