@@ -1,7 +1,7 @@
 """What the synchronous and the asynchronous cache have in common: settings, keys, ages, and the account.
 
-HAZARD: that a history has ended, this process learns from an endpoint. Until it has asked one since, a hit may show what a failover lost; for
-at most `max_staleness_s`, because nothing older is shown.
+HAZARD: that a history has ended, this process learns from an endpoint. Until it has asked one since, a hit may show what a failover
+lost; for at most `max_staleness_s`, because nothing older is shown.
 """
 
 from __future__ import annotations

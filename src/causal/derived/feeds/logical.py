@@ -27,7 +27,7 @@ from psycopg.rows import dict_row
 from causal.core.frontier import Frontier
 from causal.derived.contract import Place
 from causal.derived.feeds.decoding import touched
-from causal.derived.feeds.query import DocumentQuery, PostgresView
+from causal.derived.feeds.query import DocumentQuery, PostgresView, check_tables
 from causal.errors import StoreError, Unreachable
 from causal.stores.postgres import statements
 from causal.stores.postgres.answers import Ground, stamped
@@ -94,6 +94,7 @@ class PostgresFeeding:
         self._news = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
         self._ground: Ground | None = None
+        self._checked = False
 
     @property
     def _index(self) -> int:
@@ -193,6 +194,7 @@ class PostgresFeeding:
             self._ground = Ground.of(results[1])
             if not self._ground.installed:
                 raise StoreError(f"an index tells failovers apart by `causal postgres install`: run it at {name}")
+            self._checked = False
         return self._connection
 
     def _must(self, name: str, results: list[PGresult]) -> None:
@@ -209,6 +211,10 @@ class PostgresFeeding:
         """Ask the primary where it is, outside any transaction. Raises: Unreachable for one that is none, or has no origin yet."""
         pgconn, ground = self._primary().pgconn, self._ground
         assert ground is not None
+        assert self._connection is not None
+        if not self._checked:
+            check_tables(self._connection, self._queries)
+            self._checked = True
         server = self._link._servers.of(self._link.leader(self._shard))
         results = ask(pgconn, statements.question(installed=True), _TIMEOUT_S)
         self._must(server.name, results)

@@ -5,7 +5,7 @@ Owns its statements, and the view that `mixed` has of a read block. Knows nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import psycopg
@@ -18,6 +18,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from causal.derived.contract import Document
+
+
+_TABLE: Final = (
+    "SELECT c.relkind = 'r' AND c.relpersistence = 'p', a.attnum IS NOT NULL, c.relreplident = 'f' OR EXISTS ("
+    "SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND a.attnum = ANY (i.indkey) "
+    "AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) "
+    "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+    "LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped "
+    "WHERE n.nspname = %s AND c.relname = %s"
+)
+"""Whether a name is that of a table that is logged as itself, has a column, and logs what that was before a change."""
+
+
+def check_tables(connection: psycopg.Connection[Any], queries: Iterable[DocumentQuery]) -> None:
+    """See that every change of the tables that are watched will be told. Raises: StoreError: it would be missed, and never noticed."""
+    for table, column in {watched for query in queries for watched in query.tables.items()}:
+        schema, _, name = table.partition(".")
+        row = connection.execute(_TABLE, (column, schema, name)).fetchone()
+        if row is None or not row[0]:
+            raise StoreError(
+                f"{table} is no table whose changes are logged under this name: not there, a view, unlogged, or partitioned (then "
+                "name its partitions)"
+            )
+        if not row[1]:
+            raise StoreError(f"{table} has no column {column!r}, which is to hold the key")
+        if not row[2]:
+            raise StoreError(
+                f"an update of {table} would not say what its {column!r} was before: ALTER TABLE {table} REPLICA IDENTITY FULL"
+            )
 
 
 @attrs.frozen
