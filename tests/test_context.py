@@ -300,3 +300,31 @@ def test_a_write_block_counts_as_open_until_its_outcome_is_joined(
         tx.put("k", 3)
     session.join(store(cluster, "eu").position(None))  # of an object mapper, say
     assert len(told) == 4
+
+
+def test_read_blocks_are_counted_until_what_they_showed_is_joined(cluster: MemoryCluster) -> None:
+    eu = store(cluster, "eu")
+    with eu.session(subject="bob").write() as tx:
+        tx.put("k", 1)
+    session = eu.session(subject="alice")
+    for _ in range(3):  # the first is decided on, the others are granted
+        with session.read() as db, session.read():
+            assert session.reading == 2
+            db.get("k")
+        assert session.reading == 0
+    with pytest.raises(ValueError, match="mine"), session.read():
+        raise ValueError("mine")
+    with session.write(), session.read():
+        assert session.reading == 0  # it is the write block's
+    strict = store(cluster, "us", policy=ReadPolicy(0.0, then="error")).session(session.token(), subject="alice")
+    with pytest.raises(GateTimeout), strict.read():
+        pass
+    asynchronous = AsyncCausalStore(MemoryEngine(cluster=cluster, site="eu"), keyring=KEYS, audience="shop")
+
+    async def reads() -> None:
+        async with session.at(asynchronous).read():
+            assert session.reading == 1
+        await asynchronous.close()
+
+    asyncio.run(reads())
+    assert (session.reading, strict.reading) == (0, 0)

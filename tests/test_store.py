@@ -252,3 +252,20 @@ def test_a_cancelled_read_leaves_no_waiter() -> None:
             assert not us._lines["us"].queue
 
     asyncio.run(main())
+
+
+def test_a_leader_read_waits_for_whoever_gets_there_and_not_for_one_that_stands_still(world: World) -> None:
+    """Each site numbers something that the other lacks: the nearest is paused, the other is whole once the lag is over."""
+    eu, us = world.store("eu"), world.store("us")
+    wrote(eu, "first")
+    wrote(us, "second")
+    world.now_s += 1.0
+    for site in ("eu", "us"):
+        world.cluster.catch_up(site)
+    world.cluster.pause("eu")
+    tokens = [wrote(us, "theirs").token(), wrote(eu, "mine").token()]
+    session = eu.session(*tokens, subject="alice", policy=ReadPolicy.leader(wait_s=3.0))
+    with (read := session.read()) as db:
+        assert db.get("k") is not None
+    assert read.receipt.endpoint == "us"
+    assert read.receipt.waited_s < 1.0

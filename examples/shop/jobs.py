@@ -12,7 +12,7 @@ from celery import Celery, Task
 
 from causal import current_session
 from causal.integrations.celery import causal_task
-from examples.shop import stores
+from examples.shop import folder_queue, stores
 from examples.shop.controls import Controls
 from examples.shop.data import pictures
 from examples.shop.orders import Client
@@ -84,13 +84,14 @@ def celery(settings: Settings, store: CausalStore[Any, Any]) -> Celery:
     """Return the Celery application: its queue is a folder, or Valkey."""
     app = Celery("shop", task_cls=causal_task(store, subject=SUBJECT), set_as_current=False)
     app.conf.task_ignore_result = True
+    app.conf.worker_enable_remote_control = False
     if settings.valkey is not None:
         app.conf.broker_url = settings.valkey
         return app
     folders = {name: settings.directory / "queue" / name for name in ("messages", "processed", "control")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    app.conf.broker_url = "filesystem://"
+    app.conf.broker_url = f"{folder_queue.SCHEME}://"
     app.conf.broker_transport_options = {
         "data_folder_in": str(folders["messages"]),
         "data_folder_out": str(folders["messages"]),
@@ -99,6 +100,13 @@ def celery(settings: Settings, store: CausalStore[Any, Any]) -> Celery:
         "polling_interval": POLL_S,
     }
     return app
+
+
+def open_queue(settings: Settings, store: CausalStore[Any, Any]) -> None:
+    """Declare the queue, before several processes do so at once."""
+    app = celery(settings, store)
+    with app.connection_for_write() as connection:
+        app.amqp.queues[app.conf.task_default_queue].bind(connection).declare()
 
 
 def work(settings: Settings) -> None:

@@ -32,6 +32,8 @@ log: Final = logging.getLogger("causal")
 _NOTHING: Final = Frontier()
 _TOKENS: Final = 32
 """How many joined tokens are kept as they are, before what they say of ages is worked out: a session may join one a reply."""
+_REJECTED: Final = 64
+"""How many tokens that could not be opened are remembered, the last ones: each reply of a service may bring one."""
 
 
 class Written(Frontier):
@@ -157,7 +159,7 @@ class SessionState:
             elif grown or failed or expired:
                 self.changed = True
             if failed:
-                self.rejected = (*self.rejected, *failed)
+                self.rejected = (*self.rejected, *failed)[-_REJECTED:]
         for one in failed:
             log.warning("a presented token could not be opened: %s", type(one.error).__name__)
         return failed

@@ -15,12 +15,22 @@ from typing import Any
 
 import pytest
 
-from causal import AsyncCausalStore, CausalStore, ConfigError, GateTimeout, NoEndpoint, ReadPolicy, StoreError
+from causal import (
+    AsyncCausalStore,
+    CausalStore,
+    ConfigError,
+    GateTimeout,
+    NoEndpoint,
+    ReadPolicy,
+    StoreError,
+    WriteLost,
+)
 from causal.core.frontier import Frontier
 from causal.derived import DerivedEngine, EmbeddedFeed, SearchIndex
 from causal.derived.contract import Place
 from causal.derived.fts import file as index_file
 from causal.errors import Unreachable
+from causal.stores.sqlite.blocks.reading import ReadTransaction
 from tests.derived.shelf import AT_ONCE, KEYS, TO_LEADER, Shelf, delete, document, found, keys, put, shelf
 
 __all__ = ["shelf"]
@@ -307,6 +317,36 @@ def test_an_index_that_was_fed_elsewhere_waits_until_its_site_has_caught_up(
     assert found(alice, shelf.search) == ["1", "2"]
 
 
+def test_what_its_site_has_lost_the_index_loses_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shelf = Shelf(tmp_path)
+    with shelf.stack:
+        put(shelf.eu.session(), "1", "coffee")
+        shelf.replicate()
+    shutil.copy(data / "eu.sqlite", tmp_path / "backup")
+    again = Shelf(tmp_path)
+    with again.stack:
+        alice = again.eu.session()
+        put(alice, "2", "coffee")
+        again.feed()
+        assert found(alice, again.search) == ["1", "2"]
+    for name in ("eu.sqlite-wal", "eu.sqlite-shm"):
+        (data / name).unlink(missing_ok=True)
+    shutil.move(tmp_path / "backup", data / "eu.sqlite")  # put back, as a backup is
+    last = Shelf(tmp_path)
+    with last.stack:
+        bob = last.eu.session()
+        with pytest.raises((NoEndpoint, GateTimeout)), bob.read(last.search):
+            pass
+        last.feed()
+        assert found(bob, last.search) == ["1"]
+        with pytest.raises(WriteLost), last.eu.session(alice.token()).read(last.search):
+            pass
+        put(bob, "3", "coffee")
+        last.feed()
+        assert found(bob, last.search) == ["1", "3"]
+
+
 def test_a_row_of_which_no_document_can_be_made_is_not_passed_over(shelf: Shelf) -> None:
     alice = shelf.eu.session()
     shelf.feed()
@@ -381,6 +421,27 @@ def test_an_index_of_several_shards_is_read_whole(tmp_path: Path) -> None:
             assert index.get("post/1", shard="replies") == document("post/1", {"title": "coffee too"})
             with pytest.raises(ConfigError, match="posts, replies"):
                 index.get("post/1")
+
+
+def test_an_index_of_several_shards_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the snapshots of two shards a post is written to the first, and a reply to the second."""
+    shelf = Shelf(tmp_path, shards=("posts", "replies"))
+    with shelf.stack:
+        shelf.feed()
+        alice, opened = shelf.eu.session(), ReadTransaction.__init__
+
+        def in_between(self: ReadTransaction, file: Any) -> None:
+            opened(self, file)
+            if not alice.own and file.shard == shelf.eu.shards["posts"]:
+                put(alice, "1", "coffee", shard="posts")
+                put(alice, "1", "coffee too", shard="replies")
+
+        monkeypatch.setattr(ReadTransaction, "__init__", in_between)
+        shelf.feed()
+        assert alice.own
+        with shelf.eu.session().read(shelf.search, policy=ReadPolicy.eventual()) as index:
+            shown = [hit.shard for hit in index.search("coffee")]
+        assert shown in ([], ["posts", "replies"])
 
 
 def test_an_index_that_is_not_shown_to_be_fresh_is_not_served(shelf: Shelf) -> None:

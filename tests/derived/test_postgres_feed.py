@@ -132,6 +132,15 @@ def held(shop: Shop, session: Any) -> dict[str, Any]:
         return {hit.key: hit.document for hit in index.search(limit=1000)}
 
 
+def claimed(shop: Shop) -> int:
+    """How far the index says that it is."""
+    opened = shop.index.open({"main": 0})
+    generation = opened.generation()
+    opened.close()
+    assert generation is not None
+    return max(place.applied for place in generation.places[0].values())
+
+
 def fed_until(shop: Shop, session: Any) -> dict[str, Any]:
     """Feed until a session reads what it demands; an asynchronous write is durable in a moment."""
     deadline = time.monotonic() + 20
@@ -370,12 +379,15 @@ def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
     held(shop, bob)
     flushed = PostgresFeeding._flushed
 
-    def noted_first(self: PostgresFeeding, *args: Any) -> int:
+    def noted_first(self: PostgresFeeding, *args: Any) -> tuple[int, int]:
         noted = flushed(self, *args)
-        shop.write(alice, "UPDATE post SET title = 'tea'")
+        if not wrote:
+            shop.write(alice, "UPDATE post SET title = 'tea'")
+            wrote.append(True)
         return noted
 
     shop.write(alice, "UPDATE post SET title = 'milk'")
+    wrote = list[bool]()
     monkeypatch.setattr(PostgresFeeding, "_flushed", noted_first)
     shop.feed()
     with pytest.raises((GateTimeout, NoEndpoint)), alice.read(shop.search):
@@ -383,6 +395,34 @@ def test_who_is_shown_a_row_that_is_newer_than_the_claim_demands_it(
     with bob.read(shop.search) as index:
         assert index.get("1")["title"] == "tea"
     assert bob.seen >= alice.own
+    monkeypatch.setattr(PostgresFeeding, "_flushed", lambda *args: (claimed(shop) + 1, claimed(shop) + 1))
+    shop.feed()  # that claims a little more
+    carol = shop.store.session()
+    with carol.read(shop.search, policy=ReadPolicy.eventual()) as index:
+        assert index.get("1")["title"] == "tea"
+    assert carol.seen >= alice.own
+
+
+def test_who_reads_the_index_may_read_it_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others write between the place that is claimed and the snapshot: what is shown is no newer for that."""
+    bob, alice = shop.store.session(), shop.store.session()
+    shop.feed()
+    held(shop, bob)
+    flushed, others = PostgresFeeding._flushed, list[str]()
+
+    def noted_first(self: PostgresFeeding, *args: Any) -> tuple[int, int]:
+        noted = flushed(self, *args)
+        if others:
+            shop.write(alice, others.pop())
+        return noted
+
+    monkeypatch.setattr(PostgresFeeding, "_flushed", noted_first)
+    for n in range(3):
+        shop.write(alice, f"INSERT INTO post VALUES ({n}, 'coffee', 1)")
+        others.append(f"INSERT INTO post VALUES ({n + 10}, 'draft', 1)")
+        shop.feed()
+        for _ in range(2):
+            assert len(shop.found(bob, policy=ReadPolicy(2.0, then="error"))) == n + 1  # it is not fed meanwhile
 
 
 def test_documents_of_several_kinds_are_told_apart_by_their_prefixes(shop: Shop, tmp_path: Path) -> None:
@@ -419,17 +459,26 @@ def test_documents_of_several_kinds_are_told_apart_by_their_prefixes(shop: Shop,
         PostgresFeed.several(posts, PostgresFeed(QUERY, key="id", tables={"public.post": "id"}, prefix="x"))
 
 
-def test_a_head_that_nobody_waits_to_be_durable_is_reached(shop: Shop) -> None:
+def test_a_head_that_nobody_waits_to_be_durable_is_reached(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a read's own housekeeping leaves in the log is flushed by nobody for long, and is part of the head."""
+    shop.feed()
+    held(shop, shop.store.session())
+    flush, calls = PostgresFeeding._flush, list[bool]()
+
+    def counted(self: PostgresFeeding, db: Any) -> None:
+        calls.append(True)
+        flush(self, db)
+
+    monkeypatch.setattr(PostgresFeeding, "_flush", counted)
+    with monkeypatch.context() as patch:
+        for beyond in (0, 8):
+            patch.setattr(PostgresFeeding, "_flushed", lambda *args, n=beyond: (claimed(shop), claimed(shop) + n))
+            assert shop.feed() == 0
+            assert len(calls) == (beyond > 0)
+    shop.feed()
     bob = shop.store.session()
-    shop.feed()
-    held(shop, bob)
-    with psycopg.connect(shop.cluster.primary.dsn, autocommit=True) as connection:
-        connection.execute("SELECT pg_logical_emit_message(false, 'test', 'no commit, so nobody flushes it')")
-        bob.join(shop.store.head())
-    shop.feed()
-    shop.feed()
-    with bob.read(shop.search, policy=ReadPolicy(3.0, then="error")):
-        pass
+    bob.join(shop.store.head())
+    assert fed_until(shop, bob) == {}
 
 
 class Died(Exception):

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from kombu import Connection
 
 from causal.errors import ConfigError
 from causal.lab.postgres.binaries import Binaries
@@ -23,6 +24,7 @@ from examples.shop.check.probes import PROBES, Probe, Saw
 from examples.shop.check.table import Finding, report
 from examples.shop.check.visitor import Visitor, account, shown
 from examples.shop.controls import PARTS, STANDS_STILL_S, Controls
+from examples.shop.folder_queue import SCHEME
 from examples.shop.run.supervisor import Running
 from examples.shop.web.account import Line, packed, unpacked
 from tests.examples.chromium import PROGRAM, Chromium
@@ -377,3 +379,26 @@ def test_each_part_has_a_probe_and_the_guide_has_both() -> None:
     guide = (ROOT / "docs/howto/shop.md").read_text()
     assert [probe.name for probe in PROBES if probe.name not in guide] == []
     assert [part for part in PARTS if f"| `{part}` |" not in guide] == []
+
+
+def test_a_worker_finds_a_message_once_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {
+        name: str(tmp_path) for name in ("data_folder_in", "data_folder_out", "processed_folder", "control_folder")
+    }
+    with Connection(f"{SCHEME}://", transport_options=options) as connection:
+        queue = connection.SimpleQueue("jobs")
+        found: list[str] = []
+        replace = os.replace
+
+        def named(part: str, whole: str) -> None:
+            assert json.loads(Path(part).read_text())["body"]
+            with pytest.raises(queue.Empty):
+                queue.get(block=False)
+            found.append(whole)
+            replace(part, whole)
+
+        monkeypatch.setattr(os, "replace", named)
+        queue.put({"job": 1})
+        assert len(found) == 1
+        assert queue.get(timeout=DEADLINE_S).payload == {"job": 1}
+        queue.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 from typing import Any
 
@@ -67,6 +68,33 @@ def test_nothing_is_added_where_nobody_asks_for_a_session(cluster: MemoryCluster
         assert answer.fields == [("content-length", "2")]
     assert calls == []
     assert not any(app.counters.as_dict().values())
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("app", [reads, writes])
+def test_header_fields_may_be_anything_that_yields_them(cluster: MemoryCluster, app: Any, kind: str) -> None:
+    async def yields(scope: Any, receive: Any, send: Any) -> None:
+        async def sends(message: Any) -> None:
+            start = message["type"] == "http.response.start"
+            await send({**message, "headers": iter(message["headers"])} if start else message)
+
+        async def accepts(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = iter(message["headers"])
+                await send({"type": "websocket.accept", "headers": headers})
+
+        await app(scope, receive, sends if kind == "http" else accepts)
+
+    eu = store(cluster)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    given = [("causal-token", wrote(eu))]
+    asyncio.run(around(yields, eu)(scope(headers=given) | {"type": kind}, None, send))
+    assert b"content-length" in dict(sent[0]["headers"])
+    assert (b"causal-token" in dict(sent[0]["headers"])) == (app is writes)
 
 
 def test_a_token_is_given_when_something_changed_and_not_again(cluster: MemoryCluster) -> None:
@@ -353,6 +381,24 @@ def test_an_asynchronous_store(cluster: MemoryCluster) -> None:
     asyncio.run(main())
 
 
+def test_two_middlewares_of_two_stores(cluster: MemoryCluster) -> None:
+    """What the inner one gives is in what the outer one gives in its place; or it is counted."""
+    other = MemoryCluster(("eu",), store=1)
+    for audience, told in (("shop", 0), ("another", 1)):
+        outer, inner = store(cluster), store(other, number=1, audience=audience)
+        within = around(writes, inner)
+
+        async def app(scope: Any, receive: Any, send: Any, within: Any = within) -> None:
+            put(current_session())
+            await within(scope, receive, send)
+
+        shop = around(app, outer)
+        answer = asked(shop, "POST", headers=[("causal-token", wrote(outer))])
+        own = outer.session(answer.token, subject="alice").own
+        assert {shard >> 16 for shard in own.shards} == ({0, 1} if not told else {0})
+        assert shop.counters.uncarried == told
+
+
 def test_installed_twice_it_does_its_work_once(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     inner = around(writes, eu)
@@ -383,6 +429,9 @@ def test_installed_twice_it_does_its_work_once(cluster: MemoryCluster) -> None:
         ({"hold_s": -1}, "hold_s"),
         ({"replay": ("fly-replay", "region={region}")}, "replay"),
         ({"replay": ("fly-replay", 7)}, "replay"),
+        ({"replay": ("fly-replay", "region={site}\r\nset-cookie: a=b")}, "replay"),
+        ({"replay": ("fly replay", "region={site}")}, "replay"),
+        ({"replay": ("x-go", "{site}", "x-came\r\n")}, "replay"),
         ({"replay": ("fly-replay", "region={site}"), "site": ""}, "site"),
     ],
 )
@@ -430,8 +479,18 @@ def test_a_complete_response_waits_for_what_an_open_read_block_has_shown(cluster
     assert eu.session(asked(shop).token, subject="alice").seen
     assert (shop.counters.held, shop.counters.late_reads) == (1, 0)
 
+    async def closes(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            with current_session().read() as db:
+                db.get("photo")
+        await respond(send)
 
-@pytest.mark.parametrize("split", ["", "with its length", "as a stream"])
+    shop = around(closes, eu)
+    assert asked(shop).token
+    assert shop.counters.held == 0
+
+
+@pytest.mark.parametrize("split", ["", "with its length", "as a stream", "in three"])
 def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster, split: str) -> None:
     eu = store(cluster)
 
@@ -445,6 +504,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
                     length = [(b"Content-Length", b"2")] if split == "with its length" else []
                     await send({"type": "http.response.start", "status": 200, "headers": length})
                     await send({"type": "http.response.body", "body": b"ok", "more_body": True})
+                    if split == "in three":  # passed on, compressed, and passed on again
+                        await send({"type": "http.response.body", "body": b"!", "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 else:
                     await respond(send)
@@ -454,7 +515,8 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
         shop = around(app, eu)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
         assert server.token
-        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * (1 + bool(split))]
+        parts = {"": 1, "in three": 3}.get(split, 2)
+        assert [m["type"].rpartition(".")[2] for m in server.sent] == ["start", *["body"] * parts]
         assert (shop.counters.held, shop.counters.late) == (1, 0)
 
     asyncio.run(main())
@@ -568,12 +630,13 @@ def test_a_stream_streams_and_its_writes_are_told_of(cluster: MemoryCluster, wai
                 if waits:  # the first bytes may be kept for a moment while a block is open, and no longer
                     await server.arrived.wait()
                     assert len(server.sent) == 2
-                await send({"type": "http.response.body", "body": b"2", "more_body": True})
-                assert len(server.sent) == 3
-            await send({"type": "http.response.body", "body": b"3", "more_body": True})
-            assert len(server.sent) == 4
+                for chunk in (b"2", b"3", b"4"):  # a response that was cut into parts has no more of them
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                assert len(server.sent) == 5
+            await send({"type": "http.response.body", "body": b"5", "more_body": True})
+            assert len(server.sent) == 6
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-            assert b"".join(m["body"] for m in server.sent[1:]) == b"123"
+            assert b"".join(m["body"] for m in server.sent[1:]) == b"12345"
 
         shop = around(app, eu, hold_s=1000.0)
         await shop(scope(), None, server.send)  # type: ignore[arg-type]
@@ -757,7 +820,7 @@ def test_two_reads_at_once_that_are_both_refused(cluster: MemoryCluster) -> None
 
 
 def test_when_to_come_back_is_rounded_up(cluster: MemoryCluster) -> None:
-    for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3")):
+    for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3"), (math.inf, None), (math.nan, None)):
         error = GateTimeout("later")
         error.retry_after_s = after_s
         assert asked(around(failing(error), store(cluster))).get("retry-after") == said
@@ -882,6 +945,30 @@ def test_a_write_between_the_question_whether_something_changed_and_the_answer(c
     answer = asked(middleware, headers=[("causal-token", wrote(eu))])
     assert meanwhile == []
     assert (answer.token, middleware.counters.late) == (None, 1)
+
+
+def test_a_write_while_the_token_is_sealed(cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    eu = store(cluster)
+    seal = type(eu.session()).token
+    meanwhile: list[Any] = []
+
+    def sealed(self: Any, **settings: Any) -> str | None:
+        text = seal(self, **settings)
+        if meanwhile:
+            meanwhile.pop()()
+        return text
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session()
+        put(session)
+        meanwhile.append(lambda: put(session))  # of another thread
+        await respond(send)
+
+    monkeypatch.setattr(type(eu.session()), "token", sealed)
+    middleware = around(app, eu)
+    token = asked(middleware).token
+    assert {p.offset for p in eu.session(token, subject="alice").own} == {2}
+    assert middleware.counters.late == 0
 
 
 @pytest.mark.parametrize("hold", ["open", "always", "never"])
@@ -1027,6 +1114,18 @@ def test_a_request_is_sent_to_a_site_that_can_serve_it(cluster: MemoryCluster) -
     assert asked(app, headers=[("causal-token", token)]).status == 200
 
 
+@pytest.mark.parametrize("policy", [ReadPolicy(0.01), ReadPolicy(0.01, then="error"), ReadPolicy.leader()])
+def test_a_site_that_is_out_of_reach_from_here_may_serve_all_the_same(
+    cluster: MemoryCluster, policy: ReadPolicy
+) -> None:
+    token = wrote(store(cluster, "eu"))
+    us = store(cluster, "us", policy=policy)
+    cluster.cut_off("eu")
+    app = around(reads, us, replay=("fly-replay", "region={site}"))
+    answer = asked(app, headers=[("causal-token", token)])
+    assert (answer.status, answer.get("fly-replay")) == (503, "region=eu")
+
+
 def test_a_request_that_wrote_is_not_sent_again(cluster: MemoryCluster) -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         session = current_session()
@@ -1098,6 +1197,17 @@ def test_nobody_knows_a_site_that_could(cluster: MemoryCluster) -> None:
         )
         is None
     )
+
+
+def test_two_other_sites_that_each_lack_what_the_other_numbers() -> None:
+    cluster = MemoryCluster(("eu", "ap", "us"))
+    stores = [store(cluster, site) for site in ("eu", "ap", "us")]
+    for site in ("eu", "ap", "us"):
+        cluster.pause(site)
+    session = stores[0].session(*(wrote(at) for at in stores[:2]), subject="alice")
+    app = replaying(cluster, failing_after_session)
+    assert asked(app, headers=[("causal-token", session.token() or "")]).get("fly-replay") is None
+    assert asked(app, headers=[("causal-token", wrote(stores[1]))]).get("fly-replay") == "region=ap"
 
 
 async def failing_after_session(scope: Any, receive: Any, send: Any) -> None:

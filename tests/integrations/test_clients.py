@@ -169,6 +169,18 @@ def test_a_reply_whose_token_does_not_open(client: Clients, a: Service, bad: Any
     assert bool(session.seen.marks) == (bad != "ignore")
 
 
+def test_a_service_that_goes_on_replying_so_fills_no_memory(
+    client: Clients, shop: CausalStore[Any, Any], a: Service
+) -> None:
+    session = wrote(shop)
+    a.answer = lambda *_: (200, [(HEADER, "garbage")], b"ok")
+    http = client(a.origin, session=session)
+    for _ in range(70):
+        http.get(a.origin + "/")
+    assert http.carrier.rejected == 70
+    assert len(session.rejected) < 70
+
+
 def test_what_the_caller_put_there_himself_goes_along(client: Clients, shop: CausalStore[Any, Any], a: Service) -> None:
     session, by_hand = wrote(shop), wrote(shop)
     with carrying(Carried(lambda: session)):

@@ -25,7 +25,7 @@ from causal.context import Carried, carried, carrying
 from causal.integrations import work
 from causal.integrations.carrier import HEADER
 from causal.integrations.jobs import carry, job, running
-from causal.integrations.work import RETRIED
+from causal.integrations.work import PARTIAL, RETRIED
 from causal.stores.memory import MemoryCluster, MemoryEngine
 from causal.stores.sqlite import SQLiteEngine
 from tests.stores.sqlite_world import fast_directory
@@ -141,6 +141,20 @@ def test_delayed_is_put_off_once_and_then_reads_at_the_leader(sites: Sites) -> N
     with running(sites.us, message, consistency="delayed"):
         assert photo()[0] == "new.jpg"
         assert photo()[1].startswith("eu")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_delayed_is_put_off_once_where_the_message_is_a_list_of_pairs(sites: Sites, raw: bool) -> None:
+    text = sites.published()[HEADER]
+    message: Any = [(b"id", b"17"), (HEADER.encode(), text.encode())] if raw else [("id", "17"), (HEADER, text)]
+    with pytest.raises(GateTimeout), running(sites.us, message, consistency="delayed"):
+        pass
+    with running(sites.us, message, consistency="delayed"):
+        assert photo()[0] == "new.jpg"
+    with pytest.raises(GateTimeout), running(sites.us, tuple(message[:2]), consistency="delayed"):
+        pass  # which cannot be marked
+    with running(sites.us, None, consistency="delayed"):
+        assert photo()[0] == "new.jpg"
 
 
 @pytest.mark.parametrize("wait_s", [0, 20])
@@ -259,6 +273,25 @@ def test_and_so_are_the_other_stores_that_the_job_reads(directory: Path, fields:
     assert photo(others.us.session()) == (None, "us covered")
     with running(sites.us, fields) as session:
         assert photo(session.at(others.us))[0] == "new.jpg"
+    for store in (sites.eu, sites.us, others.eu, others.us):
+        store.close()
+
+
+def test_and_so_are_the_other_stores_that_the_jobs_it_publishes_read(directory: Path) -> None:
+    """However many come after another; and until the time that was said at first."""
+    sites, others = Sites(directory / "one"), Sites(directory / "two", number=1)
+    others.published()
+    message: dict[str, Any] = {}
+    said: set[str] = set()
+    for _ in range(3):
+        with running(sites.us, message):
+            message = json.loads(json.dumps(carry({})))
+        said.add(message[PARTIAL])
+    assert len(said) == 1
+    with running(sites.us, message) as session:
+        assert photo(session.at(others.us))[0] == "new.jpg"
+    with running(sites.us, message | {PARTIAL: "17"}):  # that time is over
+        assert photo()[1].startswith("us")
     for store in (sites.eu, sites.us, others.eu, others.us):
         store.close()
 

@@ -111,7 +111,7 @@ def story(seed: int, *, tabs: int = 4, steps: int = 40, one_name: bool = False) 
 
 def test_no_acknowledged_write_is_forgotten_whatever_the_order() -> None:
     most = 0
-    for seed in range(120):
+    for seed in range(80):
         forgotten, browser = story(seed)
         assert forgotten == []
         most = max(most, browser.most)

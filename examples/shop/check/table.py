@@ -57,6 +57,7 @@ def findings(shop: Running) -> Iterator[Finding]:
             shop.controls.change(without=[probe.without])
             control = probe.run(shop.settings)
             shop.controls.change(without=())
+        shop.check()
         yield Finding(probe, whole, control)
 
 

@@ -32,11 +32,11 @@ class Visitor:
 
     def get(self, site: str, path: str, **query: str) -> str:
         """Return a page."""
-        return self._page(self.http.get(self._sites[site] + path, params=query or None))
+        return self._asked(lambda: self.http.get(self._sites[site] + path, params=query or None))
 
     def post(self, site: str, path: str, **form: str) -> str:
         """Send a form, and return the page that it leads to."""
-        return self._page(self.http.post(self._sites[site] + path, data=form))
+        return self._asked(lambda: self.http.post(self._sites[site] + path, data=form))
 
     def send(self, site: str, path: str, **form: str) -> httpx.Response:
         """Send a form, and do not follow to where it leads."""
@@ -54,10 +54,14 @@ class Visitor:
         return seen
 
     @staticmethod
-    def _page(response: httpx.Response) -> str:
-        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR and "data-refused" not in response.text:
-            response.raise_for_status()
-        return response.text
+    def _asked(ask: Callable[[], httpx.Response]) -> str:
+        """Ask, and come again when a site says when: nothing was shown, and nothing was saved."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while (answer := ask()).status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+            time.sleep(float(answer.headers["Retry-After"]))
+        if answer.is_server_error:
+            answer.raise_for_status()
+        return answer.text
 
 
 def shown(page: str, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Before the shop opens: its tables, its first rows, and its index."""
+"""Before the shop opens: its first rows, its index, and its queue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from examples.shop import index, stores
 from examples.shop.data.seed import plant
+from examples.shop.jobs import open_queue
 from examples.shop.settings import SITES
 
 if TYPE_CHECKING:
@@ -27,3 +28,4 @@ def open_shop(settings: Settings, controls: Controls) -> None:
             for engine in engines:
                 engine.catch_up(engine.site)
         index.take_in(settings, here[0])
+        open_queue(settings, here[0])

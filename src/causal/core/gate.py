@@ -232,7 +232,7 @@ class _Case:
                 return Serve(endpoint.name, how, need, endpoint, clipped, self.unproven)
         left_s = self.policy.wait_s - self.elapsed_s
         if left_s > TICK_S:
-            step = self.probe_or_wait(need, left_s, best)
+            step = self.probe_or_wait(need, left_s, best, how)
             if step is not None:
                 return step
         if best is not None and self.policy.then == "leader":
@@ -254,17 +254,19 @@ class _Case:
         live = need.keys() - self.view.ends.keys()
         return not live or not leads.isdisjoint(live)
 
-    def probe_or_wait(self, need: Mapping[int, int], left_s: float, best: EndpointView | None) -> Probe | Wait | None:
+    def probe_or_wait(
+        self, need: Mapping[int, int], left_s: float, best: EndpointView | None, how: How
+    ) -> Probe | Wait | None:
         """Nearest first: ask it if it was not asked since the request, wait if it may get there in time, else look further.
 
         Equally near replicas are asked before any is waited for, and looked at again while it is: one that stands still holds nobody up.
         `best`, if any, covers already: nobody beyond it is of use.
         """
-        waits: list[tuple[float, Wait]] = []
-        nearest_s = math.inf
+        waits: list[tuple[tuple[float, float], Wait]] = []
+        nearest_s, spares = math.inf, how != "leader"
         for endpoint in self.servable():
-            if endpoint is best or endpoint.latency_s > nearest_s or (waits and endpoint.leads):
-                break
+            if endpoint is best or (spares and (endpoint.latency_s > nearest_s or (waits and endpoint.leads))):
+                break  # a fallback is left; a read at the leaders has none, and waits for whoever gets there
             if not endpoint.asked_since(self.demand.shards, self.demand.arrived):
                 return Probe((endpoint.name,), is_older(endpoint.name), self.within((endpoint.name,), need, left_s))
             lacking = self.evidence(endpoint, need)
@@ -278,7 +280,9 @@ class _Case:
             if eta_s is None or eta_s <= left_s:
                 behind = lacking is need or not endpoint.covers(need)
                 reason = is_behind(endpoint.name) if behind else is_unproven(endpoint.name, self.limit_s)
-                waits.append((math.inf if eta_s is None else eta_s, Wait(endpoint.name, lacking, left_s, reason)))
+                # Of those that nothing is known of, the one that was not heard of for longer: the other was waited for last.
+                order = (math.inf if eta_s is None else eta_s, endpoint.asked_at)
+                waits.append((order, Wait(endpoint.name, lacking, left_s, reason)))
                 nearest_s = endpoint.latency_s
         if len(waits) < 2:
             return waits[0][1] if waits else None

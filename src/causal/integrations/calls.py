@@ -132,11 +132,11 @@ class Caller:
         tokens = extract(headers, name=self._header)
         if not tokens:
             return
-        before = len(session.rejected)
+        before = session.rejected
         try:
             session.join(*tokens, subject=self._subject)
         except TokenError:
             session._state.mark_every_store(session._settings.until())
         with self._counting:
             self.joined += 1
-            self.rejected += len(session.rejected) > before
+            self.rejected += session.rejected is not before

@@ -92,8 +92,8 @@ class CausalTask(Task):  # type: ignore[misc]
         text = session.token(subject=self._subject(args, kwargs))
         if text is not None:
             put(",".join(dict.fromkeys([*others, text])), headers)
-        if not _says_all(what.session, options.get("task_id")):
-            headers[PARTIAL] = "1"
+        if (partial := _partial(what.session, options.get("task_id"))) is not None:
+            headers[PARTIAL] = partial
         return headers
 
     def _learned(self, what: Carried[Any]) -> Any:
@@ -200,8 +200,8 @@ def publish_by_name(*, subject: Subject = JOBS) -> None:
             return
         args, kwargs = body[:2] if isinstance(body, tuple) else (body.get("args"), body.get("kwargs"))
         inject(what.session, headers, subject=subject(sender, args, kwargs) if callable(subject) else subject)
-        if not _says_all(what.session, headers.get("id")):
-            headers[PARTIAL] = "1"
+        if (partial := _partial(what.session, headers.get("id"))) is not None:
+            headers[PARTIAL] = partial
 
     signals.before_task_publish.connect(give, weak=False, dispatch_uid="causal.publish_by_name")
 
@@ -224,10 +224,11 @@ class _Run:
 _run: Final[ContextVar[_Run | None]] = ContextVar("causal_run", default=None)
 
 
-def _says_all(session: Claims, task_id: str | None) -> bool:
-    """Whether a session's token says all that a message depends on that is published now; of a retry it does."""
+def _partial(session: Claims, task_id: str | None) -> str | None:
+    """What PARTIAL is to say of a message that is published now: a chord's parts know of each other only in a retry."""
     run = _run.get()
-    return work.says_all(session) and (run is None or not run.knows_in_part or task_id == run.task_id)
+    in_part = run is not None and run.knows_in_part and task_id != run.task_id
+    return work.ANYTHING if in_part else work.partial(session)
 
 
 def _begins(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:

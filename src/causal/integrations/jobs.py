@@ -7,13 +7,12 @@ Owns nothing of a queue. The field lies wherever the queue lets a dictionary thr
 from __future__ import annotations
 
 import inspect
-from collections.abc import MutableMapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from causal.context import Carried, carried, carrying
-from causal.errors import GateTimeout
+from causal.errors import ConfigError, GateTimeout
 from causal.integrations import work
 from causal.integrations.carrier import extract, inject, put
 from causal.integrations.work import JOBS, PARTIAL, RETRIED, Consistency
@@ -40,7 +39,7 @@ def carry(message: T, session: Claims | None = None, *, subject: str | None = JO
             return message
         session = what.session
     inject(session, message, subject=subject)
-    put(None if work.says_all(session) else "1", message, name=PARTIAL)
+    put(work.partial(session), message, name=PARTIAL)
     return message
 
 
@@ -93,11 +92,13 @@ class running:  # noqa: N801 - it is called like a function, as contextlib's are
         return work.begin(self._store, self._message, subject=self._subject, choice=self._choice)
 
     def _may_wait(self) -> bool:
-        return self._choice == "delayed" and not self._retried and not extract(self._message, name=RETRIED)
+        if self._choice != "delayed" or self._retried or self._message is None:
+            return False
+        return not extract(self._message, name=RETRIED)
 
     def _later(self) -> GateTimeout:
-        if isinstance(self._message, MutableMapping):
-            self._message[RETRIED] = "1"
+        with suppress(ConfigError):  # what cannot be changed
+            put("1", self._message, name=RETRIED)
         return GateTimeout("what this job depends on is not here yet: run it once more, a little later")
 
     def _entered(self, session: Any) -> Any:

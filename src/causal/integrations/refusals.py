@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 REFUSALS: Final = (GateError, TokenError, Unreachable)
 """What becomes an answer of its own. Any other error is a mistake of somebody's, and is for the server to report."""
 _REPLAYABLE: Final = (GateTimeout, NoEndpoint, Overloaded)
+_FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\xa0-\xff]+")
 _SAID: Final = {
     409: "Something that you saved has been lost in a failure. Reload to see what is left.",
     500: "It is not known whether this was saved. Reload to see.",
@@ -76,7 +79,7 @@ def answer(error: CausalError, *, accept: str = "", head: bool = False) -> Refus
     """
     status = error.http_status
     again_s = error.retry_after_s if error.retry_after_s is not None or status != 503 else 1.0
-    retry_s = None if again_s is None else max(1, math.ceil(again_s))
+    retry_s = None if again_s is None or not math.isfinite(again_s) else max(1, math.ceil(again_s))
     said = _SAID.get(status, _SAID[503])
     if "json" in accept.lower():
         kind = "application/problem+json"
@@ -127,9 +130,14 @@ class Replay:
     methods: frozenset[str] | None = attrs.field(default=None, converter=_upper)
 
     def __attrs_post_init__(self) -> None:
+        names: tuple[object, ...] = (self.header, self.mark)  # of whatever kind
+        for name in names:
+            if not isinstance(name, str) or not _FIELD.fullmatch(name):
+                raise ConfigError(f"replay's header is the name of a header field, not {name!r}")
         if not callable(self.value):
             try:
-                self.value.format(site="x")
+                if not _VALUE.fullmatch(self.value.format(site="x")):
+                    raise ValueError("no value of a header field")
             except (AttributeError, KeyError, IndexError, ValueError):
                 raise ConfigError(
                     f"replay's value is a text with {{site}}, or a function, not {self.value!r}"

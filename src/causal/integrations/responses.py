@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from causal.claims import Claims
 from causal.context import Carried, carried
 from causal.errors import ConfigError, TokenError
-from causal.integrations.carrier import limited, split
+from causal.integrations.carrier import extract, limited, split
 from causal.integrations.cookies import MAX_COOKIES, Arrived
 from causal.integrations.counting import log
 from causal.integrations.headers import ALLOWS, Fields, carrying_token, is_public
@@ -185,6 +185,7 @@ class Exchange:
             if self.committed(session):
                 rules.counters.warn("withheld", route, _WITHHELD, route)
             return None
+        self._adopt(session, fields)
         try:
             token = self._sealed(session)
         except TokenError as error:
@@ -203,6 +204,17 @@ class Exchange:
         rules.shares = rules.shares or any(name.lower() == ALLOWS for name, _ in fields)
         crossing = rules.header and rules.cross_origin(self.facts)
         return carrying_token(fields, token, set_cookies, by_header=rules.header, cross_origin=crossing)
+
+    def _adopt(self, session: Claims, fields: Fields) -> None:
+        """Join the tokens that somebody further in gave, as a middleware of another store does: ours takes their place."""
+        settings = self.rules.store._state
+        for text in extract(fields):
+            try:
+                settings.keyring.open(text, subject=session.subject, audience=settings.audience, now=settings.wall())
+            except TokenError as error:
+                self.rules.counters.count("uncarried", self.route, f"another's token: {type(error).__name__}")
+            else:
+                session.join(text)
 
     def _sealed(self, session: Claims) -> str | None:
         """Seal the session's token; what it says of own writes is what `_watch` takes for told."""

@@ -35,7 +35,9 @@ ASK_S: Final = 0.05
 RETRIED: Final = "Causal-Retried"
 """The field of a message that was put off once because what it demands was not here yet: it is not put off again."""
 PARTIAL: Final = "Causal-Partial"
-"""The field of a message whose token does not say all that the job depends on: its reads go to the leader."""
+"""The field of a message whose token does not say all that the job depends on: its reads go to the leader. A Unix time as its value says
+until when: the publisher was such a job itself, and of its own store the token says so, but of no other."""
+ANYTHING: Final = "1"
 
 
 def consistency(value: Any) -> Consistency:
@@ -46,14 +48,33 @@ def consistency(value: Any) -> Consistency:
     return choice
 
 
-def says_all(session: Claims) -> bool:
-    """Return whether a session's token says all that a job depends on that is published now.
+def partial(session: Claims) -> str | None:
+    """Return what PARTIAL is to say of a job that is published now; None if the session's token says all that it depends on.
 
-    Not of what is not committed yet; nor of what an open read block has shown, which is joined when it ends.
+    It does not say what is not committed yet; nor what an open read block has shown, which is joined when it ends; nor, of other stores,
+    what a job may depend on whose own message did not say it.
     """
     if session.writing:
         log.warning("a job was published inside a write block: it may run before what it is about is committed")
-    return not (session.writing or session.reading)
+    if session.writing or session.reading:
+        return ANYTHING
+    state = session._state
+    if state.policy is None or state.policy.strategy is not Strategy.LEADER:
+        return None
+    untils = [mark.until for mark in state.seen.lapse(session._settings.wall()).marks.values()]
+    return str(max(untils)) if untils else None
+
+
+def _says_all(carrier: Any, now: float) -> bool:
+    return all(
+        text != ANYTHING and text.isdecimal() and len(text) < 16 and int(text) <= now
+        for text in extract(carrier, name=PARTIAL)
+    )
+
+
+def _until_when(carrier: Any) -> bool:
+    """Return whether a message's token says of its own store, as a mark, what PARTIAL says of all."""
+    return all(text != ANYTHING for text in extract(carrier, name=PARTIAL))
 
 
 def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency) -> Any:
@@ -67,11 +88,11 @@ def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency)
     tokens = extract(carrier) if carrier is not None else []
     session = store.session(*tokens, subject=subject)
     state = session._state
-    whole = bool(tokens) and not extract(carrier, name=PARTIAL)
+    whole = bool(tokens) and _says_all(carrier, settings.wall())
     ignored = (
         bool(state.rejected) and not state.seen.marks
     )  # as the store's policy may say; for a job that is never right
-    if ignored or not whole:
+    if ignored or not (whole or (tokens and _until_when(carrier))):
         state.mark(settings.number, settings.until())
     leader = choice == "always" or not whole or bool(state.rejected)
     state.policy = ReadPolicy.leader(wait_s=settings.policy.wait_s) if leader else _sticky(settings.policy)

@@ -225,9 +225,14 @@ class PostgresFeeding:
         places = {self._index: {origin: Place(applied, end) for origin, (applied, end) in mark.origins.items()}}
         return _Here(facts, ground, places, f"{ground.system}/{facts.timeline}")
 
-    def _places(self, here: _Here, applied: int, shown: int) -> Places:
-        """Return what is claimed: of histories that have ended all that survives, of the present one up to a place."""
+    def _places(self, here: _Here, applied: int, shown: int, before: Mapping[int, Place] | None = None) -> Places:
+        """Return what is claimed: of histories that have ended all that survives, of the present one up to a place.
+
+        What was shown `before`, still is.
+        """
         newest = here.facts.rows[-1].origin
+        if before is not None and newest in before:
+            shown = max(shown, before[newest].shown)
         return {self._index: {**here.places[self._index], newest: Place(applied, None, max(applied, shown))}}
 
     # --- how ---------------------------------------------------------------------------------------------------------
@@ -243,12 +248,16 @@ class PostgresFeeding:
         confirmed, newest = parse(row[0]), here.facts.rows[-1].origin
         for origin, place in mine.items():
             now = here.places[self._index].get(origin)
+            if now is None and place.end is not None:
+                continue  # it ended long ago, and of the oldest no rows are kept
             if now is None or (now.end is not None and place.applied > now.end):
                 return None
         if confirmed > max((place.applied for place in mine.values()), default=0):
             return None  # somebody else has moved it on: what lay between is gone
-        flushed = self._flushed(db, here)
+        flushed, inserted = self._flushed(db, here)
         if newest in mine and mine[newest].applied >= flushed:
+            if inserted > flushed:
+                self._flush(db)
             return 0
         lines = db.execute(_PEEK, (slot, spell(flushed), _MOST)).fetchall()
         found = [touched(lines, query.tables) for query in self._queries]
@@ -268,23 +277,43 @@ class PostgresFeeding:
                     return 0
                 rows = [(self._index, key, made) for key, made in self._read(db, keys).items()]
                 shown, deps = self._shown(db, here), self._deps(here)
-        places = self._places(here, upto, shown)
+            if upto == flushed and self._as_claimed(db, here, slot, keys, transactions, shown):
+                shown = upto
+        places = self._places(here, upto, shown, mine)
         if self._file.apply(generation, rows, places, deps):
             db.execute("SELECT pg_catalog.pg_replication_slot_advance(%s, %s::pg_lsn)", (slot, spell(upto)))
         return max(1, len(rows))
 
-    def _flushed(self, db: psycopg.Connection[Any], here: _Here) -> int:
-        """Return how far the log is durable. What lies beyond, and nobody waits for, is made so: heads are to be reached."""
+    def _as_claimed(
+        self, db: psycopg.Connection[Any], here: _Here, slot: str, keys: set[str], known: frozenset[int], upto: int
+    ) -> bool:
+        """Return whether rows that were read are as old as the place that is claimed: no other transaction up to `upto` touched them.
+
+        Otherwise a session that was shown them demands more than the index claims, and waits for the next step.
+        """
+        if self._flushed(db, here)[0] < upto:
+            self._flush(db)
+        flushed, _ = self._flushed(db, here)
+        lines = [line for line in db.execute(_PEEK, (slot, spell(flushed), None)).fetchall() if line[1] not in known]
+        for query in self._queries:
+            later = touched(lines, query.tables)
+            if later.whole or not keys.isdisjoint(query.prefix + key for key in later.keys):
+                return False
+        return flushed >= upto
+
+    def _flushed(self, db: psycopg.Connection[Any], here: _Here) -> tuple[int, int]:
+        """Return how far the primary's log is durable, and how far it is."""
         row = db.execute(
             "SELECT pg_catalog.pg_current_wal_flush_lsn()::text, pg_catalog.pg_current_wal_insert_lsn()::text"
         ).fetchone()
         assert row is not None
-        flushed, inserted = parse(row[0]), rounded(parse(row[1]), here.ground.segment, here.ground.page)
-        if inserted > flushed:
-            with db.transaction():
-                db.execute("SET LOCAL synchronous_commit = local")
-                db.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'causal', '')")
-        return flushed
+        return parse(row[0]), rounded(parse(row[1]), here.ground.segment, here.ground.page)
+
+    def _flush(self, db: psycopg.Connection[Any]) -> None:
+        """Make the log durable that nobody waits for, as a read's own housekeeping leaves it: heads are to be reached."""
+        with db.transaction():
+            db.execute("SET LOCAL synchronous_commit = local")
+            db.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'causal', '')")
 
     def _catch_up(self, number: int) -> None:
         generation = self._file.generation(number)
@@ -319,6 +348,8 @@ class PostgresFeeding:
             shown, deps = self._shown(db, here), self._deps(here)
         if not self._file.apply(generation, (), self._places(here, begun, shown), deps):
             raise StoreError(f"{self._file.path}: another process builds a generation of the same number")
+        self._flush(db)  # so that one step claims all that was shown
+        self._catch_up(generation.number)
         return generation
 
     @contextmanager

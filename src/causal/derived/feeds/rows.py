@@ -3,7 +3,6 @@
 Owns the reading of another module's tables: `stores/sqlite/files/schema.py` lays them out. Writes nothing.
 """
 
-# ruff: noqa: S608 - statements are made of constants, whole numbers and names that were checked
 from __future__ import annotations
 
 import sqlite3

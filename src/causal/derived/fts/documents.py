@@ -3,7 +3,6 @@
 Owns the two tables of a generation and how a document is put into them. A document that is put again as it is changes nothing.
 """
 
-# ruff: noqa: S608 - statements are made of constants, whole numbers and names that were checked
 from __future__ import annotations
 
 import json

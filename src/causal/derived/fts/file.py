@@ -7,7 +7,6 @@ HAZARD: a file that is restored from an older copy is another life, told by its 
 inode: then it would pass for what it was before; move the copy there instead.
 """
 
-# ruff: noqa: S608 - statements are made of constants, whole numbers and names that were checked
 from __future__ import annotations
 
 import fcntl

@@ -4,7 +4,6 @@ Owns `IndexReader`, what a user searches through, and `IndexSnapshot`, the handl
 try changes out: they count for every search in it, ranks included, and are undone when it ends.
 """
 
-# ruff: noqa: S608 - statements are made of constants, whole numbers and names that were checked
 from __future__ import annotations
 
 import sqlite3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from causal.integrations.asgi.sending import ASGIRules, Message, Out, Scope, Send
+from causal.integrations.asgi.sending import ASGIRules, Message, Out, Scope, Send, listed
 from causal.integrations.refusals import refusal_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _PAUSE_S: Final = 0.001
 _PAUSE_MAX_S: Final = 0.01
 _UNSURE_S: Final = 0.05
 """How long the first bytes of a response wait for the next message, while a block is open: what follows at once was one response."""
+_UNSURE: Final = 4
+"""Of how many messages it takes one response: what compresses one that came in two parts makes three of them."""
 _LAST: Final = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 _BEFORE: Final = frozenset({"http.response.push", "http.response.early_hint", "http.response.debug"})
 """What may come before a response's first bytes and has nothing to do with its header fields."""
@@ -50,6 +52,8 @@ class Response(Out):
         if self.held is not None:
             self.held.append(message)
             if self.unsure:
+                if message.get("more_body", False) and not self.begun and len(self.held) < _UNSURE:
+                    return
                 self.unsure = False
                 if message.get("more_body", False):
                     await self._settled()
@@ -59,7 +63,7 @@ class Response(Out):
         elif self.begun or message["type"] in _BEFORE:
             await self.server(message)
         elif message["type"] == "http.response.start":
-            self.start = message
+            self.start = listed(message)
         elif self.start is not None and message["type"] in _LAST and self._waits(message):
             self.held = [message]
             session = self.carried.begun

@@ -43,6 +43,12 @@ class ASGIRules(Rules):
         return ""
 
 
+def listed(message: Message) -> Message:
+    """Return a message whose header fields may be looked at more than once: ASGI lets them be anything that yields them."""
+    headers = message.get("headers")
+    return message if headers is None or isinstance(headers, (list, tuple)) else {**message, "headers": list(headers)}
+
+
 class Out:
     """What an application sends, on its way to the server. Thread-safety: one task at a time."""
 

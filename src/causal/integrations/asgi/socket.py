@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from causal.integrations.asgi.sending import Message, Out, Scope, Send
+from causal.integrations.asgi.sending import Message, Out, Scope, Send, listed
 from causal.integrations.refusals import refusal_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Socket(Out):
         """Take what the application sends."""
         if message["type"] in {"websocket.accept", "websocket.http.response.start"} and not self.accepted:
             self.accepted = True
-            message = self.carrying_token(message)
+            message = self.carrying_token(listed(message))
         elif message["type"] == "websocket.close":
             self.closed = True
         await self.server(message)

@@ -207,8 +207,8 @@ class SQLiteEngine:
     def collect(self) -> int:
         """Remove at this site what no member needs any more; return how many keys that freed. The thread does it now and then.
 
-        HAZARD: the thread keeps a tombstone for a while, and this does not: a session that finds a key gone may then be shown it again,
-        by a cache or an index that has not heard of the deletion.
+        HAZARD: the thread keeps a tombstone for a while, and this does not: a session that finds a key gone may then be shown it again, by
+        a cache or an index that has not heard of the deletion.
         """
         with self._linked() as link:
             return link.collect()

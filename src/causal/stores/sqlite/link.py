@@ -50,7 +50,9 @@ _TELL_S: Final = 0.5
 _COLLECT_S: Final = 1.0
 _KEEP_S: Final = 960.0
 """How long a tombstone stays after nothing older can come any more: a cache or an index may show what was deleted for as long as a store's
-`max_staleness_s + max_clock_skew_s`, and whoever has seen that it is gone has only the tombstone to say so. HAZARD: stores that set more."""
+`max_staleness_s + max_clock_skew_s`, and whoever has seen that it is gone has only the tombstone to say so.
+HAZARD: stores that set more.
+"""
 
 
 @attrs.frozen
