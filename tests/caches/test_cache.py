@@ -17,6 +17,7 @@ from causal import (
     Frontier,
     Guarantee,
     Keyring,
+    NoEndpoint,
     Position,
     ReadPolicy,
     Token,
@@ -24,6 +25,7 @@ from causal import (
     WriteLost,
 )
 from causal.caches import AsyncCausalCache, CausalCache, LRUBackend, lookup
+from causal.caches.base import HEARD_S
 from causal.caches.entry import Entry
 from causal.core.frontier import pack
 from causal.stores.memory import MemoryCluster, MemoryEngine
@@ -362,6 +364,104 @@ def test_nor_does_who_is_asynchronous(stage: Stage) -> None:
         await late.close()
 
     asyncio.run(main())
+
+
+# --- what nobody has told this process -------------------------------------------------------------------------------------
+
+
+def test_a_hit_is_served_only_if_an_endpoint_was_asked_lately(stage: Stage) -> None:
+    alice = stage.session("alice")
+    stage.put("eu", alice, "new")
+    assert stage.get("eu", alice) == "new"
+    stage.cluster.fail_over("eu")  # and nobody says so
+    stage.pass_s(HEARD_S / 2)
+    assert stage.get("eu", alice) == "new"
+    assert stage.last.outcome == "hit"
+    stage.pass_s(HEARD_S)
+    with pytest.raises(WriteLost):
+        stage.get("eu", alice)
+
+
+def test_nor_is_one_that_was_judged_before(stage: Stage) -> None:
+    alice = stage.session("alice")
+    stage.put("eu", alice, "new")
+    quiet = CausalCache(stage.stores["eu"], stage.backend)
+    for _ in range(3):
+        assert quiet.get(alice, "photo", loading("photo")) == "new"
+    assert quiet.counts["hit"] >= 2
+    stage.cluster.fail_over("eu")
+    stage.pass_s(2 * HEARD_S)
+    with pytest.raises(WriteLost):
+        quiet.get(alice, "photo", loading("photo"))
+
+
+def test_asynchronous_ones_neither(stage: Stage) -> None:
+    async def load(connection: Any) -> Any:
+        return connection.get("photo")
+
+    async def main() -> None:
+        store = stage.async_store("eu")
+        cache = AsyncCausalCache(store, stage.backend)
+        alice = store.session(subject="alice")
+        async with cache.write(alice, "photo") as tx:
+            tx.put("photo", "new")
+        for _ in range(3):
+            assert await cache.get(alice, "photo", load) == "new"
+        assert cache.counts["hit"] >= 2
+        stage.cluster.fail_over("eu")
+        stage.pass_s(2 * HEARD_S)
+        with pytest.raises(WriteLost):
+            await cache.get(alice, "photo", load)
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_cache_serves_nobody_where_no_endpoint_answers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    bob, store = stage.session("bob"), stage.stores["eu"]
+    assert stage.get("eu", bob) is None
+    assert stage.get("eu", bob) is None
+    assert stage.last.outcome == "hit"
+
+    def silent(*_: Any) -> Any:
+        raise Unreachable("no answer")
+
+    for method in ("probe", "read"):
+        monkeypatch.setattr(store._live, method, silent)
+    stage.pass_s(2 * HEARD_S)
+    with pytest.raises(NoEndpoint):
+        stage.get("eu", bob)
+    outage = stage.session("bob").at(store)
+    outage._state.policy = ReadPolicy(unproven="serve")
+    assert stage.get("eu", outage) is None  # whoever would rather have an old page than none
+    assert stage.last.outcome == "hit"
+
+
+def test_one_thread_asks_for_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    bob, store = stage.session("bob"), stage.stores["eu"]
+    stage.get("eu", bob)
+    link, asked, together = store._live, [], threading.Barrier(8)
+    assert link is not None
+    probe = link.probe
+
+    def counted(*given: Any) -> Any:
+        asked.append(given)
+        return probe(*given)
+
+    monkeypatch.setattr(link, "probe", counted)
+    stage.pass_s(10 * HEARD_S)
+
+    def reads() -> None:
+        together.wait()
+        for _ in range(50):
+            stage.caches["eu"].get(stage.session("carol"), "photo", loading("photo"))
+
+    threads = [threading.Thread(target=reads) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

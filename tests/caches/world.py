@@ -7,14 +7,16 @@ covers, else the leader. The cache, its lookups, its judgement and its backend a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
 
 import attrs
 
 from causal import CausalStore, CommitUnknown, Guarantee, Keyring, WriteLost
 from causal.blocks import enclosing
 from causal.caches import CausalCache
+from causal.core.endpoint import EndpointView
 from causal.core.frontier import Frontier, Loss, Position, pack
 from causal.core.touched import fingerprint
 from causal.core.view import View
@@ -138,6 +140,10 @@ class Stories(Protocol):
     def pick(self, among: Sequence[T]) -> T: ...
 
 
+ASKED: Final = (EndpointView("asked all the time", asked_at=math.inf),)
+"""So that the stories say when a process hears of an end: any time, which is later than a cache would let it be."""
+
+
 class Process:
     """One process: a store that knows of some ends, and a cache."""
 
@@ -153,13 +159,14 @@ class Process:
             token_ttl_s=1e6,
         )
         self.store._live = world
+        self.store._state.view = View(endpoints=ASKED)
         self.cache = CausalCache(self.store, backend, guarantees=guarantees, **settings)
 
     def learn(self, shard: Shard) -> None:
         """Hear where histories have ended."""
         news = {pack(shard.number, origin): end for origin, end in shard.ends.items()}
         if not news.items() <= self.store._state.view.ends.items():
-            self.store._state.view = View(ends={**self.store._state.view.ends, **news})
+            self.store._state.view = View(endpoints=ASKED, ends={**self.store._state.view.ends, **news})
 
 
 class User:

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, suppress
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast
 
-from causal.caches.base import CacheBase
+from causal.asking import PROBE_TIMEOUT_S, aprobe
+from causal.caches.base import HEARD_S, CacheBase
 from causal.caches.cache import POLL_MAX_S, POLL_S, ROUNDS
 from causal.caches.entry import COPIED, Entry
 from causal.caches.flights import AsyncFlights
@@ -121,9 +122,11 @@ class AsyncCausalCache(CacheBase):
         self.backend: AsyncBackend = _Local(backend) if isinstance(backend, LRUBackend) else backend
         self._find = self.backend.get
         self._flights = AsyncFlights()
+        self._hearing = asyncio.Lock()
 
     def _forked(self) -> None:
         super()._forked()
+        self._hearing = asyncio.Lock()
         self._flights.forked()
 
     async def get(
@@ -202,14 +205,29 @@ class AsyncCausalCache(CacheBase):
         ttl_s: float | None,
         entry: Entry | None,
     ) -> tuple[T, Account]:
-        if self.store._live is None:
-            await self.store._link()  # who has asked nobody yet knows of no history that has ended
+        heard = await self._hear()
         look = Lookup(self, session, key, shards, policy, ttl_s)
-        if look.bypassed():
+        if look.bypassed(heard=heard):
             await self._load(look, session, load)
         elif not await self._served(look, entry):
             await self._loaded(look, session, load, entry)
         return look.value, look.done()
+
+    async def _hear(self) -> bool:
+        """Ask an endpoint, if none was asked lately: one task for all. Return whether one has answered."""
+        link = self.store._live or await self.store._link()
+        if self.heard():
+            return True
+        if self._hearing.locked() and self.heard(grace_s=HEARD_S):
+            return True  # somebody is asking
+        async with self._hearing:
+            if self.heard():
+                return True
+            for name in self.to_ask():
+                await aprobe(self.settings, link, name, PROBE_TIMEOUT_S)
+                if self.heard():
+                    return True
+            return False
 
     async def _served(self, look: Lookup, entry: Entry | None, *, shared: bool = False) -> bool:
         if look.serves(entry, "shared" if shared else "hit"):

@@ -1,7 +1,7 @@
 """What the synchronous and the asynchronous cache have in common: settings, keys, ages, and the account.
 
-HAZARD: that a history has ended, this process learns from an endpoint. Until it has asked one since, a hit may show what a failover
-lost; for at most `max_staleness_s`, because nothing older is shown.
+HAZARD: that a history has ended, this process learns from an endpoint. So no hit is served unless one was asked lately (HEARD_S); for
+that long a hit may show what a failover has lost.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import attrs
 from causal.caches.account import Counts
 from causal.caches.entry import Entry
 from causal.caches.wanted import Counting
+from causal.core.endpoint import NEVER
 from causal.core.frontier import Frontier
 from causal.core.policy import Guarantee, Strategy
 from causal.errors import ConfigError
@@ -74,6 +75,11 @@ class Backend(Protocol):
 
     def release(self, key: str, /) -> None:
         """Give back this process's lease of a key."""
+
+
+HEARD_S: Final = 1.0
+"""How long what was heard from an endpoint counts as news. After that one is asked before a hit is served; while it is being asked, others
+are served for as long again."""
 
 
 @attrs.frozen(eq=False)
@@ -140,6 +146,8 @@ class CacheBase:
                 "a cache that processes share needs max_staleness_s > max_clock_skew_s: no entry would be used"
             )
         self._counts = Counts()
+        self.heard_until = NEVER
+        """Until when, by the store's monotonic time, hits are served without asking anybody."""
         self.tombstone_s = self.settings.max_staleness_s + self.settings.max_clock_skew_s
         self._shards: dict[str | tuple[str, ...] | None, Shards] = {}
         self.plain = self.settings.policy.strategy is Strategy.SESSION
@@ -148,6 +156,7 @@ class CacheBase:
 
     def _forked(self) -> None:
         self._counts.forked()
+        self.heard_until = NEVER
 
     @property
     def counts(self) -> dict[str, int]:
@@ -189,6 +198,23 @@ class CacheBase:
         except Exception as error:  # noqa: BLE001 - an encoder of the user's: the page is answered all the same
             log.warning("a cached value cannot be encoded, so every lookup loads it: %s", type(error).__name__)
             return None, value
+
+    # --- news ----------------------------------------------------------------------------------------------------------
+
+    def heard(self, *, grace_s: float = 0.0) -> bool:
+        """Return whether an endpoint was asked lately: who has asked nobody cannot know that a history has ended."""
+        settings = self.settings
+        now = settings.monotonic()
+        if now > self.heard_until:
+            answers = [e.asked_at for e in settings.view.endpoints if e.down is None]
+            self.heard_until = max(answers, default=NEVER) + HEARD_S
+        return now <= self.heard_until + grace_s
+
+    def to_ask(self) -> list[str]:
+        """Return whom to ask for news, the nearest first; nobody who has failed a moment ago."""
+        settings = self.settings
+        now = settings.monotonic()
+        return [e.name for e in settings.view.endpoints if e.down is None or e.tried_at < now - HEARD_S]
 
     # --- ages ----------------------------------------------------------------------------------------------------------
 

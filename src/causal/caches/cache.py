@@ -12,7 +12,8 @@ from contextlib import ExitStack, suppress
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
-from causal.caches.base import CacheBase
+from causal.asking import PROBE_TIMEOUT_S, probe
+from causal.caches.base import HEARD_S, CacheBase
 from causal.caches.entry import COPIED, Entry
 from causal.caches.flights import Flights
 from causal.caches.keys import KeyTemplate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from causal.caches.base import Backend, CacheSettings, Shards
     from causal.core.frontier import Frontier, Position
     from causal.core.policy import ReadPolicy
+    from causal.engine import Link
     from causal.store import CausalStore, Session
 
 T = TypeVar("T")
@@ -52,9 +54,11 @@ class CausalCache(CacheBase):
         self.backend = backend
         self._find = backend.get
         self._flights = Flights()
+        self._hearing = threading.Lock()
 
     def _forked(self) -> None:
         super()._forked()
+        self._hearing = threading.Lock()
         self._flights.forked()
 
     def get(
@@ -149,14 +153,29 @@ class CausalCache(CacheBase):
         ttl_s: float | None,
         entry: Entry | None,
     ) -> tuple[T, Account]:
-        if self.store._live is None:
-            self.store._link()  # who has asked nobody yet knows of no history that has ended
+        heard = self._hear()
         look = Lookup(self, session, key, shards, policy, ttl_s)
-        if look.bypassed():
+        if look.bypassed(heard=heard):
             self._load(look, session, load)
         elif not self._served(look, entry):
             self._loaded(look, session, load, entry)
         return look.value, look.done()
+
+    def _hear(self) -> bool:
+        """Ask an endpoint, if none was asked lately: one thread for all. Return whether one has answered."""
+        link = self.store._live or self.store._link()
+        if self.heard():
+            return True
+        if not self._hearing.acquire(blocking=not self.heard(grace_s=HEARD_S)):
+            return True  # somebody is asking
+        try:
+            return self.heard() or any(self._asked(link, name) for name in self.to_ask())
+        finally:
+            self._hearing.release()
+
+    def _asked(self, link: Link[Any, Any], name: str) -> bool:
+        probe(self.settings, link, name, PROBE_TIMEOUT_S)
+        return self.heard()
 
     def _served(self, look: Lookup, entry: Entry | None, *, shared: bool = False) -> bool:
         """Serve an entry if it may be; remove it if nobody may have it."""

@@ -87,8 +87,8 @@ def quick(cache: CacheBase, session: SessionState, entry: Entry, shards: Shards)
         return False
     if cache.store._live is None:
         return False  # who has asked nobody yet knows of no history that has ended
-    until = entry.fresh_until
-    if cache.is_old(entry) if until is None else cache.settings.monotonic() > until:
+    until, now = entry.fresh_until, cache.settings.monotonic()
+    if now > cache.heard_until or (cache.is_old(entry) if until is None else now > until):
         return False
     if joins:
         session.join(entry.seen, own=False, now=cache.settings.wall)
@@ -150,10 +150,12 @@ class Lookup:
 
     # --- whether an entry may be served ------------------------------------------------------------------------------
 
-    def bypassed(self) -> bool:
-        """Return whether no entry, whatever it is, may be served."""
+    def bypassed(self, *, heard: bool) -> bool:
+        """Return whether no entry, whatever it is, may be served; `heard` says whether an endpoint was asked lately."""
         if self.policy.strategy not in _CONSULTING:
             return self._bypass(f"the policy is {self.policy}")
+        if not heard and self.policy.unproven == "refuse":
+            return self._bypass("no endpoint can be asked whether its history has ended")
         settings, session = self.cache.settings, self.session
         blocks = enclosing.get()
         if blocks and any(block.concerns(settings, session, shard) for block in blocks for shard in self.shards):
