@@ -18,7 +18,7 @@ from kombu.utils.json import dumps
 SCHEME: Final = "folder"
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]
+class Channel(filesystem.Channel):
     """A connection to the folder. Thread-safety: as kombu's."""
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
@@ -28,7 +28,7 @@ class Channel(filesystem.Channel):  # type: ignore[misc]
         os.replace(part, whole)
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc]
+class Transport(filesystem.Transport):
     """What a URL that begins with `folder://` names. Thread-safety: as kombu's."""
 
     Channel = Channel
