@@ -2,6 +2,9 @@
 
 HAZARD: that a history has ended, this process learns from an endpoint. Until it has asked one since, a hit may show what a failover
 lost; for at most `max_staleness_s`, because nothing older is shown.
+
+HAZARD: how long an entry is good is decided by whoever stores it. Caches that share a namespace need stores of one `max_staleness_s`, and
+the same `share`, `serialize` and `deserialize`: one that lowers its bound is shown what those with the old one have stored.
 """
 
 from __future__ import annotations
