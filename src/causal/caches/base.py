@@ -2,6 +2,9 @@
 
 HAZARD: that a history has ended, this process learns from an endpoint. So no hit is served unless one was asked lately (HEARD_S); for
 that long a hit may show what a failover has lost.
+
+HAZARD: how long an entry is good is decided by whoever stores it. Caches that share a namespace need stores of one `max_staleness_s`, and
+the same `share`, `serialize` and `deserialize`: one that lowers its bound is shown what those with the old one have stored.
 """
 
 from __future__ import annotations
