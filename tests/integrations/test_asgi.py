@@ -522,6 +522,30 @@ def test_a_complete_response_waits_while_a_block_is_open(cluster: MemoryCluster,
     asyncio.run(main())
 
 
+def test_blocks_that_only_read_keep_a_response_for_a_moment(cluster: MemoryCluster) -> None:
+    """A dependency that reads is left after the background tasks: they may take long, and the page must not wait for them."""
+    eu = store(cluster)
+
+    async def main() -> None:
+        server, answered = Slow(), asyncio.Event()
+
+        async def tell(message: Any) -> None:
+            await server.send(message)
+            if message["type"] == "http.response.body":
+                answered.set()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            with current_session().read() as db:
+                db.get("photo")
+                await respond(send)
+                await asyncio.wait_for(answered.wait(), 60)  # a background task that goes on until the page is there
+
+        await around(app, eu, hold_s=3600)(scope(), None, tell)  # type: ignore[arg-type]
+        assert answered.is_set()
+
+    asyncio.run(main())
+
+
 def test_a_response_goes_when_the_block_is_closed_whatever_follows(cluster: MemoryCluster) -> None:
     eu = store(cluster)
 

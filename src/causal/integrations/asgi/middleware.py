@@ -40,7 +40,7 @@ class CausalMiddleware:
         site: which site this process is at; by default the engine's.
         hold: "open" lets a complete response wait while a block of its session is open; "always" lets each one wait for which a
             session was made, until the application has returned, and so for its background tasks; "never" waits for nothing.
-        hold_s: how long at most.
+        hold_s: how long at most; a quarter of a second where all that is open only reads.
         on_event: told of everything that is counted, in the thread where it happens.
 
     Units: seconds. Raises: ConfigError. Thread-safety: as many requests as there are; `counters` may be read from any thread.

@@ -22,6 +22,8 @@ _PAUSE_S: Final = 0.001
 _PAUSE_MAX_S: Final = 0.01
 _UNSURE_S: Final = 0.05
 """How long the first bytes of a response wait for the next message, while a block is open: what follows at once was one response."""
+_READS_S: Final = 0.25
+"""How long blocks are waited for that only read: what they show is of less use to the next page than this one is now."""
 _UNSURE: Final = 4
 """Of how many messages it takes one response: what compresses one that came in two parts makes three of them."""
 _LAST: Final = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
@@ -131,7 +133,9 @@ class Response(Out):
         began, pause_s = loop.time(), _PAUSE_S
         hold_s = cast("ASGIRules", self.exchange.rules).hold_s
         while closes is None or closes.writing or closes.reading:
-            left_s = began + (min(_UNSURE_S, hold_s) if self.unsure or brief else hold_s) - loop.time()
+            reads = closes is not None and not closes.writing
+            most_s = _UNSURE_S if self.unsure or brief else _READS_S if reads else hold_s
+            left_s = began + min(most_s, hold_s) - loop.time()
             if left_s <= 0:
                 break
             await asyncio.sleep(min(pause_s, left_s))
