@@ -2,6 +2,9 @@
 
 Owns the one context variable. What it holds is one mutable object, made where the request began: frameworks copy contexts into threads
 and tasks, and what is set in a copy does not come back, but what is changed in the object does.
+
+HAZARD: a task or thread that is started during one request and serves others too, as a pool's or a cache's own, keeps the context that
+it was started in: to `current_session()` there, everybody is that request's user. Start such things before the first request.
 """
 
 from __future__ import annotations
