@@ -64,6 +64,7 @@ class SessionState:
         "_born",
         "_cache",
         "_held",
+        "_held_by",
         "_held_for",
         "_joined",
         "_joined_tokens",
@@ -104,9 +105,10 @@ class SessionState:
         self._known: Frontier | None = None
         self._joined: tuple[int, Frontier] | None = None
         self._sealed: tuple[object, tuple[str, int]] | None = None
-        self._held: dict[str, int] = {}
+        self._held: tuple[tuple[str, int], ...] = ()
         """The good tokens that the client holds, and when they expire: a set, which together says what was demanded at first."""
-        self._held_for: tuple[Keyring, str] | None = None
+        self._held_by: Keyring | None = None
+        self._held_for = ""
         """Who sealed them, and for which audience: the same session at another store may seal for another."""
         self.trail: Trail | None = None
         """Where the session's operations are recorded, if they are."""
@@ -155,7 +157,7 @@ class SessionState:
             grown |= self._join_token(token, now, ttl_s)
         with self._lock:
             if first and not failed and not expired:
-                self._held, self._held_for = opened, (keyring, audience)
+                self._held, self._held_by, self._held_for = tuple(opened.items()), keyring, audience
             elif grown or failed or expired:
                 self.changed = True
             if failed:
@@ -341,13 +343,14 @@ class SessionState:
         with self._lock:
             version, own, seen, touched = self.version, self.own, self.seen, self.touched
             sealed, held = self._sealed, self._held
-            unchanged = not self.changed and subject == self.subject and self._held_for == (keyring, store.audience)
+            unchanged = not self.changed and subject == self.subject
+            unchanged = unchanged and self._held_by is keyring and self._held_for == store.audience
         if seen.marks:
             seen = seen.lapse(now)
         if not own.entries and not seen and not own:
             return None
         if unchanged and len(held) == 1:
-            (only,) = held.items()
+            (only,) = held
             if lasts(only, store, now):
                 return only[0]
         key = (version, subject, store.audience, keyring, keyring.primary_id)
@@ -390,4 +393,4 @@ class SessionState:
         if self.changed or not self._held:
             return self.changed
         now = store.wall()
-        return not all(lasts(one, store, now) for one in self._held.items())
+        return not all(lasts(one, store, now) for one in self._held)
