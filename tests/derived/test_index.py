@@ -159,13 +159,16 @@ def test_a_child_that_is_forked_while_its_parent_feeds_keeps_nobody_from_feeding
     shelf.feed()
     opened = shelf.index.open({"main": 0})
     read, write = os.pipe()
+    lives, living = os.pipe()
     with opened.fed_by_me() as mine:
         assert mine
         child = os.fork()
         if not child:
             os.close(write)
+            os.write(living, b"x")
             os.read(read, 1)  # until the parent closes its end
             os._exit(0)
+    os.read(lives, 1)  # it has seen to what it was born with
     try:
         put(alice, "2", "coffee")
         shelf.feed()
@@ -173,7 +176,8 @@ def test_a_child_that_is_forked_while_its_parent_feeds_keeps_nobody_from_feeding
     finally:
         os.close(write)
         os.waitpid(child, 0)
-        os.close(read)
+        for end in (read, lives, living):
+            os.close(end)
         opened.close()
 
 
