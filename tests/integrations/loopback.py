@@ -72,6 +72,12 @@ class Service:
         self._thread.join()
 
 
+def sealed_for(subject: str, session: Any, service: Service) -> bool:
+    """Whether what a service was sent last is what a session demands, sealed for that subject. Texts differ, from second to second."""
+    opened = session._store.session(*service.tokens(), subject=subject)
+    return len(service.tokens()) == 1 and not opened.rejected and opened.own == session.own
+
+
 @contextmanager
 def service() -> Iterator[Service]:
     made = Service()

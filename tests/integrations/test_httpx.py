@@ -12,7 +12,7 @@ import pytest
 from causal.context import Carried, carrying
 from causal.integrations.carrier import HEADER
 from causal.integrations.httpx import AsyncCausalTransport, CausalTransport, carry
-from tests.integrations.loopback import Service, redirect, service
+from tests.integrations.loopback import Service, redirect, sealed_for, service
 from tests.integrations.test_clients import opened, wrote
 
 
@@ -60,8 +60,8 @@ def test_two_services_each_with_its_own_token(lib: Any, session: Any, a: Service
     with lib.Client(mounts=mounts, follow_redirects=True) as http:
         a.answer = redirect(b.origin + "/there")
         http.get(a.origin)
-    assert a.tokens() == [session.token(subject="a")]
-    assert b.tokens() == [session.token(subject="b")]
+    assert sealed_for("a", session, a)
+    assert sealed_for("b", session, b)
 
 
 def test_a_client_that_is_there_already(lib: Any, session: Any, a: Service, b: Service) -> None:
@@ -72,7 +72,7 @@ def test_a_client_that_is_there_already(lib: Any, session: Any, a: Service, b: S
         http.get(b.origin)
     assert dict(a.seen[0][1])["x-mine"] == "yes"
     assert a.tokens() == [session.token()]
-    assert b.tokens() == [session.token(subject="b")]
+    assert sealed_for("b", session, b)
 
 
 def test_an_asynchronous_client_that_is_there_already(lib: Any, session: Any, a: Service) -> None:

@@ -10,7 +10,7 @@ from urllib3.util import Retry
 from causal.context import Carried, carrying
 from causal.integrations.carrier import HEADER
 from causal.integrations.requests import CausalAdapter
-from tests.integrations.loopback import Service, redirect, service
+from tests.integrations.loopback import Service, redirect, sealed_for, service
 from tests.integrations.test_clients import opened, wrote
 
 
@@ -59,8 +59,8 @@ def test_two_services_each_with_its_own_token(http: Any, session: Any, a: Servic
     http.mount(b.origin, CausalAdapter(b.origin, subject="b"))
     a.answer = redirect(b.origin + "/there")
     http.get(a.origin)
-    assert a.tokens() == [session.token(subject="a")]
-    assert b.tokens() == [session.token(subject="b")]
+    assert sealed_for("a", session, a)
+    assert sealed_for("b", session, b)
 
 
 def test_hooks_see_the_request_without_the_token(http: Any, session: Any, a: Service) -> None:
