@@ -10,22 +10,10 @@ from causal import CausalStore, ConfigError, Keyring, ReadPolicy, propagate
 from causal.context import Carried, carrying
 from causal.integrations.carrier import HEADER
 from causal.stores.memory import MemoryCluster, MemoryEngine
-from tests.integrations.loopback import Client, Headers, Reply, Service, digest, redirect, service
+from tests.integrations.loopback import Client, Headers, Reply, Service, digest, redirect
 
 KEYS = Keyring.generate()
 KINDS = ("httpx", "httpx2", "async httpx", "async httpx2", "requests")
-
-
-@pytest.fixture
-def a() -> Iterator[Service]:
-    with service() as made:
-        yield made
-
-
-@pytest.fixture
-def b() -> Iterator[Service]:
-    with service() as made:
-        yield made
 
 
 def opened(number: int = 0, **settings: Any) -> CausalStore[Any, Any]:

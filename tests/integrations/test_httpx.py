@@ -22,18 +22,6 @@ def lib(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def a() -> Iterator[Service]:
-    with service() as made:
-        yield made
-
-
-@pytest.fixture
-def b() -> Iterator[Service]:
-    with service() as made:
-        yield made
-
-
-@pytest.fixture
 def session() -> Iterator[Any]:
     made = wrote(opened())
     with carrying(Carried(lambda: made)):

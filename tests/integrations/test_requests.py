@@ -15,18 +15,6 @@ from tests.integrations.test_clients import opened, wrote
 
 
 @pytest.fixture
-def a() -> Iterator[Service]:
-    with service() as made:
-        yield made
-
-
-@pytest.fixture
-def b() -> Iterator[Service]:
-    with service() as made:
-        yield made
-
-
-@pytest.fixture
 def session() -> Iterator[Any]:
     made = wrote(opened())
     with carrying(Carried(lambda: made)):

@@ -72,15 +72,15 @@ class Rules:
 
     def route_of(self, facts: Any) -> str:
         """Return what a request's place is called: the route's pattern where a framework says it, else the path."""
-        raise NotImplementedError
+        raise NotImplementedError("each protocol has this in a place of its own: asgi, wsgi")
 
     def method(self, facts: Any) -> str:
         """Return a request's method, in upper case."""
-        raise NotImplementedError
+        raise NotImplementedError("each protocol has this in a place of its own: asgi, wsgi")
 
     def field(self, facts: Any, name: str) -> str:
         """Return a request's header field by its name in lower case; "" if there is none."""
-        raise NotImplementedError
+        raise NotImplementedError("each protocol has this in a place of its own: asgi, wsgi")
 
     def cross_origin(self, facts: Any) -> bool:
         """Return whether a page of another origin asks."""
