@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from causal import CommitUnknown, ConfigError, Frontier, Position, Unreachable
+from causal import CommitUnknown, ConfigError, Frontier, Guarantee, Position, Unreachable
 from causal.caches import CausalCache
 from causal.caches.entry import Entry
 from causal.core.frontier import pack
@@ -26,6 +26,16 @@ def held(stage: Stage, key: str = "photo") -> Any:
 
 def said(block: Any) -> list[tuple[str, str]]:
     return [(account.key, account.outcome) for account in block.accounts]
+
+
+@pytest.mark.parametrize(("guarantees", "says"), [(Guarantee.ALL, False), (Guarantee.READ_YOUR_WRITES, True)], ids=str)
+def test_the_token_says_what_was_touched_only_where_a_hit_hangs_on_it(guarantees: Guarantee, says: bool) -> None:
+    stage = Stage(guarantees=guarantees)
+    alice = stage.session("alice")
+    stage.put("eu", alice, "new")
+    there = stage.session("alice", "us", alice.token())
+    assert there.touches(0, "photo")
+    assert there.touches(0, "another") is not says
 
 
 def test_a_commit_invalidates_its_keys_at_its_position(stage: Stage) -> None:

@@ -44,7 +44,9 @@ class WriteBase:
         self._cache = cache
         self._session = session
         self._shard = cache.settings.shard(shard)
-        self._block: Any = session.write(cache.store, shard=shard, wait_s=wait_s, touching=keys)
+        # Where what was seen counts, no hit hangs on what was touched: then the token need not say it.
+        touching = keys if cache.counting.own and not cache.counting.seen else None
+        self._block: Any = session.write(cache.store, shard=shard, wait_s=wait_s, touching=touching)
         self._keys = tuple(dict.fromkeys(keys))
         self._values: dict[str, tuple[bytes, Any, float | None]] = {}
         self._wm: dict[int, int] = {}
