@@ -199,7 +199,7 @@ class ModelSession:
         del store, policy
         return ReadBlock(self, self.world.shards["xy".index(shard)])
 
-    def write(self, store: Any, *, shard: str, wait_s: float | None, touching: Sequence[str]) -> WriteBlock:
+    def write(self, store: Any, *, shard: str, wait_s: float | None, touching: Sequence[str] | None) -> WriteBlock:
         del store, wait_s
         return WriteBlock(self, self.world.shards["xy".index(shard)], touching)
 
@@ -303,7 +303,7 @@ def _mark(number: int, copy: Replica) -> Watermark:
 class WriteBlock:
     """A transaction at the leader, one at a time."""
 
-    def __init__(self, session: ModelSession, shard: Shard, touching: Sequence[str]) -> None:
+    def __init__(self, session: ModelSession, shard: Shard, touching: Sequence[str] | None) -> None:
         self.session, self.shard, self.touching = session, shard, touching
         self.commit: Commit | None = None
         self.rows: dict[str, Version] = {}
@@ -374,7 +374,8 @@ class WriteBlock:
             raise CommitUnknown("no answer came")
         last = self.put[-1]
         self.commit = Commit(Position(shard.number, last.origin, last.offset), deps.exact)
-        state.acknowledged(self.commit, 0.0, frozenset(map(fingerprint, self.touching)))
+        touched = None if self.touching is None else frozenset(map(fingerprint, self.touching))
+        state.acknowledged(self.commit, 0.0, touched)
         for version in self.put:
             user.saw(version)
             user.own.append(version)
