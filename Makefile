@@ -28,7 +28,7 @@ PYTHON = $(eval PYTHON := $(shell for p in python3.13 python3.12 python3.11 pyth
 	"$$p" -c '$(PROBE)' >/dev/null 2>&1 && { echo "$$p"; break; }; done))$(PYTHON)
 
 PIP := -m pip --disable-pip-version-check --quiet --quiet
-SOURCES := pyproject.toml README.md LICENSE $(shell find src -not -name '*.pyc' -not -name __pycache__)
+SOURCES := pyproject.toml README.md LICENSE $(shell find src docs/spec/vectors -not -name '*.pyc' -not -name __pycache__)
 export CAUSAL_COSE_PYTHON := $(CURDIR)/$(VENV_COSE)/bin/python
 
 .PHONY: help setup install demo shop shop-postgres test check unit deep test-all bench docs format dev clean

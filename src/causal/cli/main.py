@@ -75,6 +75,12 @@ def _hop() -> click.Command:
     return hop
 
 
+def _vectors() -> click.Command:
+    from causal.cli.vectors import vectors
+
+    return vectors
+
+
 def _postgres() -> click.Command:
     from causal.cli.postgres import postgres
 
@@ -91,6 +97,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "token": _token,
     "explain": _explain,
     "hop": _hop,
+    "vectors": _vectors,
     "keys": _keys,
     "postgres": _postgres,
 }

@@ -1,0 +1,84 @@
+"""Writes docs/spec/vectors/*.json: what implementations of the specification are held to.
+
+A file for each maker of tests/spec/makers, which chooses the cases; what must come of each is worked out by a dumb twin of
+tests/spec/twins, never by the fast code.
+
+    python -m tests.spec.make             write the files
+    python -m tests.spec.make --release   and make what they hold immutable: its digests go to released.json
+"""
+
+import hashlib
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+VECTORS = HERE.parents[1] / "docs" / "spec" / "vectors"
+RELEASED = VECTORS / "released.json"
+MAKERS = tuple(sorted(path.stem for path in (HERE / "makers").glob("[a-z]*.py")))
+Vector = dict[str, Any]
+
+
+def made(area: str) -> dict[str, Any]:
+    """All of a file."""
+    maker = importlib.import_module(f"tests.spec.makers.{area}")
+    given = {"given": maker.GIVEN} if hasattr(maker, "GIVEN") else {}
+    return {"spec": 1, "area": area, "about": maker.ABOUT, **given, "vectors": list(maker.vectors())}
+
+
+def render(file: dict[str, Any]) -> str:
+    """A file's text: a line for each member of a vector."""
+
+    def line(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=True)
+
+    def block(vector: Vector) -> str:
+        return "  {\n" + ",\n".join(f"   {line(name)}: {line(value)}" for name, value in vector.items()) + "\n  }"
+
+    head = [f" {line(name)}: {line(value)}" for name, value in file.items() if name != "vectors"]
+    return "{\n" + ",\n".join([*head, ' "vectors": [\n' + ",\n".join(map(block, file["vectors"])) + "\n ]"]) + "\n}\n"
+
+
+def digest(file: dict[str, Any], vector: Vector) -> str:
+    """What an implementation is held to by one vector. What it stands for may still be said better: that is not part of it."""
+    said = {name: vector[name] for name in ("op", "in", "out", "error") if name in vector}
+    text = json.dumps([file.get("given"), said], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digests() -> dict[str, dict[str, str]]:
+    """Of the files as they are: area -> name -> digest."""
+    files = [json.loads((VECTORS / f"{area}.json").read_text(encoding="utf-8")) for area in MAKERS]
+    return {file["area"]: {vector["name"]: digest(file, vector) for vector in file["vectors"]} for file in files}
+
+
+def released() -> dict[str, dict[str, str]]:
+    """What was released, and holds for ever."""
+    found: dict[str, dict[str, str]] = json.loads(RELEASED.read_text(encoding="utf-8")) if RELEASED.exists() else {}
+    return found
+
+
+def broken() -> list[str]:
+    """The released vectors that the files no longer hold as they were."""
+    now = digests()
+    return [
+        f"{area}: {name}"
+        for area, of in released().items()
+        for name, was in of.items()
+        if now.get(area, {}).get(name) != was
+    ]
+
+
+def main() -> None:
+    for area in MAKERS:
+        (VECTORS / f"{area}.json").write_text(render(made(area)), encoding="utf-8")
+    if gone := broken():
+        sys.exit("released vectors must stay as they are:\n" + "\n".join(gone))
+    if "--release" in sys.argv:
+        RELEASED.write_text(json.dumps(digests(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

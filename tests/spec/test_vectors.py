@@ -1,0 +1,70 @@
+"""The vectors of the specification hold for this library, are what the dumb twins say today, and are as they were released."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from causal.lab.vectors.answer import answer
+from causal.lab.vectors.format import Vector, load
+from tests.spec.make import MAKERS, VECTORS, broken, made, render
+
+SCHEMA = json.loads((VECTORS / "schema.json").read_text(encoding="utf-8"))
+HERE = Path(__file__).parent
+ALLOWED = {"token": {"causal", "causal.core.position", "causal.core.token"}}
+"""The token's twin is older than the others, and shows what it decodes as the values that the fast codec decodes to."""
+
+
+@pytest.mark.parametrize("vector", load(VECTORS, MAKERS), ids=lambda v: f"{v.area}: {v.name}")
+def test_this_library_answers(vector: Vector) -> None:
+    given = json.loads(json.dumps({"id": 1, "op": vector.op, "in": vector.given}))
+    answered = json.loads(json.dumps(answer(given)))
+    assert not vector.judge(answered)
+
+
+@pytest.mark.parametrize("area", MAKERS)
+def test_a_file_is_what_its_twin_says(area: str) -> None:
+    written = (VECTORS / f"{area}.json").read_text(encoding="utf-8")
+    assert written == render(made(area)), "run: python -m tests.spec.make; review the difference"
+
+
+@pytest.mark.parametrize("area", MAKERS)
+def test_a_file_is_as_the_schema_says(area: str) -> None:
+    file: dict[str, Any] = json.loads((VECTORS / f"{area}.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(file)
+    assert file["area"] == area
+    names = [vector["name"] for vector in file["vectors"]]
+    assert len({*names}) == len(names)
+    asked = [json.dumps([vector["op"], vector["in"]], sort_keys=True) for vector in file["vectors"]]
+    assert len({*asked}) == len(asked), "two vectors ask the same"
+
+
+def test_what_was_released_is_as_it_was() -> None:
+    assert not broken()
+
+
+def test_twins_and_makers_share_no_code_with_what_they_check() -> None:
+    for path in [*(HERE / "twins").glob("*.py"), *(HERE / "makers").glob("*.py")]:
+        imported = {
+            alias.name if isinstance(node, ast.Import) else str(node.module)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        ours = {name for name in imported if name.partition(".")[0] == "causal"}
+        assert not ours - ALLOWED.get(path.stem, set()), path
+
+
+@pytest.mark.spec("C-1")
+def test_the_serving_program_answers_a_line_for_a_line() -> None:
+    from causal.lab.vectors.answer import serve
+
+    assert [
+        *serve(['{"id": 7, "op": "clock.tick", "in": {"last": null, "wall_ms": 3}}', '{"id": 8, "op": "no.such"}'])
+    ] == [
+        '{"id": 7, "out": {"timestamp": "196608"}}',
+        '{"id": 8, "unsupported": true}',
+    ]
