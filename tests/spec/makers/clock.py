@@ -300,7 +300,15 @@ TRACES: tuple[tuple[str, str, int, list[Step]], ...] = (
         "a fast clock is refused, and everything goes on",
         "14 17 18",
         500,
-        [("fast", T0 + 600_000), ("b", T0), ("b", T0, 0), ("b", T0), ("fast", T0 + 600_000, 3), ("b", T0 + 1, 4), ("b", T0 + 1)],
+        [
+            ("fast", T0 + 600_000),
+            ("b", T0),
+            ("b", T0, 0),
+            ("b", T0),
+            ("fast", T0 + 600_000, 3),
+            ("b", T0 + 1, 4),
+            ("b", T0 + 1),
+        ],
     ),
     (
         "a slow clock refuses everybody, and is refused by nobody",
