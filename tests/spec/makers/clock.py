@@ -7,8 +7,8 @@ from tests.spec.twins import clock as twin
 from tests.spec.twins.clock import COUNTS, LAST, LAST_MS, Refused
 
 ABOUT = """\
-The clock: docs/spec/clock.md. Timestamps, stamps and bounds are decimal text, milliseconds are numbers. `last` is the clock's last timestamp, \
-null before the first; `wall_ms` is its wall clock, in Unix milliseconds.
+The clock: docs/spec/clock.md. Timestamps, stamps and bounds are decimal text, milliseconds are numbers. `last` is the clock's last \
+timestamp, null before the first; `wall_ms` is its wall clock, in Unix milliseconds.
 timestamp.from_parts {physical_ms, logical} -> {timestamp}. timestamp.parts {timestamp} -> {physical_ms, logical}.
 timestamp.text {timestamp} -> {text}. timestamp.parse {text} -> {timestamp}.
 timestamp.sort {timestamps} -> {timestamps, texts}: in ascending order, and their texts in that order.
@@ -16,16 +16,17 @@ clock.tick {last, wall_ms} -> {timestamp}: a local event.
 clock.now {last, wall_ns} -> {timestamp}: a local event, with the wall in Unix nanoseconds, as decimal text.
 clock.merge {last, remote, wall_ms} -> {timestamp}: a receive whose remote is believed, whatever it is.
 clock.update {last, remote, wall_ms, max_drift_ms} -> {timestamp}: a receive.
-clock.trace {max_drift_ms, events} -> {timestamps}: nodes that start at START and exchange messages. An event has `node` (its name) and `wall_ms` \
-(that node's wall), and nothing else if it is local; a receive has `from`, the number (0, 1, ...) of the event whose timestamp the message \
-carries, or `remote`, a timestamp. A timestamp for each event; null where the receive is refused (ClockDrift), which changes nothing.
+clock.trace {max_drift_ms, events} -> {timestamps}: nodes that start at START and exchange messages. An event has `node` (its name) and \
+`wall_ms` (that node's wall), and nothing else if it is local; a receive has `from`, the number (0, 1, ...) of the event whose timestamp \
+the message carries, or `remote`, a timestamp. A timestamp for each event; null where the receive is refused (ClockDrift), which changes \
+nothing.
 stamp.next {now, applied} -> {stamp}: the clock's new timestamp, and the stamps that are applied, of which only the largest matters.
 stamp.wins {stamp, origin, other_stamp, other_origin} -> {wins}: whether the first version wins against the other.
-clock.start {bound, wall_ms, max_drift_ms} -> {timestamp, bound}: a clock starts on a stored bound (null: none was ever stored), and makes its first \
-timestamp; the bound as it is stored then.
-clock.close {bound, wall_ms, max_drift_ms, more, meanwhile, after} -> {bound}: as clock.start, but that another process has raised the bound to \
-`meanwhile` between the start and the reservation (null: nobody has); `more` further timestamps are made with the wall as it is; another process \
-raises the bound to `after` (null: nobody does); the clock is closed. The bound as it is stored then.
+clock.start {bound, wall_ms, max_drift_ms} -> {timestamp, bound}: a clock starts on a stored bound (null: none was ever stored), and makes \
+its first timestamp; the bound as it is stored then.
+clock.close {bound, wall_ms, max_drift_ms, more, meanwhile, after} -> {bound}: as clock.start, but that another process has raised the \
+bound to `meanwhile` between the start and the reservation (null: nobody has); `more` further timestamps are made with the wall as it is; \
+another process raises the bound to `after` (null: nobody does); the clock is closed. The bound as it is stored then.
 Errors: ClockError; ClockDrift with `remote_ms` and `wall_ms`."""
 
 T0 = 1_700_000_000_000
@@ -123,7 +124,7 @@ def texts() -> Iterator[Vector]:
         ("digits of another script", "\u0660" * 12 + "." + "\u0660" * 4),
         ("full-width digits", "\uff10" * 12 + ".0000"),
         ("a decimal integer", str(T0 * COUNTS + 3)),
-        ("ten thousand digits", "1" * 10_000),
+        ("a thousand digits", "1" * 1000),
     ):
         yield vector(
             f"no text of a timestamp: {name}",
@@ -206,7 +207,7 @@ def ticks() -> Iterator[Vector]:
 
 
 def merges() -> Iterator[Vector]:
-    full, end = COUNTS - 1, LAST_MS
+    full = COUNTS - 1
     for name, last, remote, wall_ms, cites in (
         ("the first event, from a wall behind", None, ts(3, 9), 5, "8"),
         ("the first event, from a wall ahead", None, ts(8, 9), 5, "8"),

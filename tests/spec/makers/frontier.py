@@ -8,10 +8,11 @@ from tests.spec.twins import frontier as twin
 from tests.spec.twins.frontier import Refused
 
 ABOUT = """\
-Frontiers and watermarks: docs/spec/frontier.md. Shards, stores, origins and indexes are numbers; offsets, floors, ends and `until` are decimal \
-text. A position is [shard, origin, offset].
+Frontiers and watermarks: docs/spec/frontier.md. Shards, stores, origins and indexes are numbers; offsets, floors, ends and `until` are \
+decimal text. A position is [shard, origin, offset].
 A frontier is an object: `entries`, positions; `floors`, [store, offset] each; `marks`, [store, mark] each; what is empty is left out, and \
-all is in ascending order. A mark is an object: `until` (null: for ever); `exact`, shards, and `origins`, origins or "any", both left out if empty.
+all is in ascending order. A mark is an object: `until` (null: for ever); `exact`, shards, and `origins`, origins or "any", both left out \
+if empty.
 shard.id {store, index} -> {shard}. shard.store {shard} -> {store}.
 frontier.of {positions} -> {frontier}. frontier.join {frontiers} -> {frontier}: any number of them.
 frontier.covers {frontier, other} -> {covers}: whether the frontier covers the other.
@@ -19,11 +20,11 @@ frontier.marked {frontier, shard} -> {marked}: whether a mark covers the shard.
 frontier.on {frontier, shard} -> {frontier}, frontier.store {frontier, store} -> {frontier}: the part on a shard, of a store.
 frontier.lapse {frontier, now} -> {frontier}: without the marks that have lapsed; `now` in Unix seconds, a number.
 frontier.clip {frontier, ends} -> {frontier}: `ends` are positions, the offset being the end.
-session.learn {own, seen, events} -> {own, demanded}: in the order of the events. `wrote` is the position of an acknowledged write, and `shown` a \
-frontier: what came with the acknowledgement, or, without `wrote`, what a read showed. `demanded` is the join of own and seen.
+session.learn {own, seen, events} -> {own, demanded}: in the order of the events. `wrote` is the position of an acknowledged write, and \
+`shown` a frontier: what came with the acknowledgement, or, without `wrote`, what a read showed. `demanded` is the join of own and seen.
 session.forget {own, seen, lost} -> {own, seen}: `lost` are losses that are accepted, [shard, origin, offset, end] each.
-watermark.judge {watermark, frontier, known_stores} -> {verdict, positions, marked}: a watermark is an object: `shard`, and `origins`, [origin, \
-applied, end] each (end null: it goes on). `known_stores` may be left out.
+watermark.judge {watermark, frontier, known_stores} -> {verdict, positions, marked}: a watermark is an object: `shard`, and `origins`, \
+[origin, applied, end] each (end null: it goes on). `known_stores` may be left out.
 watermark.applied {watermark} -> {frontier}: what it has applied.
 Errors: ConfigError."""
 

@@ -1,4 +1,7 @@
-"""The clock, as the paper writes it: two numbers and a case for each rule. A clock is (milliseconds, counter), None before the first event."""
+"""The clock, as the paper writes it: two numbers and a case for each rule.
+
+A clock is (milliseconds, counter), None before the first event.
+"""
 
 COUNTS = 65_536
 LAST_MS = 2**48 - 1
