@@ -6,7 +6,7 @@ from typing import Any
 
 from causal import Frontier, LeaderMark, Token
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
-from tests import twin
+from tests.spec.twins import token as twin
 
 EXPIRES_AT = 1_800_000_000
 MS = 1_799_999_000_000
