@@ -20,10 +20,8 @@ from tests.spec.tokens.claims import (
     OWN,
     SIX,
     TOO_LONG,
-    claims_of,
     mark,
     of_size,
-    token_of,
 )
 from tests.spec.tokens.frames import AUDIENCE, IV, KEY_ID, KEYS, SUBJECT
 from tests.spec.twins import token as twin
@@ -73,8 +71,8 @@ def sealed(
         data = twin.signed(payload, key_id, KEYS[key_id], alg, audience, subject)
     now = token.expires_at - 1
     text = twin.text_of(data)
-    claims = claims_of(token)
-    assert token_of(claims) == token
+    claims = twin.claims_of(token)
+    assert twin.token_of_claims(claims) == token
     assert twin.dumb_open(text, KEYS, audience, subject, now) == token
     yield {
         "name": f"seal: {name}",
@@ -119,7 +117,7 @@ def plain(token: Token) -> tuple[str, str]:
 def normalised() -> Iterator[Vector]:
     """Claims that are not in normal form, and what they are sealed to: what the same claims in normal form are."""
     for name, claims, normal in joins.NORMAL:
-        payload, text = plain(token_of(normal))
+        payload, text = plain(twin.token_of_claims(normal))
         yield {
             "name": f"normal form: {name}",
             "op": "token.seal",
@@ -133,13 +131,13 @@ def refused_to_seal() -> Iterator[Vector]:
     for name, claims, error, reason in (
         (
             "a text of more than 4,096 characters",
-            claims_of(TOO_LONG),
+            twin.claims_of(TOO_LONG),
             "TokenError",
             "the text would have 4,098 characters",
         ),
         (
             "a mark until before 1970",
-            claims_of(Token(OWN, Frontier.of({}, {}, {0: mark(-1)}), expires_at=EXPIRES_AT)),
+            twin.claims_of(Token(OWN, Frontier.of({}, {}, {0: mark(-1)}), expires_at=EXPIRES_AT)),
             "TokenError",
             "no time of a mark is before 1970",
         ),
@@ -170,7 +168,7 @@ def refused(
         found = raised
     assert type(found).__name__ == error, (name, found)
     if isinstance(found, ExpiredToken):
-        how["claims"] = claims_of(found.token)
+        how["claims"] = twin.claims_of(found.token)
     return {
         "name": name,
         "op": "token.open",
@@ -233,7 +231,7 @@ def rejected() -> Iterator[Vector]:
 def joined() -> Iterator[Vector]:
     for name, tokens, now, ttl_s in joins.JOINED:
         for claims in tokens:
-            assert claims_of(token_of(claims)) == claims, name
+            assert twin.claims_of(twin.token_of_claims(claims)) == claims, name
         yield {
             "name": f"join: {name}",
             "op": "token.join",

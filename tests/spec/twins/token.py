@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from causal import BadSignature, ExpiredToken, Frontier, LeaderMark, MalformedToken, Token, UnknownKey
-from causal.core.position import EVERY_STORE, FOREVER, pack
+from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 
 # --- claims ------------------------------------------------------------------------------------------------------------
 
@@ -339,6 +339,71 @@ def dumb_open(text: str, keys: Mapping[int, bytes], audience: str, subject: str 
     if now >= token.expires_at:
         raise ExpiredToken(token, expires_at=token.expires_at, now=now)
     return token
+
+
+# --- claims as JSON ----------------------------------------------------------------------------------------------------
+
+
+def positions(frontier: Frontier) -> list[Any]:
+    return [[p.shard, p.origin, str(p.offset)] for p in frontier]
+
+
+def claims_of(token: Token) -> dict[str, Any]:
+    """What a token says. Numbers of 64 bits are decimal text: not every reader of JSON has such numbers."""
+    claims: dict[str, Any] = {"expires_at": token.expires_at}
+    claims |= {name: positions(part) for name, part in (("own", token.own), ("seen", token.seen)) if len(part)}
+    if token.ages:
+        claims["ages"] = [[key >> 32, key & 0xFFFFFFFF, hours] for key, hours in sorted(token.ages.items())]
+    if token.timestamp is not None:
+        claims["timestamp"] = str(int(token.timestamp))
+    if token.seen.floors:
+        claims["floors"] = [[store, str(floor)] for store, floor in sorted(token.seen.floors.items())]
+    if token.seen.marks:
+        claims["marks"] = [
+            {
+                "store": store,
+                "until": "forever" if mark.until == FOREVER else str(mark.until),
+                "exact": sorted(mark.exact),
+                "origins": "any" if ANY_ORIGIN in mark.origins else sorted(mark.origins),
+            }
+            for store, mark in sorted(token.seen.marks.items())
+        ]
+    if token.touched:
+        claims["touched"] = [[store, sorted(found)] for store, found in sorted(token.touched.items())]
+    return claims
+
+
+def token_of_claims(claims: dict[str, Any]) -> Token:
+    """Undo `claims_of`."""
+    own, seen = (
+        Frontier.of({pack(shard, origin): int(offset) for shard, origin, offset in claims.get(part, [])})
+        for part in ("own", "seen")
+    )
+    marks = {
+        mark["store"]: LeaderMark(
+            FOREVER if mark["until"] == "forever" else int(mark["until"]),
+            frozenset(mark["exact"]),
+            frozenset({ANY_ORIGIN} if mark["origins"] == "any" else mark["origins"]),
+        )
+        for mark in claims.get("marks", [])
+    }
+    floors = {store: int(floor) for store, floor in claims.get("floors", [])}
+    return Token(
+        own,
+        Frontier.of(seen.entries, floors, marks),
+        expires_at=claims["expires_at"],
+        timestamp=int(claims["timestamp"]) if "timestamp" in claims else None,
+        ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
+        touched={store: frozenset(found) for store, found in claims.get("touched", [])},
+    )
+
+
+def characters(claims: dict[str, Any], alg: int) -> int:
+    """How long the text of claims is."""
+    payload = payload_of(token_of_claims(claims))
+    if alg == GCM:
+        return len(text_of(encrypted(payload, 0, bytes(32), 0, bytes(12), "", None)))
+    return len(text_of(signed(payload, 0, bytes(32), alg, "", None)))
 
 
 # --- joining: claims as vectors have them, as plain lists and dicts ----------------------------------------------------------
