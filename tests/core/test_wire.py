@@ -14,7 +14,7 @@ from causal.core.cose import read_uint, unwrap
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 from causal.core.wire import decode_claims, decode_frontier, encode_claims, encode_frontier
 from tests.core.claims import EXPIRES_AT, entries, seen_parts, tokens
-from tests.twin import Short, dumb_pack, dumb_unpack, payload_of
+from tests.spec.twins.token import Short, dumb_pack, dumb_unpack, payload_of
 
 MANY = 8  # times the profile's example count for the cheap twins
 

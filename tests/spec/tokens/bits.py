@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from causal.core.position import FOREVER
-from tests.twin import alone, bits_of_column, count, number, numbers
-from tests.vectors.claims import EXPIRES_AT, clock
+from tests.spec.tokens.claims import EXPIRES_AT, clock
+from tests.spec.twins.token import alone, bits_of_column, count, number, numbers
 
 
 def row(n: int, flags: str = "100") -> str:

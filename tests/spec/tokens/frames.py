@@ -7,8 +7,8 @@ from itertools import pairwise
 import cbor2
 
 from causal import Token
-from tests import twin
-from tests.vectors.claims import EXPIRES_AT, OWN, TOO_LONG, of_size, run
+from tests.spec.tokens.claims import EXPIRES_AT, OWN, TOO_LONG, of_size, run
+from tests.spec.twins import token as twin
 
 KEYS = {7: bytes(range(32)), 8: bytes(range(100, 132))}
 KEY_ID = 7

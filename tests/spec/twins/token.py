@@ -1,4 +1,4 @@
-"""A dumb twin of the wire form: seals and opens tokens as docs/spec/token.md says, word for word, slowly.
+"""A dumb twin of the token: seals, opens and joins as docs/spec/token.md says, word for word, slowly.
 
 Claims are strings of "0" and "1", one field at a time; cbor2 writes the CBOR. The twin decodes without judging: what is well formed
 to it is what comes out the same when what it decoded is encoded again. It shares no code with the codec that it checks.
@@ -7,15 +7,17 @@ to it is what comes out the same when what it decoded is encoded again. It share
 import base64
 import binascii
 import hmac
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import cbor2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from causal import BadSignature, ExpiredToken, Frontier, LeaderMark, MalformedToken, Token, UnknownKey
-from causal.core.position import EVERY_STORE, FOREVER, pack
+from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 
 # --- claims ------------------------------------------------------------------------------------------------------------
 
@@ -337,3 +339,130 @@ def dumb_open(text: str, keys: Mapping[int, bytes], audience: str, subject: str 
     if now >= token.expires_at:
         raise ExpiredToken(token, expires_at=token.expires_at, now=now)
     return token
+
+
+# --- claims as JSON ----------------------------------------------------------------------------------------------------
+
+
+def positions(frontier: Frontier) -> list[Any]:
+    return [[p.shard, p.origin, str(p.offset)] for p in frontier]
+
+
+def claims_of(token: Token) -> dict[str, Any]:
+    """What a token says. Numbers of 64 bits are decimal text: not every reader of JSON has such numbers."""
+    claims: dict[str, Any] = {"expires_at": token.expires_at}
+    claims |= {name: positions(part) for name, part in (("own", token.own), ("seen", token.seen)) if len(part)}
+    if token.ages:
+        claims["ages"] = [[key >> 32, key & 0xFFFFFFFF, hours] for key, hours in sorted(token.ages.items())]
+    if token.timestamp is not None:
+        claims["timestamp"] = str(int(token.timestamp))
+    if token.seen.floors:
+        claims["floors"] = [[store, str(floor)] for store, floor in sorted(token.seen.floors.items())]
+    if token.seen.marks:
+        claims["marks"] = [
+            {
+                "store": store,
+                "until": "forever" if mark.until == FOREVER else str(mark.until),
+                "exact": sorted(mark.exact),
+                "origins": "any" if ANY_ORIGIN in mark.origins else sorted(mark.origins),
+            }
+            for store, mark in sorted(token.seen.marks.items())
+        ]
+    if token.touched:
+        claims["touched"] = [[store, sorted(found)] for store, found in sorted(token.touched.items())]
+    return claims
+
+
+def token_of_claims(claims: dict[str, Any]) -> Token:
+    """Undo `claims_of`."""
+    own, seen = (
+        Frontier.of({pack(shard, origin): int(offset) for shard, origin, offset in claims.get(part, [])})
+        for part in ("own", "seen")
+    )
+    marks = {
+        mark["store"]: LeaderMark(
+            FOREVER if mark["until"] == "forever" else int(mark["until"]),
+            frozenset(mark["exact"]),
+            frozenset({ANY_ORIGIN} if mark["origins"] == "any" else mark["origins"]),
+        )
+        for mark in claims.get("marks", [])
+    }
+    floors = {store: int(floor) for store, floor in claims.get("floors", [])}
+    return Token(
+        own,
+        Frontier.of(seen.entries, floors, marks),
+        expires_at=claims["expires_at"],
+        timestamp=int(claims["timestamp"]) if "timestamp" in claims else None,
+        ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
+        touched={store: frozenset(found) for store, found in claims.get("touched", [])},
+    )
+
+
+def characters(claims: dict[str, Any], alg: int) -> int:
+    """How long the text of claims is."""
+    payload = payload_of(token_of_claims(claims))
+    if alg == GCM:
+        return len(text_of(encrypted(payload, 0, bytes(32), 0, bytes(12), "", None)))
+    return len(text_of(signed(payload, 0, bytes(32), alg, "", None)))
+
+
+# --- joining: claims as vectors have them, as plain lists and dicts ----------------------------------------------------------
+
+
+def crc16(key: str) -> str:
+    """The fingerprint of a key."""
+    return f"{zlib.crc32(key.encode()) % 65_536:04x}"
+
+
+def dumb_join(tokens: list[dict[str, Any]], now: int, ttl_s: int) -> dict[str, Any]:
+    """What tokens demand together, as it would be sealed at `now` to live `ttl_s`; without `expires_at`."""
+    own: dict[tuple[int, int], int] = {}
+    seen: dict[tuple[int, int], int] = {}
+    learned: dict[tuple[int, int], int] = {}
+    floors: dict[int, int] = {}
+    marks: dict[int, dict[str, Any]] = {}
+    for token in tokens:
+        aged = {(shard, origin): hours for shard, origin, hours in token.get("ages", [])}
+        for name, joined in (("own", own), ("seen", seen)):
+            for shard, origin, offset in token.get(name, []):
+                place = shard, origin
+                joined[place] = max(joined.get(place, 0), int(offset))
+                expiry = token["expires_at"] - 3600 * aged.get(place, 0)
+                learned[place] = max(learned.get(place, expiry - ttl_s), expiry - ttl_s)
+        for store, floor in token.get("floors", []):
+            floors[store] = max(floors.get(store, 0), int(floor))
+        for mark in token.get("marks", []):
+            if mark["until"] != "forever" and int(mark["until"]) <= now:
+                continue
+            before = marks.get(mark["store"], mark)
+            anyway = "any" in (before["origins"], mark["origins"])
+            forever = "forever" in (before["until"], mark["until"])
+            marks[mark["store"]] = {
+                "store": mark["store"],
+                "until": "forever" if forever else str(max(int(before["until"]), int(mark["until"]))),
+                "exact": sorted({*before["exact"]} & {*mark["exact"]}),
+                "origins": "any" if anyway else sorted({*before["origins"], *mark["origins"]}),
+            }
+    touched = {}
+    for store in {store for token in tokens for store, _ in token.get("touched", [])}:
+        union: set[int] | None = set()
+        for token in tokens:
+            wrote = any(shard >> 16 == store for shard, _, _ in token.get("own", []))
+            filters = dict(token.get("touched", []))
+            if wrote and store not in filters:
+                union = None
+            if union is not None:
+                union |= {*filters.get(store, [])}
+        if union is not None and len(union) <= 12:
+            touched[store] = sorted(union)
+    ages = {place: min((now - then) // 3600, 32_767) for place, then in learned.items() if now - then >= 3600}
+    left = {place: offset for place, offset in seen.items() if offset > own.get(place, -1)}
+    claims = {
+        "own": [[*place, str(offset)] for place, offset in sorted(own.items())],
+        "seen": [[*place, str(offset)] for place, offset in sorted(left.items())],
+        "ages": [[*place, hours] for place, hours in sorted(ages.items())],
+        "floors": [[store, str(floor)] for store, floor in sorted(floors.items())],
+        "marks": [mark for _, mark in sorted(marks.items())],
+        "touched": [[store, found] for store, found in sorted(touched.items())],
+    }
+    return {name: said for name, said in claims.items() if said}

@@ -1,72 +1,14 @@
-"""Claims that the vectors seal, with what each is there for; and claims as JSON."""
+"""Claims that the vectors seal, with what each is there for."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
 
 from causal import Frontier, LeaderMark, Token
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
-from tests import twin
+from tests.spec.twins import token as twin
 
 EXPIRES_AT = 1_800_000_000
 MS = 1_799_999_000_000
-
-# --- claims as JSON ----------------------------------------------------------------------------------------------------
-
-
-def positions(frontier: Frontier) -> list[Any]:
-    return [[p.shard, p.origin, str(p.offset)] for p in frontier]
-
-
-def claims_of(token: Token) -> dict[str, Any]:
-    """What a token says. Numbers of 64 bits are decimal text: not every reader of JSON has such numbers."""
-    claims: dict[str, Any] = {"expires_at": token.expires_at}
-    claims |= {name: positions(part) for name, part in (("own", token.own), ("seen", token.seen)) if len(part)}
-    if token.ages:
-        claims["ages"] = [[key >> 32, key & 0xFFFFFFFF, hours] for key, hours in sorted(token.ages.items())]
-    if token.timestamp is not None:
-        claims["timestamp"] = str(int(token.timestamp))
-    if token.seen.floors:
-        claims["floors"] = [[store, str(floor)] for store, floor in sorted(token.seen.floors.items())]
-    if token.seen.marks:
-        claims["marks"] = [
-            {
-                "store": store,
-                "until": "forever" if mark.until == FOREVER else str(mark.until),
-                "exact": sorted(mark.exact),
-                "origins": "any" if ANY_ORIGIN in mark.origins else sorted(mark.origins),
-            }
-            for store, mark in sorted(token.seen.marks.items())
-        ]
-    if token.touched:
-        claims["touched"] = [[store, sorted(found)] for store, found in sorted(token.touched.items())]
-    return claims
-
-
-def token_of(claims: dict[str, Any]) -> Token:
-    """Undo `claims_of`."""
-    own, seen = (
-        Frontier.of({pack(shard, origin): int(offset) for shard, origin, offset in claims.get(part, [])})
-        for part in ("own", "seen")
-    )
-    marks = {
-        mark["store"]: LeaderMark(
-            FOREVER if mark["until"] == "forever" else int(mark["until"]),
-            frozenset(mark["exact"]),
-            frozenset({ANY_ORIGIN} if mark["origins"] == "any" else mark["origins"]),
-        )
-        for mark in claims.get("marks", [])
-    }
-    floors = {store: int(floor) for store, floor in claims.get("floors", [])}
-    return Token(
-        own,
-        Frontier.of(seen.entries, floors, marks),
-        expires_at=claims["expires_at"],
-        timestamp=int(claims["timestamp"]) if "timestamp" in claims else None,
-        ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
-        touched={store: frozenset(found) for store, found in claims.get("touched", [])},
-    )
-
 
 # --- claims of every shape -----------------------------------------------------------------------------------------------
 
