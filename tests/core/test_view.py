@@ -398,6 +398,9 @@ def test_a_write_past_the_end_of_its_origin_is_held_against_who_took_it_whoever_
     view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)  # it took over, and "a" has not heard
     view = told(view, "c", mark({1: (8, 8), 2: (0, None)}), asked=3)
     view = view.advanced("a", pack(0, 1), 9)
+    assert (
+        of(view, "a").down == "holds writes past the end of a lost history"
+    )  # at once: the next read may be the writer's own
     view = told(view, "c", mark({1: (8, 8), 2: (0, None)}), asked=4)
     assert of(view, "a").down == "holds writes past the end of a lost history"
 
