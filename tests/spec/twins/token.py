@@ -202,11 +202,16 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
         floors = dict(zip(at, r.column(len(at), 7), strict=True)) if at else {}
         at = r.numbers()
         times = r.column(len(at), 7) if at else []
+        spelled = 0
         for store, z in zip(at, times, strict=True):
             listed = {key >> 32 for key in own.keys() | seen.keys() if key >> 48 == store}
-            exact = frozenset(listed if r.take(1) else r.numbers())
+            implied = r.take(1)
+            exact = frozenset(listed if implied else r.numbers())
             until = FOREVER if not z else base + z // 2 if z % 2 else base - z // 2
             found[store] = LeaderMark(until, exact, frozenset(x - 1 for x in r.numbers()))
+            spelled += len(found[store].origins) + (0 if implied else len(exact))
+            if spelled > 65_535:
+                raise Short
             if (
                 not 0 <= until <= FOREVER
                 or max(exact, default=0) >= 2**32
