@@ -82,7 +82,7 @@ def _close(given: Given) -> dict[str, Any]:
     from causal.stores.memory import MemoryCluster
     from causal.stores.memory.cluster import shard_id
 
-    cluster, failed, shard = MemoryCluster(list(given["holds"]), lag_s=0.0), given["failed"], shard_id(0, 0)
+    cluster, failed, shard = MemoryCluster(list(given["holds"]), lag_s=1e9), given["failed"], shard_id(0, 0)
     site = cluster.site(failed)
     origin = site.copies[shard].own
     followers = sorted((n, name) for name, n in given["holds"].items() if name != failed)
