@@ -111,7 +111,10 @@ class Stage:
 
     @contextlib.contextmanager
     def losing(self) -> Iterator[None]:
-        """What is acknowledged inside this block reaches no follower, and then its only holder fails. By default: pause, `fail_over`."""
+        """What is acknowledged inside this block reaches no follower, and then its only holder fails. No link is open when it ends.
+
+        By default: pause the follower, then `fail_over`.
+        """
         if self.follower is None:
             raise NotOffered("this stage has one endpoint: nobody else could lack a write")
         if type(self).fail_over is Stage.fail_over:
@@ -121,9 +124,11 @@ class Stage:
         self.fail_over(self.leader)
         self.resume(self.follower)
 
-    def go_back(self, endpoint: str) -> None:
-        """Let a server come back with less than it had applied: from a copy, say, or a crash before its last writes were on disk."""
-        self._not_offered("go_back(endpoint)")
+    @contextlib.contextmanager
+    def forgetting(self, endpoint: str) -> Iterator[None]:
+        """What a server applies inside this block, it has not after it: put back from a copy, say. No link is open when it ends."""
+        self._not_offered("forgetting(endpoint)")
+        yield
 
     def lose_answer(self, endpoint: str, *, committed: bool) -> None:
         """Let the next commit at an endpoint get no answer, though it was made (`committed`) or not."""

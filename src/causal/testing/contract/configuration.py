@@ -83,6 +83,7 @@ class Configuration(Promises):
             raise NotOffered("this stage does not promise that its engine can be made before a fork (Stage.forks)")
         link = await play.link()
         await play.wrote(link, "k", "one")
+        await play.close()  # what is open when a process forks is another matter, and no engine's promise
         engine = play.stage.engine(play.main)
 
         def child() -> str:

@@ -130,6 +130,7 @@ class Failures(Promises):
         play.stage.catch_up(play.follower)
         with play.stage.losing():
             lost = play.joined(await play.commit(writing, {"k": "lost"})).on(play.shard)
+            await play.close()  # a process that has the old server open need not see it replaced
         link = await play.link(play.leader)
         await self._patiently(
             play, lambda: link.probe(link.leader(play.shard), 5.0), "a leader is asked after the failover"

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from causal.core.watermark import Watermark
     from causal.testing.contract.play import Play
 
+_ANOTHER = (
+    "name another incarnation whenever a server may have less than before: make it of what changes then (start time, system identity, "
+    "address, a number in the files)"
+)
+
 
 class Watermarks(Promises):
     """Watermarks, snapshots and incarnations."""
@@ -158,14 +163,12 @@ class Watermarks(Promises):
 
     async def test_watermarks_never_go_back_within_one_incarnation(self, play: Play) -> None:
         """A server that has said that it applied something says so ever after, unless it has another incarnation."""
-        writing, links = await play.link(), {}
         last: dict[tuple[str, int, Any], Watermark] = {}
         names = [e for e in (play.stage.leader, play.stage.follower) if e]
-        for name in names:
-            links[name] = await play.link(name)
 
         async def ask() -> None:
-            for name, link in links.items():
+            for name in names:
+                link = await play.link(name)
                 for marks in (await play.probe(link, name), (await play.look(link, name, "k")).watermarks):
                     for shard, mark in marks.items():
                         before = last.get((name, shard, mark.incarnation))
@@ -173,38 +176,40 @@ class Watermarks(Promises):
                         play.insist(
                             not back,
                             f"{name} went back, in one incarnation ({mark.incarnation!r}): by origin, {back}",
-                            "name another incarnation whenever a server may have less than before (start time, address, identity)",
+                            _ANOTHER,
                         )
                         last[name, shard, mark.incarnation] = mark
 
         for n in range(3):
-            await play.wrote(writing, "k", str(n))
+            await play.wrote(await play.link(), "k", str(n))
             await ask()
             if play.stage.follower is not None:
                 play.stage.catch_up(play.stage.follower)
             await ask()
-        if play.stage.follower is not None and type(play.stage).go_back is not Stage.go_back:
-            play.stage.go_back(play.stage.follower)
+        if play.stage.follower is not None and type(play.stage).forgetting is not Stage.forgetting:
+            with play.stage.forgetting(play.stage.follower):
+                await play.wrote(await play.link(), "k", "forgotten")
+                play.stage.catch_up(play.stage.follower)
+                await ask()
+                await play.close()
             await ask()
 
     async def test_a_server_that_goes_back_has_another_incarnation(self, play: Play) -> None:
         """A server that lost what it had applied (restarted, replaced) has another incarnation, known on every new connection."""
-        writing, link = await play.link(), await play.link(play.follower)
-        for n in range(3):
-            await play.wrote(writing, "k", str(n))
+        await play.wrote(await play.link(), "k", "one")
         play.stage.catch_up(play.follower)
-        before = (await play.probe(link, play.follower))[play.shard]
-        play.stage.go_back(play.follower)
-        for what in ("when asked", "in a block"):
-            now = (
-                await play.probe(link, play.follower)
-                if what == "when asked"
-                else (await play.look(link, play.follower, "k")).watermarks
-            )
+        with play.stage.forgetting(play.follower):
+            await play.wrote(await play.link(), "k", "two")
+            play.stage.catch_up(play.follower)
+            before = (await play.probe(await play.link(play.follower), play.follower))[play.shard]
+            await play.close()
+        link = await play.link(play.follower)
+        asked, shown = await play.probe(link, play.follower), await play.look(link, play.follower, "k")
+        for how, now in (("when asked", asked), ("in a block", shown.watermarks)):
             play.insist(
                 now[play.shard].incarnation != before.incarnation,
-                f"{play.follower} went back and has the same incarnation {what}: {before.incarnation!r}",
-                "make the incarnation of what changes with a restart: start time, system identity, address, a number in the files",
+                f"{play.follower} went back and has the same incarnation {how}: {before.incarnation!r}",
+                _ANOTHER,
             )
 
     async def test_two_servers_are_two_incarnations(self, play: Play) -> None:
