@@ -248,7 +248,7 @@ def test_a_program_that_complains_at_length_is_not_held_up_and_its_end_is_quoted
         ('sys.stdout.buffer.write(b"\\xff\\xfe\\n")', "answered with no JSON object"),
         ('r["id"] += 1', "has the id 2"),
         ('r["id"] = str(r["id"])', "has the id '1'"),
-        ('r["id"] = True', "has the id True"),
+        ('r["id"] = True', "the answer to request 1 has the id True"),
         ('print(json.dumps({"id": 1, "out": {"sum": 2}}))', "has the id 1"),  # one line too many, then all are one late
         (f"import os; os.close(1); {HANG}", "and goes on"),
     ],
