@@ -79,6 +79,64 @@ def test_the_page_explains_the_bits_of_four_vectors_one_by_one() -> None:
         assert packed.hex(" ") in PAGE or vector["out"]["text"] in PAGE
 
 
+def test_the_page_explains_each_byte_of_a_token_in_its_place() -> None:
+    """The drawing: place, bytes, and what they are. And the ruler above it has its marks where the parts begin."""
+    (text,) = re.findall(r"^```text\n([\w-]{60,})\n```$", PAGE, re.MULTILINE)
+    data = data_of(text)
+    drawn = b""
+    lines = re.findall(r"^ {1,3}(\d+)  [├│└ ]*((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.+)?$", PAGE, re.MULTILINE)
+    for place, shown in lines:
+        assert int(place) == len(drawn)
+        drawn += bytes.fromhex(shown)
+    assert drawn == data
+    ruler, line = re.findall(r"^byte(.*)\n +(\+[-+]+)$", PAGE, re.MULTILINE)[0]
+    starts = [int(place) for place in re.findall(r"\d+", ruler)]
+    assert starts == [0, 1, 5, 9, 11, 39, 40, len(data)]
+    assert line.count("+") == len(starts)
+
+
+def test_the_page_says_how_long_texts_of_a_payload_are() -> None:
+    """The table of sizes, the limits that follow from it, and the sizes of all vectors."""
+    rows = re.findall(r"^\| (\d) \| (\d+) \+ head\(p(?: \+ (\d+))?\) \+ p \+ (\d+) \|$", PAGE, re.MULTILINE)
+    sizes = {int(alg): (int(before), int(more or 0), int(after)) for alg, before, more, after in rows}
+    assert set(sizes) == {3, 4, 5}
+
+    def characters(alg: int, payload: int) -> int:
+        before, more, after = sizes[alg]
+        head = 1 if payload + more < 24 else 2 if payload + more < 256 else 3
+        return -(-4 * (before + head + payload + after) // 3)
+
+    for vector in SEALED:
+        assert characters(vector["in"]["alg"], len(vector["out"]["payload"]) // 2) == len(vector["out"]["text"])
+    (signed, encrypted), *_ = re.findall(r"payload \| at most ([\d,]+) bytes, by the text; ([\d,]+) encrypted", PAGE)
+    for alg, most in ((4, signed), (3, encrypted)):
+        assert characters(alg, int(most.replace(",", ""))) <= 4096 < characters(alg, int(most.replace(",", "")) + 1)
+
+
+def test_the_page_calculates_chances_right() -> None:
+    """Nonces: n^2 / 2^97. Tags: N / 2^64. To the two digits that are shown."""
+
+    def number(shown: str) -> float:
+        base, _, power = shown.replace(",", "").partition(" * 10^")
+        return float(base) * 10.0 ** int(power or 0)
+
+    nonces = re.findall(
+        r"^\| ([\d,]+) \| ([^|]+?)(?: = 2\^32)? \| ([^|]+) \| ([^|]+) \| [\d,]+ \w+ \|$", PAGE, re.MULTILINE
+    )
+    assert len(nonces) == 3
+    for rate, n, hour, year in nonces:
+        exact = number(rate) * 3600
+        assert number(n) == pytest.approx(exact, rel=0.02)
+        assert number(hour) == pytest.approx(exact**2 / 2**97, rel=0.05)
+        assert number(year) == pytest.approx(exact**2 / 2**97 * 24 * 365.25, rel=0.05)
+    guesses = re.findall(r"^\| ([\d,]+) \| ([^|]+) \| ([^|]+\^-\d+) \|$", PAGE, re.MULTILINE)
+    assert len(guesses) == 3
+    for rate, n, chance in guesses:
+        exact = number(rate) * 86_400 * 365.25
+        assert number(n) == pytest.approx(exact, rel=0.05)
+        assert number(chance) == pytest.approx(exact / 2**64, rel=0.05)
+
+
 def test_the_page_shows_what_the_keys_derived_from_a_secret_are() -> None:
     shown = re.findall(r"^causal/1/(\d)(?:/(\d+))? +([0-9a-f]{64})$", PAGE, re.MULTILINE)
     assert len(shown) == 3

@@ -110,6 +110,11 @@ def floored() -> Iterator[Vector]:
     yield rung("own positions never fold, however old: they are marked", "K-9", own, 1, floor=[[0, "50"]])
 
 
+def after_aging() -> Iterator[Vector]:
+    claims = said(own=[[9, 1, "5"]], seen=[[0, 1, "5"], [1, 1, "6"]], ages=[[0, 1, 24], [1, 1, 24]])
+    yield rung("what has aged leaves no floor behind", "K-2 K-6", claims, 1, floor=[[0, "50"]])
+
+
 def marked() -> Iterator[Vector]:
     read, safe, risky = row(2), row(2, first=10, origin=2), row(2, first=20, origin=3)
     claims = said(own=safe + risky, seen=read)
@@ -191,7 +196,7 @@ def by_characters() -> Iterator[Vector]:
     yield rung(
         "foreign stores alone are too long: the limit holds for the rest", "K-19 K-3", both, 70, measure=4, stores=[0]
     )
-    yield rung("foreign stores that fit count", "K-3 K-17", both, 200, measure=4, stores=[0])
+    yield rung("foreign stores that fit count", "K-3 K-17 K-19", both, 200, measure=4, stores=[0])
     yield rung("no store is known, and it does not fit", "K-19 K-3", both, 50, measure=4, stores=[])
     below = said(own=row(2, offset=2**41))
     yield rung("not even a mark fits: it is made all the same", "K-18 K-17", below, 20, measure=4)
@@ -265,5 +270,5 @@ def unopened() -> Iterator[Vector]:
 
 
 def vectors() -> Iterator[Vector]:
-    for part in (exact_and_filters, aged, floored, marked, by_characters, when, unopened):
+    for part in (exact_and_filters, aged, floored, after_aging, marked, by_characters, when, unopened):
         yield from part()

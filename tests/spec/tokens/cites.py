@@ -5,7 +5,7 @@ import re
 ROWS: tuple[tuple[str, str], ...] = (
     # sealed and opened
     (r"(seal|open): (no claims|all zero)$", "T-4 T-10 T-6 T-9 T-14 T-27"),
-    (r"(seal|open): one position$", "T-4 T-10 T-6 T-20 T-21 T-28"),
+    (r"(seal|open): one position$", "T-4 T-10 T-6 T-20 T-21 T-22 T-28"),
     (r"(seal|open): the greatest numbers", "T-21 T-31"),
     (r"(seal|open): six shards", "T-28 T-22 T-23 T-31"),
     (r"(seal|open): (offsets|subtracting|equal offsets)", "T-22 T-23 T-31"),
@@ -18,7 +18,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"(seal|open): seen", "T-33 T-32"),
     (r"(seal|open): (an age|the greatest age|equal ages|ages of)", "T-34"),
     (r"(seal|open): (a clock|the last time)", "T-35"),
-    (r"(seal|open): (a floor|floors)$", "T-36"),
+    (r"(seal|open): (a floor|floors)$", "T-35 T-36"),
     (r"(seal|open): (a mark|the last mark|marks)", "T-38"),
     (r"(seal|open): (a mark until|the last mark|a mark for ever|marks on)", "T-37"),
     (r"(seal|open): (a mark of origins|a mark for ever|a mark but)", "T-39"),
@@ -37,6 +37,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"(seal|open): (an anonymous|a subject without)", "T-7"),
     (r"(seal|open): letters (outside|taken)", "T-8"),
     (r"open: another key", "T-11"),
+    (r"open: one position$", "T-48"),
     (r"seal: another key", "T-4"),
     # normal form, and what is not sealed
     (r"normal form: seen (behind|where)", "T-17"),

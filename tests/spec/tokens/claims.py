@@ -102,6 +102,10 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
         ),
     ),
     (
+        "seen ahead of own by a later millisecond with a smaller counter, split",
+        Token(run(2, clock(0, 9), clock(700, 2)), run(2, clock(4, 3), clock(701)), expires_at=EXPIRES_AT),
+    ),
+    (
         "seen and own, no one the other's",
         Token(at((1, 1, 5), (4, 2, 7)), at((1, 2, 5), (4, 2, 8), (5, 5, 1)), expires_at=EXPIRES_AT),
     ),

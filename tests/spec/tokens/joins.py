@@ -33,6 +33,7 @@ NORMAL: tuple[tuple[str, Claims, Claims], ...] = (
         said(own=[[0, 1, "5"]], ages=[[0, 1, 3], [0, 2, 4]]),
         said(own=[[0, 1, "5"]], ages=[[0, 1, 3]]),
     ),
+    ("an age without a position alone is left out", said(own=[[0, 1, "5"]], ages=[[0, 2, 4]]), said(own=[[0, 1, "5"]])),
     (
         "the age of a position that is left out of seen is that of own",
         said(own=[[0, 1, "5"]], seen=[[0, 1, "4"]], ages=[[0, 1, 7]]),

@@ -172,7 +172,7 @@ def without_foreign(claims: Claims, mine: Mine) -> Claims:
 # --- when a mark may lapse, and a token that does not open -------------------------------------------------------------------
 
 
-class Refused(Exception):
+class Refused(ValueError):
     """A configuration that would forget too early."""
 
 

@@ -16,7 +16,18 @@ import cbor2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from causal import BadSignature, ExpiredToken, Frontier, LeaderMark, MalformedToken, Token, UnknownKey
+from causal import (
+    BadSignature,
+    ConfigError,
+    ExpiredToken,
+    Frontier,
+    LeaderMark,
+    MalformedToken,
+    Timestamp,
+    Token,
+    TokenError,
+    UnknownKey,
+)
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 
 # --- claims ------------------------------------------------------------------------------------------------------------
@@ -113,7 +124,7 @@ def dumb_pack(token: Token, base: int) -> bytes:
     return bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
 
 
-class Short(Exception):
+class Short(ValueError):
     """The bits end too early, or say what no token says."""
 
 
@@ -393,14 +404,70 @@ def token_of_claims(claims: dict[str, Any]) -> Token:
         for mark in claims.get("marks", [])
     }
     floors = {store: int(floor) for store, floor in claims.get("floors", [])}
-    return Token(
+    return Token.of(
         own,
         Frontier.of(seen.entries, floors, marks),
-        expires_at=claims["expires_at"],
-        timestamp=int(claims["timestamp"]) if "timestamp" in claims else None,
-        ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
-        touched={store: frozenset(found) for store, found in claims.get("touched", [])},
+        claims["expires_at"],
+        Timestamp(int(claims["timestamp"])) if "timestamp" in claims else None,
+        {pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
+        {store: frozenset(found) for store, found in claims.get("touched", [])},
     )
+
+
+def in_range(claims: dict[str, Any]) -> bool:
+    """Whether all numbers of claims are in the ranges of the two tables."""
+    shards, origins, offsets, stores = range(2**32), range(2**32), range(2**64), range(65_535)
+    marks = claims.get("marks", [])
+    return all(
+        (
+            claims["expires_at"] in range(2**35),
+            int(claims.get("timestamp", 0)) in offsets,
+            *(s in shards and o in origins and int(x) in offsets for s, o, x in claims.get("own", [])),
+            *(s in shards and o in origins and int(x) in offsets for s, o, x in claims.get("seen", [])),
+            *(hours >= 0 for _, _, hours in claims.get("ages", [])),
+            *(store in stores and int(x) in offsets for store, x in claims.get("floors", [])),
+            *(mark["store"] in range(65_536) and all(s in shards for s in mark["exact"]) for mark in marks),
+            *(mark["origins"] == "any" or all(o in origins for o in mark["origins"]) for mark in marks),
+            *(store in stores and all(x in range(2**16) for x in found) for store, found in claims.get("touched", [])),
+        )
+    )
+
+
+def normal(claims: dict[str, Any]) -> dict[str, Any]:
+    """The same claims in normal form; their order is left to who writes them."""
+    own = {(shard, origin): int(offset) for shard, origin, offset in claims.get("own", [])}
+    ahead = [p for p in claims.get("seen", []) if int(p[2]) > own.get((p[0], p[1]), -1)]
+    listed = {*own} | {(shard, origin) for shard, origin, _ in ahead}
+    ages = [[s, o, min(hours, 32_767)] for s, o, hours in claims.get("ages", []) if hours and (s, o) in listed]
+    written = {shard >> 16 for shard, _ in own}
+    touched = [[store, found] for store, found in claims.get("touched", []) if store in written and len(found) <= 12]
+    return {**claims, "seen": ahead, "ages": ages, "touched": touched}
+
+
+def dumb_seal(
+    claims: dict[str, Any],
+    alg: int,
+    key_id: int,
+    secret: bytes,
+    iv: bytes,
+    audience: str,
+    subject: str | None,
+) -> tuple[bytes, str]:
+    """The payload and the text."""
+    if not in_range(claims):
+        raise ConfigError("out of range")
+    if any(mark["until"] != "forever" and int(mark["until"]) < 0 for mark in claims.get("marks", [])):
+        raise TokenError("before 1970")
+    token = token_of_claims(normal(claims))
+    payload = payload_of(token)
+    if alg == GCM:
+        hour = token.expires_at // HOUR_S
+        text = text_of(encrypted(payload, key_id, secret, hour, iv, audience, subject))
+    else:
+        text = text_of(signed(payload, key_id, secret, alg, audience, subject))
+    if len(text) > MAX_CHARS:
+        raise TokenError("too long")
+    return payload, text
 
 
 def characters(claims: dict[str, Any], alg: int) -> int:
