@@ -61,6 +61,7 @@ def test_a_bound_holds_nothing_of_the_session(time: Time) -> None:
 # --- what may be lost ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("L-12")
 def test_what_is_forgotten_of_a_doubtful_mark_is_of_its_own_store(time: Time) -> None:
     """Two stores number their origins each for itself: a loss that is accepted in one is none that is accepted in the other."""
     gone: Origins = {1: (10, None), 3: (5, 5)}
@@ -136,6 +137,7 @@ def test_an_origin_that_nobody_numbers_is_no_matter_where_the_leader_is_not_aske
     assert (receipt.how, receipt.attempts) == ("leader", 1)
 
 
+@pytest.mark.spec("G-24")
 def test_a_leaders_head_of_one_shard_is_no_excuse_for_another_that_is_stale(time: Time) -> None:
     """A mark on y, a read of x: between the decision and the snapshot, what showed the endpoint fresh on x grows too old."""
     near = Server("near", {0: {1: (10, None)}, 1: {2: (5, None)}}, {1: {2}})
@@ -150,6 +152,7 @@ def test_a_leaders_head_of_one_shard_is_no_excuse_for_another_that_is_stale(time
     assert read(session, shard="x", policy=ReadPolicy(0.0)).endpoint == "far"
 
 
+@pytest.mark.spec("G-24")
 @pytest.mark.parametrize("unproven", ["refuse", "serve"])
 def test_a_pause_before_the_snapshot_voids_freshness(time: Time, unproven: Any) -> None:
     engine = near_and_far()
@@ -184,6 +187,7 @@ def test_a_write_learns_from_the_snapshot_that_did_not_bear_it_out(time: Time) -
     assert [call for call in engine.calls if call[0] == "probe"] == [("probe", "near"), ("probe", "far")]
 
 
+@pytest.mark.spec("G-24")
 @pytest.mark.parametrize(("bound_s", "max_staleness_s"), [(5, 900), (9, 5)])
 def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time, bound_s: int, max_staleness_s: int) -> None:
     """Which is never longer than what the store allows."""

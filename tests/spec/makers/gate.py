@@ -105,7 +105,7 @@ def evidence(given: dict[str, Any]) -> dict[str, Any]:
 
 def demanded(given: dict[str, Any]) -> dict[str, Any]:
     """What a block demands of two frontiers."""
-    counts = given["own_counts"], given["seen_counts"]
+    counts = twin.counts(given["guarantees"], given["kind"])
     made = twin.demanded(
         given["own"], given["seen"], given["store"], given["shard"], counts, given["dependencies"], EVERY_STORE
     )
@@ -220,15 +220,17 @@ Cases = Iterator[tuple[str, str, dict[str, Any]]]
 
 def demands() -> Cases:
     """Name, numbers, given."""
-    plain = {"store": 0, "shard": 0, "own_counts": True, "seen_counts": True, "dependencies": None}
+    ryw, mr, mw, wfr = "read_your_writes", "monotonic_reads", "monotonic_writes", "writes_follow_reads"
+    plain = {"store": 0, "shard": 0, "kind": "read", "guarantees": [ryw, mr, mw, wfr], "dependencies": None}
     own = {"entries": [[0, 1, "5"], [1, 1, "8"]]}
     seen = {"entries": [[0, 1, "4"], [0, 2, "3"], [1, 1, "9"]]}
     yield "only the block's shard, where dependencies do not travel", "G-1", {**plain, "own": own, "seen": seen}
     whole = {**plain, "own": own, "seen": seen, "dependencies": [0, 1]}
     yield "effects without causes in one block: the whole frontier counts, where dependencies travel", "G-1", whole
-    yield "own alone counts", "G-3", {**whole, "seen_counts": False}
-    yield "seen alone counts", "G-3", {**whole, "own_counts": False}
-    yield "nothing counts", "G-3", {**whole, "own_counts": False, "seen_counts": False}
+    for kind in ("read", "write"):
+        for promised in ([], [ryw], [mr], [mw], [wfr], [ryw, mw], [mr, wfr]):
+            name = f"a {kind}, where {' and '.join(promised).replace('_', ' ') or 'nothing'} is promised"
+            yield name, "G-3", {**whole, "kind": kind, "guarantees": promised}
     foreign = {"entries": [[0, 1, "5"], [65536, 1, "7"]], "floors": [[1, "9"]]}
     yield "another store's positions and floor", "G-2", {**plain, "own": {"entries": []}, "seen": foreign}
     yield (
@@ -278,7 +280,7 @@ def demands() -> Cases:
     )
     floor = {"floors": [[0, "70"]]}
     yield "a floor", "G-5", {**plain, "own": {}, "seen": floor}
-    yield "a floor where seen does not count", "G-3", {**plain, "own": {}, "seen": floor, "seen_counts": False}
+    yield "a floor where seen does not count", "G-3", {**plain, "own": {}, "seen": floor, "guarantees": [ryw]}
 
 
 def views() -> Cases:
@@ -811,7 +813,8 @@ def snapshots() -> Cases:
         name: str, given: dict[str, Any], snapshot: list[Any], at_s: float = NOW_S, **more: Any
     ) -> dict[str, Any]:
         answer = decided(given)
-        assert answer is not None and answer["decision"] == "serve", (name, answer)
+        assert answer is not None
+        assert answer["decision"] == "serve", (name, answer)
         kept = {member: given[member] for member in ("endpoints", "news", "demand", "policy", "max_staleness_s")}
         serve = {member: answer[member] for member in ("endpoint", "how", "need")}
         return {**kept, "serve": serve, "snapshot": snapshot, "at_s": at_s, **more}
