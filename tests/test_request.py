@@ -199,6 +199,21 @@ def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time, bound_
     assert read(store.session(), policy=ReadPolicy.bounded(bound_s)).endpoint == "far"
 
 
+@pytest.mark.spec("G-24")
+def test_a_pause_is_no_matter_where_heads_show_more_or_to_a_write(time: Time) -> None:
+    """Two sites, each of which follows the other: what showed one to be fresh is older than it may be, once its snapshot is there."""
+    both: Origins = {1: (10, None), 2: (5, None)}
+    eu = Server("eu", {0: dict(both)}, {0: {1}}, latency_s=0.05)
+    engine = FakeEngine(eu, Server("us", {0: dict(both)}, {0: {2}}), leader="us")
+    store = time.store(engine)
+    engine.before = lambda kind, name: time.sleep(1000) if kind in ("read", "write") else None
+    receipt = read(store.session(), policy=ReadPolicy.leader())
+    assert (receipt.endpoint, receipt.how, receipt.attempts, receipt.unproven) == ("us", "leader", 1, False)
+    with (block := store.session().write()):
+        pass
+    assert (block.receipt.endpoint, block.receipt.attempts, block.receipt.unproven) == ("us", 1, False)
+
+
 # --- inside a write block ------------------------------------------------------------------------------------------------
 
 

@@ -544,6 +544,21 @@ def test_nobody_goes_to_a_leader_unasked_for_a_write_or_where_it_is_only_asked()
     assert serves(gate(NOTHING, view, ReadPolicy.leader())) == ("near", "leader")
 
 
+@pytest.mark.spec("G-54")
+@pytest.mark.parametrize("policy", [ReadPolicy(0.0), ReadPolicy.leader_window(5.0)])
+def test_what_is_derived_has_no_leader_to_fall_back_to(policy: ReadPolicy) -> None:
+    def index_of(source: Known, index: Known) -> View:
+        view = View().known([("source", 0.05), ("index", 0.0)], witnesses={"source"})
+        return told(told(view, "source", source, asked=2), "index", index, asked=3)
+
+    decision = gate(at(12, wrote_ago_s=0.0), index_of(leader(12), replica(10)), policy)
+    assert isinstance(decision, Refuse)
+    assert decision.why == "no endpoint"
+    copy = Known({1: (10, None), 2: (3, None)}, frozenset({2}))
+    decision = gate(at(12, wrote_ago_s=0.0), index_of(replica(12), copy), attrs.evolve(policy, unproven="serve"))
+    assert not isinstance(decision, Refuse)  # it numbers something itself
+
+
 # --- the other strategies ------------------------------------------------------------------------------------------------
 
 

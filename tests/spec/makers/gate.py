@@ -754,6 +754,18 @@ def choices() -> Cases:
         case(witness, [leads("source", 12, asked=102), follows("index", 10, asked=103)], wants(12), {"wait_s": 0}),
     )
 
+    yield (
+        "nor a leader that a window would send to",
+        "G-54 G-27",
+        case(witness, [leads("source", 12, asked=2), follows("index", 10, asked=3)], wants(12, wrote_ago_s=0), window),
+    )
+    replicated = [says("source", mark({1: 12})), says("index", mark({1: 10, 2: 3}, [2]), asked=2)]
+    yield (
+        "a store whose leader is read is not derived",
+        "G-54",
+        case(witness, replicated, wants(12), {"wait_s": 0, **serve}),
+    )
+
     writes = [leads("far", 10), follows("near", 12, asked=2)]
     yield "a write goes to its leader, whoever is nearer", "G-49 G-50", case(PAIR, writes, wants(10, at="far"))
     lacking = [says("us", mark({1: 10, 2: 3}, [2]), asked=101), says("eu", mark({1: 11, 2: 3}, [1]), asked=2)]
