@@ -121,8 +121,9 @@ def test_where_nothing_is_lacking_who_numbers_nothing_is_as_fresh_as_its_newest_
 
 @pytest.mark.spec("G-14")
 def test_a_late_head_does_not_make_anybody_fresher() -> None:
-    view = told(NEW, "a", mark({1: (20, None)}, 1), asked=7, at=700.0)
-    view = told(view, "a", mark({1: (10, None)}, 1), asked=5, at=500.0)
+    """Of somebody else, who numbered the origin before: what the one who does now has said is newer."""
+    view = told(NEW.known([("a", 0.05), ("b", 0.0), ("c", 0.1)]), "a", mark({1: (20, None)}, 1), asked=7, at=700.0)
+    view = told(view, "c", mark({1: (10, None)}, 1), asked=5, at=500.0)
     assert of(told(view, "b", mark({1: (15, None)}), asked=8), "b").fresh_at == NEVER
 
 

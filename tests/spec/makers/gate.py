@@ -751,7 +751,7 @@ def choices() -> Cases:
     yield (
         "a derived store has no leader to fall back to",
         "G-47",
-        case(witness, [leads("source", 12, asked=102), follows("index", 10, asked=103)], wants(12), {"wait_s": 0}),
+        case(witness, [leads("source", 12, asked=2), follows("index", 10, asked=3)], wants(12), {"wait_s": 0}),
     )
 
     yield (
@@ -878,6 +878,15 @@ def snapshots() -> Cases:
     lax = case(PAIR, [far, near], wants(10), {"unproven": "serve"})
     yield "a pause that the policy does not mind", "G-24 G-17", judged_at("", lax, [mark({1: 10})], 2000)
     yield "a pause before a leader read: heads show more", "G-24", judged_at("", led, [mark({1: 10}, [1])], 9000)
+    two = case(
+        SITES, [says("eu", mark({1: 10, 2: 5}, [1]), asked=101), says("us", mark({1: 10, 2: 5}, [2]), asked=102)]
+    )
+    two = {**two, "policy": LEADER}
+    yield (
+        "a pause before a read at two leaders: heads show more",
+        "G-24",
+        judged_at("", two, [mark({1: 10, 2: 5}, [2])], 9000),
+    )
     bound = case(PAIR, [leads("far", 10, at_s=995), near], wants(), {"strategy": "bounded", "bound_s": 5})
     for at_s in (1000, 1000.5):
         yield f"a pause voids a bound of 5 s: at {at_s}", "G-24 G-28", judged_at("", bound, [mark({1: 10})], at_s)
