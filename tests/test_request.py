@@ -112,6 +112,30 @@ def test_what_other_stores_folded_travels_with_the_dependencies(time: Time) -> N
     assert not carol.seen.marks
 
 
+@pytest.mark.spec("G-3")
+@pytest.mark.parametrize(
+    ("promised", "reading", "writing"),
+    [
+        (Guarantee.NONE, (False, False), (False, False)),
+        (Guarantee.READ_YOUR_WRITES, (True, False), (False, False)),
+        (Guarantee.MONOTONIC_READS, (True, True), (False, False)),
+        (Guarantee.MONOTONIC_WRITES, (False, False), (True, False)),
+        (Guarantee.WRITES_FOLLOW_READS, (False, False), (True, True)),
+        (Guarantee.ALL, (True, True), (True, True)),
+    ],
+)
+def test_what_is_promised_chooses_what_counts(
+    time: Time, promised: Guarantee, reading: tuple[bool, bool], writing: tuple[bool, bool]
+) -> None:
+    """Own positions, and seen ones: a session that has both demands these of a read and of a write."""
+    store = time.store(near_and_far(), guarantees=promised)
+    session = store.session()._state
+    session.own, session.seen = seen(0, 1, 3), seen(0, 2, 4)
+    for write, counts in ((False, reading), (True, writing)):
+        demand = session.demand(store._state, 0, time.wall(), write=write)
+        assert demand.need == {k: n for k, n, it in zip((pack(0, 1), pack(0, 2)), (3, 4), counts, strict=True) if it}
+
+
 # --- how a snapshot is judged --------------------------------------------------------------------------------------------
 
 

@@ -750,7 +750,7 @@ def choices() -> Cases:
     yield "there is nobody", "G-47", case([], [], wants(3))
     yield (
         "a derived store has no leader to fall back to",
-        "G-47",
+        "G-54",
         case(witness, [leads("source", 12, asked=2), follows("index", 10, asked=3)], wants(12), {"wait_s": 0}),
     )
 
