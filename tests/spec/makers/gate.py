@@ -105,7 +105,7 @@ def evidence(given: dict[str, Any]) -> dict[str, Any]:
 
 def demanded(given: dict[str, Any]) -> dict[str, Any]:
     """What a block demands of two frontiers."""
-    counts = given["own_counts"], given["seen_counts"]
+    counts = twin.counts(given["guarantees"], given["kind"])
     made = twin.demanded(
         given["own"], given["seen"], given["store"], given["shard"], counts, given["dependencies"], EVERY_STORE
     )
@@ -220,15 +220,17 @@ Cases = Iterator[tuple[str, str, dict[str, Any]]]
 
 def demands() -> Cases:
     """Name, numbers, given."""
-    plain = {"store": 0, "shard": 0, "own_counts": True, "seen_counts": True, "dependencies": None}
+    ryw, mr, mw, wfr = "read_your_writes", "monotonic_reads", "monotonic_writes", "writes_follow_reads"
+    plain = {"store": 0, "shard": 0, "kind": "read", "guarantees": [ryw, mr, mw, wfr], "dependencies": None}
     own = {"entries": [[0, 1, "5"], [1, 1, "8"]]}
     seen = {"entries": [[0, 1, "4"], [0, 2, "3"], [1, 1, "9"]]}
     yield "only the block's shard, where dependencies do not travel", "G-1", {**plain, "own": own, "seen": seen}
     whole = {**plain, "own": own, "seen": seen, "dependencies": [0, 1]}
     yield "effects without causes in one block: the whole frontier counts, where dependencies travel", "G-1", whole
-    yield "own alone counts", "G-3", {**whole, "seen_counts": False}
-    yield "seen alone counts", "G-3", {**whole, "own_counts": False}
-    yield "nothing counts", "G-3", {**whole, "own_counts": False, "seen_counts": False}
+    for kind in ("read", "write"):
+        for promised in ([], [ryw], [mr], [mw], [wfr], [ryw, mw], [mr, wfr]):
+            name = f"a {kind}, where {' and '.join(promised).replace('_', ' ') or 'nothing'} is promised"
+            yield name, "G-3", {**whole, "kind": kind, "guarantees": promised}
     foreign = {"entries": [[0, 1, "5"], [65536, 1, "7"]], "floors": [[1, "9"]]}
     yield "another store's positions and floor", "G-2", {**plain, "own": {"entries": []}, "seen": foreign}
     yield (
@@ -278,7 +280,7 @@ def demands() -> Cases:
     )
     floor = {"floors": [[0, "70"]]}
     yield "a floor", "G-5", {**plain, "own": {}, "seen": floor}
-    yield "a floor where seen does not count", "G-3", {**plain, "own": {}, "seen": floor, "seen_counts": False}
+    yield "a floor where seen does not count", "G-3", {**plain, "own": {}, "seen": floor, "guarantees": [ryw]}
 
 
 def views() -> Cases:
@@ -748,8 +750,20 @@ def choices() -> Cases:
     yield "there is nobody", "G-47", case([], [], wants(3))
     yield (
         "a derived store has no leader to fall back to",
-        "G-47",
-        case(witness, [leads("source", 12, asked=102), follows("index", 10, asked=103)], wants(12), {"wait_s": 0}),
+        "G-54",
+        case(witness, [leads("source", 12, asked=2), follows("index", 10, asked=3)], wants(12), {"wait_s": 0}),
+    )
+
+    yield (
+        "nor a leader that a window would send to",
+        "G-54 G-27",
+        case(witness, [leads("source", 12, asked=2), follows("index", 10, asked=3)], wants(12, wrote_ago_s=0), window),
+    )
+    replicated = [says("source", mark({1: 12})), says("index", mark({1: 10, 2: 3}, [2]), asked=2)]
+    yield (
+        "a store whose leader is read is not derived",
+        "G-54",
+        case(witness, replicated, wants(12), {"wait_s": 0, **serve}),
     )
 
     writes = [leads("far", 10), follows("near", 12, asked=2)]
@@ -811,7 +825,8 @@ def snapshots() -> Cases:
         name: str, given: dict[str, Any], snapshot: list[Any], at_s: float = NOW_S, **more: Any
     ) -> dict[str, Any]:
         answer = decided(given)
-        assert answer is not None and answer["decision"] == "serve", (name, answer)
+        assert answer is not None
+        assert answer["decision"] == "serve", (name, answer)
         kept = {member: given[member] for member in ("endpoints", "news", "demand", "policy", "max_staleness_s")}
         serve = {member: answer[member] for member in ("endpoint", "how", "need")}
         return {**kept, "serve": serve, "snapshot": snapshot, "at_s": at_s, **more}
@@ -863,6 +878,15 @@ def snapshots() -> Cases:
     lax = case(PAIR, [far, near], wants(10), {"unproven": "serve"})
     yield "a pause that the policy does not mind", "G-24 G-17", judged_at("", lax, [mark({1: 10})], 2000)
     yield "a pause before a leader read: heads show more", "G-24", judged_at("", led, [mark({1: 10}, [1])], 9000)
+    two = case(
+        SITES, [says("eu", mark({1: 10, 2: 5}, [1]), asked=101), says("us", mark({1: 10, 2: 5}, [2]), asked=102)]
+    )
+    two = {**two, "policy": LEADER}
+    yield (
+        "a pause before a read at two leaders: heads show more",
+        "G-24",
+        judged_at("", two, [mark({1: 10, 2: 5}, [2])], 9000),
+    )
     bound = case(PAIR, [leads("far", 10, at_s=995), near], wants(), {"strategy": "bounded", "bound_s": 5})
     for at_s in (1000, 1000.5):
         yield f"a pause voids a bound of 5 s: at {at_s}", "G-24 G-28", judged_at("", bound, [mark({1: 10})], at_s)

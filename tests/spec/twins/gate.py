@@ -242,9 +242,11 @@ def contradiction(demand: dict[str, Any], known: dict[str, Any]) -> bool:
     """Whether somebody holds a demanded position that whoever numbers it says it never had: nothing is said of what then follows."""
     for key, wanted in join(demand["own"], demand["seen"]).items():
         who = leader(known, key)
-        if who is not None and asked_since(who, [key[0]], demand["arrived"]) and who["applied"].get(key, -1) < wanted:
-            if any(e["applied"].get(key, -1) >= wanted for e in known["at"].values()):
-                return True
+        never = (
+            who is not None and asked_since(who, [key[0]], demand["arrived"]) and who["applied"].get(key, -1) < wanted
+        )
+        if never and any(e["applied"].get(key, -1) >= wanted for e in known["at"].values()):
+            return True
     return False
 
 
@@ -622,12 +624,19 @@ def admits(
 # --- the demand ------------------------------------------------------------------------------------------------------
 
 
+def counts(guarantees: list[str], kind: str) -> tuple[bool, bool]:
+    """Whether own, and whether seen positions count."""
+    if kind == "read":
+        return "read_your_writes" in guarantees or "monotonic_reads" in guarantees, "monotonic_reads" in guarantees
+    return "monotonic_writes" in guarantees or "writes_follow_reads" in guarantees, "writes_follow_reads" in guarantees
+
+
 def demanded(
     own: dict[str, Any],
     seen: dict[str, Any],
     store: int,
     shard: int,
-    counts: tuple[bool, bool],
+    counted: tuple[bool, bool],
     every: list[int] | None,
     everywhere: int,
 ) -> dict[str, Any]:
@@ -641,8 +650,8 @@ def demanded(
             if s >> 16 == store and (every is not None or s == shard)
         }
 
-    mine, theirs = (here(frontier) if counted else {} for frontier, counted in zip((own, seen), counts, strict=True))
-    marks = [mark for number, mark in seen.get("marks", []) if number in (store, everywhere)] if any(counts) else []
+    mine, theirs = (here(frontier) if it else {} for frontier, it in zip((own, seen), counted, strict=True))
+    marks = [mark for number, mark in seen.get("marks", []) if number in (store, everywhere)] if any(counted) else []
     origins: Any = set()
     for mark in marks:
         origins = "any" if "any" in (origins, mark["origins"]) else origins | set(mark["origins"])
@@ -653,5 +662,5 @@ def demanded(
         "shards": {shard, *(s for s, _ in mine), *(s for s, _ in theirs)},
         "leader_shards": {s for s in concerned if any(s not in mark["exact"] for mark in marks)},
         "mark_origins": origins,
-        "floor": floors[0] if floors and counts[1] else None,
+        "floor": floors[0] if floors and counted[1] else None,
     }

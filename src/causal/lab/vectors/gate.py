@@ -12,7 +12,7 @@ from causal.core.decision import UNCHECKED, Decision, Probe, Refuse, Serve, Wait
 from causal.core.demand import Demand
 from causal.core.frontier import ANY_ORIGIN, FOREVER, Frontier, LeaderMark, pack, unpack
 from causal.core.gate import decide
-from causal.core.policy import Limits, ReadPolicy, Strategy
+from causal.core.policy import Guarantee, Limits, ReadPolicy, Strategy
 from causal.core.view import View
 from causal.core.watermark import Watermark
 from causal.errors import Overloaded
@@ -237,10 +237,18 @@ def _known(given: Given) -> dict[str, Any]:
 
 
 def _demand(given: Given) -> dict[str, Any]:
+    from causal.core.keyring import Keyring  # not needed to answer anything else
+    from causal.state import StoreState
+    from causal.stores.memory import MemoryEngine
+
+    wanted = Guarantee.NONE
+    for name in given["guarantees"]:
+        wanted |= Guarantee[name.upper()]
+    state = StoreState(MemoryEngine(), Keyring.generate(), "vectors", ReadPolicy(), Limits(), guarantees=wanted)
     made = Demand.narrowed(
         frontier(given["own"]),
         frontier(given["seen"]),
-        (given["own_counts"], given["seen_counts"]),
+        state.writing if given["kind"] == "write" else state.reading,
         given["shard"],
         number=given["store"],
         every=given["dependencies"],
