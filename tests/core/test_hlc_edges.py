@@ -1,7 +1,7 @@
 """The clock's arithmetic at its edges, exhaustively: every combination of the numbers at which something changes, none drawn.
 
-The model keeps l and c apart, as figure 5 of the paper does, and says in words of its own what the paper leaves open: a counter that is full
-carries into l; a clock that has said nothing has neither; and what does not fit 48 bits of l is refused.
+The model keeps l and c apart, as figure 5 of the paper does, and says in words of its own what the paper leaves open: a counter that
+is full carries into l; a clock that has said nothing has neither; and what does not fit 48 bits of l is refused.
 """
 
 from __future__ import annotations

@@ -81,6 +81,8 @@ def seeds(name: str) -> Iterator[bytes]:
 
 
 WRITTEN: dict[str, tuple[bytes, ...]] = {
+    "text": (b"hEOhAeShBEEHSYMBGmtJ0gBB-Ej3rouP6uh_sg",),  # an algorithm that is the simple value 4
+    "claims": (b"\xff\xff\x00\x18\x00\x18\x00\x00\x00\x00",),  # 57,368 positions in few bytes
     "carrier": (b"Causal-Token:abc\nx:y\ncausal-token: def , ghi", b"causal-token:" + b",".join(b"%d" % i for i in range(20))),
     "cookies": (b"__Host-causal-1=abc; causal-2=def;a=b", b"causal-a=1\n__Host-causal-b=2; __Host-causal-b=3"),
     "headers": (
