@@ -45,7 +45,11 @@ def drawn(chance: random.Random) -> list[dict[str, Any]]:
                 continue
         else:
             row["op"] = "read"
-            mine = [w for w in versions if (w.get("shard", 0), w["key"]) == (row.get("shard", 0), row["key"]) and "version" in w]
+            mine = [
+                w
+                for w in versions
+                if (w.get("shard", 0), w["key"]) == (row.get("shard", 0), row["key"]) and "version" in w
+            ]
             if mine and chance.random() < 0.75:
                 w = chance.choice(mine[-3:])
                 row |= {name: w[name] for name in ("value", "version", "stamp") if name in w}
@@ -65,7 +69,12 @@ def drawn(chance: random.Random) -> list[dict[str, Any]]:
         end = {"op": "end", "shard": 0, "origin": chance.choice(origins), "offset": chance.randint(0, 4)}
         extra.append(end)
         for row in rows:
-            if row["op"] == "write" and "version" in row and row["version"][1] > end["offset"] and chance.random() < 0.5:
+            if (
+                row["op"] == "write"
+                and "version" in row
+                and row["version"][1] > end["offset"]
+                and chance.random() < 0.5
+            ):
                 seq = row["seq"] + chance.randint(1, 3)
                 told = {"session": row["session"], "seq": seq, "shard": row.get("shard", 0), "version": row["version"]}
                 extra.append({"op": chance.choice(("lost", "forget")), **told})

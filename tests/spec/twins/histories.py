@@ -20,7 +20,9 @@ class HistoryError(Exception):
 # --- lines ---------------------------------------------------------------------------------------------------------------
 
 OPERATION = {
-    *("op session seq key shard value version stamp after ok held delete endpoint watermark token_in token_out how at".split())
+    *(
+        "op session seq key shard value version stamp after ok held delete endpoint watermark token_in token_out how at".split()
+    )
 }
 TELLING = {"op", "session", "seq", "shard", "version"}
 ENDING = {"op", "shard", "origin", "offset"}
@@ -189,11 +191,7 @@ class Judge:
         else:
             self.see_values(places)
         seen = set(self.saw.values())
-        self.ops = [
-            i
-            for i in places
-            if self.ok(i) is True or (self.ok(i) is None and i in seen)
-        ]
+        self.ops = [i for i in places if self.ok(i) is True or (self.ok(i) is None and i in seen)]
         self.so = {(a, b) for a in self.ops for b in self.ops if self.follows(b, a)}
         rf = {(w, r) for r, w in self.saw.items() if isinstance(w, int)}
         self.co = closed(self.so | rf)
@@ -310,7 +308,7 @@ class Judge:
 
     def lost(self, i: int) -> bool:
         version = self.version(i)
-        if version is None:
+        if version is None or not self.white:
             return False
         end = self.ends.get((self.key(i)[0], version[0]))
         return end is not None and version[1] > end
@@ -342,11 +340,17 @@ class Judge:
     def revealed(self, r: int) -> list[int]:
         """The writes of other sessions that r, or a read before it in its session, saw; absent ones tell nothing."""
         seen = [self.saw[e] for e in self.saw if e == r or (e, r) in self.so]
-        return [w for w in seen if isinstance(w, int) and self.rows[w]["session"] not in (None, self.rows[r]["session"])]
+        return [
+            w for w in seen if isinstance(w, int) and self.rows[w]["session"] not in (None, self.rows[r]["session"])
+        ]
 
     def mw(self) -> bool:
         return any(
-            self.newer(r, first) for r in self.reads() for w in self.revealed(r) for first in self.writes() if (first, w) in self.so
+            self.newer(r, first)
+            for r in self.reads()
+            for w in self.revealed(r)
+            for first in self.writes()
+            if (first, w) in self.so
         )
 
     def wfr(self) -> bool:
@@ -401,9 +405,8 @@ class Judge:
         """As CC; and CyclicCF, with the order of versions in a white box."""
         if self.cc():
             return True
-        if any(self.newer(r, w) for r in self.reads() for w in self.known(r, self.co, absent=True)):
-            if self.white:
-                return True
+        if self.white and any(self.newer(r, w) for r in self.reads() for w in self.known(r, self.co, absent=True)):
+            return True
         return circular(self.co | self.versions() | self.conflicts(self.reads(), self.co))
 
     def cm(self) -> bool:
@@ -436,10 +439,16 @@ class Judge:
                 and tuple(line["version"]) == self.version(w)
             ]
             for r in self.saw:
-                if (w, r) not in self.so or self.key(r) != self.key(w) or any(seq <= self.rows[r]["seq"] for seq in told):
+                if (
+                    (w, r) not in self.so
+                    or self.key(r) != self.key(w)
+                    or any(seq <= self.rows[r]["seq"] for seq in told)
+                ):
                     continue
                 version = self.version(r)
-                if self.saw[r] == NOTHING or (version and version[0] == self.version(w)[0] and version < self.version(w)):
+                if self.saw[r] == NOTHING or (
+                    version and version[0] == self.version(w)[0] and version < self.version(w)
+                ):
                     return True
         return False
 
