@@ -95,6 +95,7 @@ def ours(lines: list[dict[str, Any]], mode: str, held: bool) -> Any:
     return check({"history": lines, "mode": mode, "held": held})
 
 
+@pytest.mark.spec("S-9")
 @pytest.mark.parametrize("mode", ["white", "black"])
 def test_the_checker_says_what_the_definitions_say(mode: str) -> None:
     seen = set()

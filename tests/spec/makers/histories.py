@@ -16,7 +16,7 @@ Line = dict[str, Any]
 
 
 def told(text: str) -> list[Line]:
-    """Lines from `alice w photo new @2; bob r 1/photo -`: a shard before the key, - for nothing, an offset of origin 1, or origin@offset."""
+    """Lines from `alice w photo new @2; bob r 1/photo -`: a shard before the key, - for nothing, and offset or origin@offset."""
     seqs: dict[str, int] = {}
     lines: list[Line] = []
     for part in filter(None, map(str.strip, text.split(";"))):
@@ -77,73 +77,73 @@ def vectors() -> Iterator[Line]:
 
 def guarantees() -> Iterator[Line]:
     yield from both(
-        "a session reads what it wrote", "S-21", "alice w photo old @1; alice w photo new @2; alice r photo new @2", ""
+        "a session reads what it wrote", "S-22", "alice w photo old @1; alice w photo new @2; alice r photo new @2", ""
     )
     yield from both(
         "a session reads less than it wrote",
-        "S-21",
+        "S-22",
         "alice w photo old @1; alice w photo new @2; alice r photo old @1",
         f"ryw {CAUSAL}",
     )
     yield from both(
-        "a session finds nothing where it wrote", "S-21", "alice w photo new @2; alice r photo -", f"ryw {CAUSAL}"
+        "a session finds nothing where it wrote", "S-22", "alice w photo new @2; alice r photo -", f"ryw {CAUSAL}"
     )
-    yield from both("somebody else finds nothing where she wrote", "S-21", "alice w photo new @2; bob r photo -", "")
+    yield from both("somebody else finds nothing where she wrote", "S-22", "alice w photo new @2; bob r photo -", "")
     yield from both(
-        "reads go on", "S-22", "alice w photo old @1; alice w photo new @2; bob r photo old @1; bob r photo new @2", ""
+        "reads go on", "S-23", "alice w photo old @1; alice w photo new @2; bob r photo old @1; bob r photo new @2", ""
     )
     yield from both(
         "reads go back",
-        "S-22",
+        "S-23",
         "alice w photo old @1; alice w photo new @2; bob r photo new @2; bob r photo old @1",
         f"mr {CAUSAL}",
     )
-    yield from both("reads forget", "S-22", "alice w photo new @2; bob r photo new @2; bob r photo -", f"mr {CAUSAL}")
+    yield from both("reads forget", "S-23", "alice w photo new @2; bob r photo new @2; bob r photo -", f"mr {CAUSAL}")
     yield from both(
         "a second write shows the first",
-        "S-23",
+        "S-24",
         "alice w photo new @2; alice w album a @3; bob r album a @3; bob r photo new @2",
         "",
     )
     yield from both(
         "a second write without the first",
-        "S-23",
+        "S-24",
         "alice w photo new @2; alice w album a @3; bob r album a @3; bob r photo -",
         f"mw {CAUSAL}",
     )
     yield from both(
         "the first write alone, before the second is seen",
-        "S-23",
+        "S-24",
         "alice w photo new @2; alice w album a @3; bob r photo -; bob r album a @3",
         "",
     )
     yield from both(
         "a reply with what it answers",
-        "S-24",
+        "S-25",
         "alice w post p @2; bob r post p @2; bob w reply y @3; carol r reply y @3; carol r post p @2",
         "",
     )
     yield from both(
         "a reply without what it answers",
-        "S-24",
+        "S-25",
         "alice w post p @2; bob r post p @2; bob w reply y @3; carol r reply y @3; carol r post -",
         f"wfr {CAUSAL}",
     )
     yield from both(
         "a reply by somebody who had not read it",
-        "S-24",
+        "S-25",
         "alice w post p @2; bob w reply y @3; carol r reply y @3; carol r post -",
         "",
     )
     yield from both(
         "a cause two sessions away",
-        "S-25",
+        "S-26",
         "alice w photo new @2; alice w album a @3; bob r album a @3; bob w reply y @4; carol r reply y @4; carol r photo -",
         CAUSAL,
     )
     yield from both(
         "a cause two sessions away, shown",
-        "S-25",
+        "S-26",
         "alice w photo new @2; alice w album a @3; bob r album a @3; bob w reply y @4; carol r reply y @4; carol r photo new @2",
         "",
     )
@@ -152,155 +152,155 @@ def guarantees() -> Iterator[Line]:
 def terry() -> Iterator[Line]:
     yield case(
         "Terry et al.: a password that was changed, and the old one asked for",
-        "S-21",
+        "S-22",
         "user w password new @5; user r password -",
         f"ryw {CAUSAL}",
     )
     yield case(
         "Terry et al.: an appointment that was in the calendar, and is not",
-        "S-22",
+        "S-23",
         "user r calendar dentist @7; user r calendar - ",
         f"mr {CAUSAL}",
     )
     yield case(
         "Terry et al.: mail that is listed, and not there to be read",
-        "S-22 S-25",
+        "S-23 S-26",
         "sender w mail letter @1; system w list letter @2; user r list letter @2; user r mail -",
         "",
     )
     yield case(
         "the same, where the system had read the mail when it listed it",
-        "S-24 S-25",
+        "S-25 S-26",
         "sender w mail letter @1; system r mail letter @1; system w list letter @2; user r list letter @2; user r mail -",
         f"wfr {CAUSAL}",
     )
     yield case(
         "Terry et al.: a newer version of a file over an older one of another's copy",
-        "S-23",
+        "S-24",
         "editor w file v1 @1; editor w file v2 @2; user r file v2 @2; user r file v1 @1",
         f"mr {CAUSAL}",
     )
     yield case(
         "Terry et al.: a program that needs a library that was saved before it",
-        "S-23",
+        "S-24",
         "editor w library l @1; editor w program p @2; user r program p @2; user r library -",
         f"mw {CAUSAL}",
     )
     yield case(
         "Terry et al.: a reaction to an article that its readers have not got",
-        "S-24",
+        "S-25",
         "one w article a @1; two r article a @1; two w reaction b @2; three r reaction b @2; three r article -",
         f"wfr {CAUSAL}",
     )
 
 
 def patterns() -> Iterator[Line]:
-    yield case("CyclicCO", "S-25 S-30", "a r x 1; a w y 1; b r y 1; b w x 1", CAUSAL, "black")
-    yield case("CyclicCO", "S-25", "a r x 1 @1; a w y 1 @2; b r y 1 @2; b w x 1 @1", CAUSAL)
+    yield case("CyclicCO", "S-26 S-31", "a r x 1; a w y 1; b r y 1; b w x 1", CAUSAL, "black")
+    yield case("CyclicCO", "S-26", "a r x 1 @1; a w y 1 @2; b r y 1 @2; b w x 1 @1", CAUSAL)
     yield from both("ThinAirRead, of a value that nobody wrote", "S-11", "a w x 1 @1; b r x 2 @1", CAUSAL)
     yield from both(
-        "WriteCOInitRead", "S-25", "a w x 1 @1; a w y 1 @2; b r y 1 @2; b w z 1 @3; c r z 1 @3; c r x -", CAUSAL
+        "WriteCOInitRead", "S-26", "a w x 1 @1; a w y 1 @2; b r y 1 @2; b w z 1 @3; c r z 1 @3; c r x -", CAUSAL
     )
     yield case(
-        "WriteCORead", "S-16 S-25", "a w x 1; b r x 1; b w x 2; b w y 1; c r y 1; c r x 1", f"mw {CAUSAL}", "black"
+        "WriteCORead", "S-18 S-26", "a w x 1; b r x 1; b w x 2; b w y 1; c r y 1; c r x 1", f"mw {CAUSAL}", "black"
     )
     yield case(
-        "CyclicCF: causal memory, and no convergence", "S-26 S-27", "a w x 1; a r x 2; b w x 2; b r x 1", "ccv", "black"
+        "CyclicCF: causal memory, and no convergence", "S-27 S-28", "a w x 1; a r x 2; b w x 2; b r x 1", "ccv", "black"
     )
     yield case(
         "CyclicCF with versions: one of both reads the older",
-        "S-12 S-26",
+        "S-14 S-27",
         "a w x 1 @1; a r x 2 @2; b w x 2 @2; b r x 1 @1",
         "ryw ccv",
     )
     yield case(
         "WriteHBInitRead: convergence, and no causal memory",
-        "S-26 S-27",
+        "S-27 S-28",
         "a w z 1; a w x 1; a w y 1; b w x 2; b r z -; b r y 1; b r x 2",
         "cm",
         "black",
     )
     yield case(
         "CyclicHB: causal, and neither convergence nor causal memory",
-        "S-25 S-26 S-27",
+        "S-26 S-27 S-28",
         "a w x 1; b w x 2; b r x 1; b r x 2",
         "ccv cm",
         "black",
     )
     yield case(
         "causal memory and convergence, and not sequential",
-        "S-26 S-27",
+        "S-27 S-28",
         "a w x 1; a r y -; a w y 1; a r x 1; b w x 2; b r y -; b w y 2; b r x 2",
         "",
         "black",
     )
     yield case(
-        "not even causal", "S-25", "a w x 1; a w y 1; b r y 1; b w x 2; c r x 2; c r x 1", f"mr {CAUSAL}", "black"
+        "not even causal", "S-26", "a w x 1; a w y 1; b r y 1; b w x 2; c r x 2; c r x 1", f"mr {CAUSAL}", "black"
     )
     yield from both(
         "seven operations: causal and convergent, and no causal memory",
-        "S-27",
+        "S-28",
         "one w 1/k A @1; one w 0/k B @2; two w 0/k C @3; two r 1/k -; one w 0/j D @4; two r 0/j D @4; two r 0/k C @3",
         "cm",
     )
     yield from both(
         "seven operations, had the acknowledgement of C said that B was before it",
-        "S-27",
+        "S-28",
         "one w 1/k A @1; one w 0/k B @2; two w 0/k C @3; two r 1/k A @1; one w 0/j D @4; two r 0/j D @4; two r 0/k C @3",
         "",
     )
-    yield case("the order of versions contradicts a session", "S-26", "a w x 1 @2; a w x 2 @1", "ccv")
+    yield case("the order of versions contradicts a session", "S-27", "a w x 1 @2; a w x 2 @1", "ccv")
     yield case(
-        "the order of versions contradicts what a writer had read", "S-26", "a w x 1 @2; b r x 1 @2; b w x 2 @1", "ccv"
+        "the order of versions contradicts what a writer had read", "S-27", "a w x 1 @2; b r x 1 @2; b w x 2 @1", "ccv"
     )
     yield case(
         "two orders of three sessions, one of which only is the store's",
-        "S-12 S-22 S-26",
+        "S-14 S-23 S-27",
         "a w x 1 @2; b w x 2 @1; c r x 1 @2; c r x 2 @1",
         "mr ccv",
     )
-    yield case("the same without versions: any order fits", "S-26", "a w x 1; b w x 2; c r x 1; c r x 2", "", "black")
+    yield case("the same without versions: any order fits", "S-27", "a w x 1; b w x 2; c r x 1; c r x 2", "", "black")
 
 
 def allowed() -> Iterator[Line]:
     yield from both(
         "what causal allows: a lost update",
-        "S-25 S-26 S-27",
+        "S-26 S-27 S-28",
         "z w x 0 @1; a r x 0 @1; b r x 0 @1; a w x 1 @2; b w x 2 @3; a r x 2 @3; b r x 2 @3",
         "",
     )
     yield from both(
         "what causal allows: a long fork",
-        "S-25 S-26 S-27",
+        "S-26 S-27 S-28",
         "a w x 1 @1; b w y 1 @2; c r x 1 @1; c r y -; d r y 1 @2; d r x -",
         "",
     )
     yield from both(
-        "what causal allows: write skew", "S-25 S-27", "a r x -; a r y -; b r x -; b r y -; a w x 1 @1; b w y 1 @2", ""
+        "what causal allows: write skew", "S-26 S-28", "a r x -; a r y -; b r x -; b r y -; a w x 1 @1; b w y 1 @2", ""
     )
     yield from both(
         "what causal allows: who reads first the list and then the photo, each by itself (COPS)",
-        "S-25",
+        "S-26",
         "z w acl friends @1; alice w acl family @2; alice w photo p @3; bob r acl friends @1; bob r photo p @3",
         "",
     )
     yield from both(
         "a photo, and then the list as it was before the photo (COPS)",
-        "S-23 S-25",
+        "S-24 S-26",
         "z w acl friends @1; alice r acl friends @1; alice w acl family @2; alice w photo p @3; bob r photo p @3; bob r acl friends @1",
         f"mw {CAUSAL}",
     )
     register = "s r x -; s w x 1 @1; s r x 1 @1; s w x 2 @2; s r x 2 @2"
-    yield from both("a causal register, of majority reads and writes (Jepsen, MongoDB)", "S-21 S-22", register, "")
+    yield from both("a causal register, of majority reads and writes (Jepsen, MongoDB)", "S-22 S-23", register, "")
     yield case(
         "a causal register whose last write was rolled back (Jepsen, MongoDB)",
-        "S-17 S-28",
+        "S-19 S-29",
         [*told(register.replace("; s r x 2 @2", "; s r x 1 @1")), end(1, 1)],
         "lost",
     )
     yield case(
         "the same, of a store that says nothing of the end",
-        "S-21",
+        "S-22",
         register.replace("; s r x 2 @2", "; s r x 1 @1"),
         f"ryw {CAUSAL}",
     )
@@ -313,26 +313,26 @@ def across_shards() -> Iterator[Line]:
     broken = with_(with_(told(steps + "-"), 2, **replica), 3, **late)
     yield case(
         "five steps across two shards: each shard's reads are right, and together they are not",
-        "S-19 S-23 S-25",
+        "S-20 S-24 S-26",
         broken,
         f"mw {CAUSAL}",
     )
     yield case(
         "five steps across two shards, where the second read waited",
-        "S-19 S-23 S-25",
+        "S-20 S-24 S-26",
         with_(told(steps + "cause @1"), 2, **replica),
         "",
     )
-    yield case("one key on two shards is two keys", "S-19", "a w 1/k x @1; a r 2/k -", "")
+    yield case("one key on two shards is two keys", "S-20", "a w 1/k x @1; a r 2/k -", "")
     yield case(
         "a block that scans a reply without its post on another shard",
-        "S-24 S-25",
+        "S-25 S-26",
         "alice w 1/post p @9; bob r 1/post p @9; bob w 0/reply y @4; carol r 0/reply y @4; carol r 1/post -",
         f"wfr {CAUSAL}",
     )
     yield case(
         "a token that was not opened, and replaced: what was written on the other shard is forgotten",
-        "S-21",
+        "S-22",
         "alice w 1/photo new @7; bob w 0/list l @50; alice r 0/list l @50; alice r 1/photo -",
         f"ryw {CAUSAL}",
     )
@@ -341,11 +341,11 @@ def across_shards() -> Iterator[Line]:
 def parallel() -> Iterator[Line]:
     tabs = with_(with_(told("alice w photo new @7; alice r other -; alice r photo -"), 0, after=0), 1, after=0)
     yield case(
-        "two tabs, and one cookie: the later answer has taken the write's token away", "S-5 S-21", tabs, f"ryw {CAUSAL}"
+        "two tabs, and one cookie: the later answer has taken the write's token away", "S-5 S-22", tabs, f"ryw {CAUSAL}"
     )
     yield case(
         "two tabs at once owe each other nothing",
-        "S-5 S-21",
+        "S-5 S-22",
         with_(with_(told("alice w photo new @7; alice r photo -"), 0, after=0), 1, after=0),
         "",
     )
@@ -369,39 +369,39 @@ def parallel() -> Iterator[Line]:
         f"ryw {CAUSAL}",
     )
     other = "b r y 1 @2; a w x 1 @1; a w y 1 @2; b r x -"
-    yield case("lines of sessions in an order in which they cannot have been", "S-6 S-23", other, f"mw {CAUSAL}")
+    yield case("lines of sessions in an order in which they cannot have been", "S-6 S-24", other, f"mw {CAUSAL}")
     yield case(
-        "the same lines, session by session", "S-6 S-23", "a w x 1 @1; a w y 1 @2; b r y 1 @2; b r x -", f"mw {CAUSAL}"
+        "the same lines, session by session", "S-6 S-24", "a w x 1 @1; a w y 1 @2; b r y 1 @2; b r x -", f"mw {CAUSAL}"
     )
 
 
 def versions() -> Iterator[Line]:
     lines = told("a w k x 1@10; a r k y 2@1; b w k y 2@1")
     stamped = [{**line, "stamp": stamp} for line, stamp in zip(lines, (7, 5, 5), strict=True)]
-    yield case("stamps order the versions of two origins: a read of the lower one", "S-13 S-21", stamped, "ryw ccv")
+    yield case("stamps order the versions of two origins: a read of the lower one", "S-15 S-22", stamped, "ryw ccv")
     yield case(
         "stamps order the versions of two origins: a read of the higher one",
-        "S-13",
+        "S-15",
         [{**line, "stamp": 12 - line["stamp"]} for line in stamped],
         "",
     )
     equal = [{**line, "stamp": 7} for line in lines]
-    yield case("of equal stamps the higher origin's is newer", "S-13", equal, "")
-    yield case("two origins without stamps: nobody knows which is newer", "S-15", lines, "")
-    yield case("two origins, one version of which has no stamp: nobody knows", "S-15", [lines[0], *stamped[1:]], "")
+    yield case("of equal stamps the higher origin's is newer", "S-15", equal, "")
+    yield case("two origins without stamps: nobody knows which is newer", "S-17", lines, "")
+    yield case("two origins, one version of which has no stamp: nobody knows", "S-17", [lines[0], *stamped[1:]], "")
     ended = told("a w k x 2@1; a r k y 1@10; b w k y 1@10")
-    yield case("two origins, the older of which has not ended", "S-15", ended, "")
-    yield case("two origins, the older of which has ended", "S-14 S-21", [*ended, end(1, 10)], "ryw ccv")
-    yield case("an end on another shard ends nothing here", "S-14", [*ended, end(1, 10, shard=1)], "")
+    yield case("two origins, the older of which has not ended", "S-17", ended, "")
+    yield case("two origins, the older of which has ended", "S-16 S-22", [*ended, end(1, 10)], "ryw ccv")
+    yield case("an end on another shard ends nothing here", "S-16", [*ended, end(1, 10, shard=1)], "")
     yield case(
         "two origins of unknown order, read both ways",
-        "S-15 S-26",
+        "S-17 S-27",
         "a w k x 1@1; a r k y 2@1; b w k y 2@1; b r k x 1@1",
         "ccv",
     )
     yield case(
         "a site that numbers its own, read at another with what that one has",
-        "S-13 S-21",
+        "S-15 S-22",
         [
             {**line, "stamp": s}
             for line, s in zip(
@@ -411,10 +411,10 @@ def versions() -> Iterator[Line]:
         "ryw ccv",
     )
     removed = with_(told("a w k x @1; a w k - @2; a r k - @2"), 1, delete=True)
-    yield case("a tombstone is a version", "S-20", removed, "")
+    yield case("a tombstone is a version", "S-21", removed, "")
     yield case(
         "what was deleted comes back",
-        "S-20 S-21",
+        "S-21 S-22",
         [*removed, {**removed[0], "op": "read", "seq": 4}],
         f"ryw mr {CAUSAL}",
     )
@@ -426,28 +426,28 @@ def versions() -> Iterator[Line]:
     ]
     yield case(
         "a tombstone that was collected, and a write of before that arrives then",
-        "S-13 S-20 S-22",
+        "S-15 S-21 S-23",
         with_(late, 1, delete=True),
         "mr ccv",
     )
     yield case(
-        "versions whose writes are not in the history", "S-18 S-22", "bob r photo new @2; bob r photo old @1", "mr ccv"
+        "versions whose writes are not in the history", "S-12 S-23", "bob r photo new @2; bob r photo old @1", "mr ccv"
     )
     yield case(
         "an absent version that was read is known to exist",
-        "S-18 S-24",
+        "S-12 S-25",
         "bob r photo new @2; bob w reply y @3; carol r reply y @3; carol r photo -",
         f"wfr {CAUSAL}",
     )
     yield case(
-        "an absent version depends on nothing", "S-18", "alice w photo new @2; carol r reply y @3; carol r photo -", ""
+        "an absent version depends on nothing", "S-12", "alice w photo new @2; carol r reply y @3; carol r photo -", ""
     )
     sample = {"op": "meta", "sample": 0.5}
-    yield case("a value that nobody wrote", "S-11 S-32", "bob r photo new; bob r photo old", CAUSAL, "black")
-    yield case("a value that a sample lacks", "S-32", [sample, *told("bob r photo new; bob r photo old")], "", "black")
+    yield case("a value that nobody wrote", "S-11 S-13", "bob r photo new; bob r photo old", CAUSAL, "black")
+    yield case("a value that a sample lacks", "S-13", [sample, *told("bob r photo new; bob r photo old")], "", "black")
     yield case(
         "a value that was dropped from the record",
-        "S-32",
+        "S-13",
         [{"op": "meta", "dropped": 3}, *told("bob r photo new; bob r photo old")],
         "",
         "black",
@@ -456,88 +456,88 @@ def versions() -> Iterator[Line]:
     yield case(
         "values that are written twice, and have versions", "S-9", "a w k x @1; b w k x @2; b r k x @1", "ryw ccv"
     )
-    yield case("one value for two keys", "S-10 S-21", "a w k x; a w j x; a r k x; a r j -", f"ryw {CAUSAL}", "black")
+    yield case("one value for two keys", "S-10 S-22", "a w k x; a w j x; a r k x; a r j -", f"ryw {CAUSAL}", "black")
     yield case("a value that is null cannot be told from nothing", "S-10", "a w k x; a w j -; a r k -", "", "black")
     kinds = [
         {**line, "value": value}
         for line, value in zip(told("a w k 0; a w k 0; b r k 0; b r k 0"), (1, True, True, 1), strict=True)
     ]
-    yield case("true is not 1", "S-10 S-22", kinds, f"mr {CAUSAL}", "black")
+    yield case("true is not 1", "S-10 S-23", kinds, f"mr {CAUSAL}", "black")
     yield case("an operation without a version is not judged", "S-9", "a w k x; a r k -; a r k y", "")
 
 
 def failovers() -> Iterator[Line]:
     lost = told("b w k old @8; a w k new @10")
-    yield case("a lost write, and nobody went on", "S-28", [*lost, end(1, 8)], "")
+    yield case("a lost write, and nobody went on", "S-29", [*lost, end(1, 8)], "")
     went = told("b w k old @8; a w k new @10; a r k old @8")
-    yield case("a session goes on past its lost write, and was not told", "S-17 S-28", [*went, end(1, 8)], "lost")
+    yield case("a session goes on past its lost write, and was not told", "S-19 S-29", [*went, end(1, 8)], "lost")
     nothing = told("a w k new @10; a r k -")
     yield case(
-        "a session finds nothing where its lost write was, and was not told", "S-28", [*nothing, end(1, 8)], "lost"
+        "a session finds nothing where its lost write was, and was not told", "S-29", [*nothing, end(1, 8)], "lost"
     )
     later = with_(went, 2, seq=3)
-    yield case("it was told before it went on", "S-28", [*later, end(1, 8), tell("lost", "a", 2, 1, 10)], "")
-    yield case("it accepted the loss before it went on", "S-28", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
-    yield case("it was told when it had gone on", "S-28", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
-    yield case("somebody else was told", "S-28", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
-    yield case("it was told of another write", "S-28", [*later, end(1, 8), tell("lost", "a", 2, 1, 9)], "lost")
-    yield case("it still reads what will be lost", "S-28", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
-    yield case("the end lies past the write", "S-21 S-28", [*went, end(1, 12)], "ryw ccv")
-    yield case("of two ends the earlier counts", "S-17", [*went, end(1, 12), end(1, 8)], "lost")
+    yield case("it was told before it went on", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 10)], "")
+    yield case("it accepted the loss before it went on", "S-29", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
+    yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
+    yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
+    yield case("it was told of another write", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 9)], "lost")
+    yield case("it still reads what will be lost", "S-29", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
+    yield case("the end lies past the write", "S-22 S-29", [*went, end(1, 12)], "ryw ccv")
+    yield case("of two ends the earlier counts", "S-19", [*went, end(1, 12), end(1, 8)], "lost")
     yield case(
         "without versions nobody can tell what was lost",
-        "S-31",
+        "S-32",
         [*told("b w k old; a w k new; a r k -"), end(1, 0)],
         f"ryw {CAUSAL}",
         "black",
     )
-    yield case("a lost write of another key", "S-28", [*told("a w k new @10; a r j -"), end(1, 8)], "")
+    yield case("a lost write of another key", "S-29", [*told("a w k new @10; a r j -"), end(1, 8)], "")
     yield case(
         "one lost write does not oblige whoever saw what depends on it",
-        "S-17",
+        "S-19",
         [*told("s w 0/a x 1@60; s w 1/b y 1@1; r r 1/b y 1@1; r r 0/a -"), end(1, 50)],
         "",
     )
     yield case(
         "what a lost write depends on obliges",
-        "S-17 S-23",
+        "S-19 S-24",
         [*told("a w j base @5; a w k new @10; b r k new @10; b r k -; b r j -"), end(1, 8)],
         f"mw {CAUSAL}",
     )
     yield case(
         "who read a lost version may find nothing",
-        "S-17 S-22",
+        "S-19 S-23",
         [*told("a w k new @10; b r k new @10; b r k -"), end(1, 8)],
         "",
     )
     yield case(
         "ended is not applied: a replica that has less than the end",
-        "S-14 S-22",
+        "S-16 S-23",
         [*told("a w k old 1@100; a w k new 1@105; b r k new 1@105; b r k old 1@100; c w k next 2@111"), end(1, 110)],
         f"mr {CAUSAL}",
     )
     yield case(
         "a replica that holds what was lost is not current",
-        "S-14 S-22",
+        "S-16 S-23",
         [*told("a w k gone 1@115; b w k next 2@111; c r k next 2@111; c r k gone 1@115"), end(1, 110)],
         "mr ccv",
     )
     yield case(
-        "a watermark that goes back with its server", "S-22", "a w k row @27; b r k row @27; b r k -", f"mr {CAUSAL}"
+        "a watermark that goes back with its server", "S-23", "a w k row @27; b r k row @27; b r k -", f"mr {CAUSAL}"
     )
     yield case(
         "a standby shows what its primary does not show yet",
-        "S-22",
+        "S-23",
         with_(with_(told("a w k row @27; b r k row @27; b r k -"), 1, endpoint="standby"), 2, endpoint="primary"),
         f"mr {CAUSAL}",
     )
     same = told("alice w k gone 1@60; bob w j other 1@66; alice r j other 1@66; alice r k -")
-    yield case("a history that keeps its name after forgetting", "S-21", same, f"ryw {CAUSAL}")
+    yield case("a history that keeps its name after forgetting", "S-22", same, f"ryw {CAUSAL}")
     renamed = told("alice w k gone 1@60; bob w j other 2@66; alice r j other 2@66; alice r k -")
-    yield case("a new origin for what forgot, and nobody told her", "S-17 S-28", [*renamed, end(1, 50)], "lost")
+    yield case("a new origin for what forgot, and nobody told her", "S-19 S-29", [*renamed, end(1, 50)], "lost")
     yield case(
         "a new origin for what forgot, and she was told",
-        "S-17 S-28",
+        "S-19 S-29",
         [
             *renamed[:2],
             tell("lost", "alice", 2, 1, 60),
@@ -549,18 +549,18 @@ def failovers() -> Iterator[Line]:
     )
     yield case(
         "a mark that forgot its origin: a silent success",
-        "S-28",
+        "S-29",
         [*told("alice w 7/k gone 1@60; alice w 7/j more 2@61; alice r 7/k -"), end(1, 50, shard=7)],
         "lost",
     )
     doubt = with_(told("a w k x @1; a r k -"), 0, ok=None)
     yield case("a write in doubt obliges nobody who has not read it", "S-8", doubt, "")
     seen = with_(told("a w k x @1; a r k -; b r k x @1; b r k -"), 0, ok=None)
-    yield case("a write in doubt that was read, and is gone", "S-8 S-22", seen, f"mr {CAUSAL}")
-    yield case("a write in doubt that was read obliges its own session only once it reads it", "S-8 S-21", seen[:3], "")
+    yield case("a write in doubt that was read, and is gone", "S-8 S-23", seen, f"mr {CAUSAL}")
+    yield case("a write in doubt that was read obliges its own session only once it reads it", "S-8 S-22", seen[:3], "")
     yield case(
         "a write in doubt depends on what came before it",
-        "S-8 S-23",
+        "S-8 S-24",
         with_(told("a w j y @1; a w k x @2; b r k x @2; b r j -"), 1, ok=None),
         f"mw {CAUSAL}",
     )
@@ -572,7 +572,7 @@ def failovers() -> Iterator[Line]:
         "black",
     )
     yield case(
-        "a write in doubt that is lost is nobody's to be told", "S-8 S-28", [*with_(nothing, 0, ok=None), end(1, 8)], ""
+        "a write in doubt that is lost is nobody's to be told", "S-8 S-29", [*with_(nothing, 0, ok=None), end(1, 8)], ""
     )
 
 
@@ -588,13 +588,13 @@ def records() -> Iterator[Line]:
         )
     yield case("a refused read showed nothing", "S-7", with_(told("a w k x @1; b r k x @1; b r k -"), 1, ok=False), "")
     less = with_(told("a w k x @1; a r k -"), 1, held=False)
-    yield case("a read that was promised less", "S-29", less, f"ryw {CAUSAL}")
-    yield case("a read that was promised less, where only the others are judged", "S-29", less, "", held=True)
+    yield case("a read that was promised less", "S-30", less, f"ryw {CAUSAL}")
+    yield case("a read that was promised less, where only the others are judged", "S-30", less, "", held=True)
     reveals = with_(told("a w k x @1; b r k x @1; b r k -"), 1, held=False)
-    yield case("a read that was promised less, and what it revealed", "S-22 S-29", reveals, f"mr {CAUSAL}", held=True)
+    yield case("a read that was promised less, and what it revealed", "S-23 S-30", reveals, f"mr {CAUSAL}", held=True)
     circle = told("a r x 1 @1; a w y 1 @2; b r y 1 @2; b w x 1 @1; a r x -")
-    yield case("causality in a circle: with versions reads are judged", "S-30 S-22", circle, f"mr {CAUSAL}")
-    yield case("causality in a circle: no version is newer than another", "S-30", circle, CAUSAL, "black")
+    yield case("causality in a circle: with versions reads are judged", "S-31 S-23", circle, f"mr {CAUSAL}")
+    yield case("causality in a circle: no version is newer than another", "S-31", circle, CAUSAL, "black")
     yield case(
         "what is not judged may be there",
         "S-1",

@@ -156,8 +156,8 @@ def closed(pairs: Pairs) -> Pairs:
     for a, b in pairs:
         follow.setdefault(a, set()).add(b)
     found: Pairs = set()
-    for start in follow:
-        todo = list(follow[start])
+    for start, first in follow.items():
+        todo = list(first)
         while todo:
             b = todo.pop()
             if (start, b) not in found:
