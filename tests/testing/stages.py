@@ -84,7 +84,9 @@ class SQLiteStage(KeyValueStage):
         self.controls = self.engine("eu")
 
     def engine(self, near: str) -> Any:
-        return SQLiteEngine(self.directory, site=near, shards=SHARDS, replicate="manual", rtt_s=0.01, sleep=lambda s: None)
+        return SQLiteEngine(
+            self.directory, site=near, shards=SHARDS, replicate="manual", rtt_s=0.01, sleep=lambda s: None
+        )
 
     def close(self) -> None:
         self.stack.close()
@@ -127,13 +129,16 @@ class PostgresStage(Stage):
     leader, follower, store, interleavings = "primary", "replica-1", 3, 25
     forks = True
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Any, isolation: Any = "read committed") -> None:
+        self.isolation, self.snapshots = isolation, isolation == "repeatable read"
         self.cluster = self.controls = cluster
         if not cluster.primary.query("SELECT to_regclass('item')")[0][0]:
             from causal.stores.postgres import install
 
             install(cluster.primary.admin_dsn, ("app",))
-            cluster.primary.query("CREATE TABLE item (key text PRIMARY KEY, value text NOT NULL); GRANT ALL ON item TO app")
+            cluster.primary.query(
+                "CREATE TABLE item (key text PRIMARY KEY, value text NOT NULL); GRANT ALL ON item TO app"
+            )
         cluster.primary.query("TRUNCATE item")
         cluster.wait_caught_up()
 
@@ -142,7 +147,7 @@ class PostgresStage(Stage):
 
         far = {name: 0.0 if name == near else 0.01 for name in self.cluster.servers}
         servers = {name: Replica(server.dsn, latency_s=far[name]) for name, server in self.cluster.servers.items()}
-        return PostgresEngine(servers.pop("primary"), servers, order="listed", timeout_s=1.0)
+        return PostgresEngine(servers.pop("primary"), servers, order="listed", timeout_s=0.4, isolation=self.isolation)
 
     GET = "SELECT value FROM item WHERE key = %s"
     PUT = "INSERT INTO item VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"

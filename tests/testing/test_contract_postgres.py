@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from causal.testing import EngineContract, Stage
+from causal.testing.contract.watermarks import Watermarks
 from tests.testing.stages import PostgresStage
 
 pytest.importorskip("psycopg")
@@ -51,3 +52,16 @@ class TestPostgres(EngineContract):
 
     def stage(self) -> Stage:
         return PostgresStage(self.servers.get())
+
+
+class TestRepeatableRead(Watermarks):
+    """Snapshots and watermarks, where a block reads one snapshot."""
+
+    servers: Servers
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, servers: Servers) -> None:
+        self.servers = servers
+
+    def stage(self) -> Stage:
+        return PostgresStage(self.servers.get(), "repeatable read")

@@ -44,6 +44,8 @@ class Stage:
     """Whether an engine is promised to be the same after pickling."""
     forks: bool = False
     """Whether an engine that was made before a fork is promised to work in the child."""
+    snapshots: bool = True
+    """Whether a block reads one snapshot. If not (a weaker isolation), each statement has its own, no older than the watermark."""
     interleavings: int = 100
     """At how many places inside a call, at most, another one is made to happen."""
     controls: Controls | None = None

@@ -66,6 +66,7 @@ class Configuration(Promises):
             raise NotOffered("this stage does not promise that its engine pickles (Stage.pickles)")
         link = await play.link()
         await play.wrote(link, "k", "one")
+        play.follow()
         copy = pickle.loads(pickle.dumps(play.stage.engine(play.main)))  # noqa: S301 - what was just dumped
         other = copy.open(play.stage.store)
         try:
@@ -83,6 +84,7 @@ class Configuration(Promises):
             raise NotOffered("this stage does not promise that its engine can be made before a fork (Stage.forks)")
         link = await play.link()
         await play.wrote(link, "k", "one")
+        play.follow()
         await play.close()  # what is open when a process forks is another matter, and no engine's promise
         engine = play.stage.engine(play.main)
 
@@ -105,6 +107,7 @@ class Configuration(Promises):
         """Closing a link is idempotent, and ends that link alone; what is asked of it afterwards is refused."""
         one, other = await play.link(), await play.link()
         await play.wrote(other, "k", "one")
+        play.follow()
         await play.done(one.close())
         await play.done(one.close())
         for what in (lambda: one.probe(play.main, 1.0), lambda: one.read(play.main, (play.shard,))):

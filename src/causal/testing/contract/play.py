@@ -160,6 +160,11 @@ class Play:
             return self.stage.write_source(key, value)
         return self.joined(await self.commit(link, {key: value}, deps))
 
+    def follow(self) -> None:
+        """Let what is read take in what was written, where that is somewhere else."""
+        if self.stage.read_only:
+            self.stage.catch_up(self.main)
+
     def joined(self, commit: Commit) -> Frontier:
         """Return what a session joins of an acknowledgement. Raises: ContractBroken where it names no position."""
         if commit.position is None:

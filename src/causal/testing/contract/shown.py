@@ -24,8 +24,7 @@ class Shows(Promises):
         """`seen()` reports at least the position of every write that was shown, at every endpoint."""
         link, writing = await play.link(play.main), await play.link()
         written = await play.wrote(writing, "k", "one")
-        if play.stage.read_only:
-            play.stage.catch_up(play.main)
+        play.follow()
         await self._seen(play, link, play.main, "k", "one", written)
 
     async def test_a_replicas_seen_covers_what_it_showed(self, play: Play) -> None:
@@ -149,15 +148,13 @@ class Shows(Promises):
         """`close` is idempotent, and a snapshot that has ended holds nothing up."""
         link, writing = await play.link(), await play.link()
         await play.wrote(writing, "k", "one")
-        if play.stage.read_only:
-            play.stage.catch_up(play.main)
+        play.follow()
         for _ in range(3):
             handle = await play.done(link.read(play.main, (play.shard,)))
             await play.done(handle.close())
             await play.done(handle.close())
         await play.wrote(writing, "k", "two")
-        if play.stage.read_only:
-            play.stage.catch_up(play.main)
+        play.follow()
         value = (await play.look(link, play.main, "k")).value
         play.insist(
             value == "two", f"after two closed blocks, k is {value!r}, not 'two'", "end the snapshot in close(), once"
