@@ -20,8 +20,8 @@ from causal import Frontier, LeaderMark, MalformedToken, Token
 from causal.core.hlc import START, merge, tick
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 from causal.core.wire import decode_claims, decode_frontier, encode_claims, encode_frontier
-from tests import twin
 from tests.core.test_hlc_edges import received, sent, split
+from tests.spec.twins import token as twin
 
 CASES = {"dev": 2_000, "ci": 10_000, "deep": 1_000_000}
 """Of all kinds together, in each profile."""

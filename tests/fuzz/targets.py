@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import cbor2
 
-from tests import twin
 from tests.fuzz import others, tokens
+from tests.spec.twins import token as twin
 
 CORPUS = Path(__file__).parent / "corpus"
-VECTORS = Path(__file__).parents[2] / "docs" / "spec" / "vectors.json"
+VECTORS = Path(__file__).parents[2] / "docs" / "spec" / "vectors" / "token.json"
 
 
 class Target(NamedTuple):
@@ -49,9 +49,9 @@ def corpus(name: str) -> list[Path]:
 
 def seeds(name: str) -> Iterator[bytes]:
     """Yield what the vectors and a few written examples give a target to start from."""
-    vectors = json.loads(VECTORS.read_text(encoding="utf-8"))
-    texts = [vector["text"] for vector in [*vectors["accept"], *vectors["reject"]]]
-    payloads = [bytes.fromhex(vector["payload"]) for vector in vectors["accept"]]
+    vectors = json.loads(VECTORS.read_text(encoding="utf-8"))["vectors"]
+    texts = [vector["in"]["text"] for vector in vectors if vector["op"] == "token.open"]
+    payloads = [bytes.fromhex(v["out"]["payload"]) for v in vectors if v["op"] == "token.seal" and "out" in v]
     for text in texts if name in {"text", "frame"} else ():
         if name == "text":
             yield text.encode("utf-8", "surrogatepass")

@@ -11,7 +11,7 @@ import cbor2
 
 from causal import ExpiredToken, Frontier, Key, Keyring, MalformedToken, Token, TokenError
 from causal.core.wire import decode_frontier, encode_frontier
-from tests import twin
+from tests.spec.twins import token as twin
 
 KEYS = {7: bytes(range(32)), 8: bytes(range(100, 132))}
 RING = Keyring([Key(number, secret) for number, secret in KEYS.items()], cache=0)
