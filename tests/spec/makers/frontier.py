@@ -398,6 +398,9 @@ def judgements() -> Iterator[Vector]:
     yield judged("unknown is worse than behind", "24", LIVE, f(behind, unknown))
     yield judged("lost is worse than unknown", "24", LIVE, f(lost, behind, unknown))
     yield judged("a larger offset of another origin does not help", "3 24", LIVE, f((0, 2, 5)))
+    yield judged(
+        "a larger offset of the only origin that is known does not help", "3 20", {2: (99, None)}, f((0, 1, 5))
+    )
     yield judged("other shards are not judged", "25", LIVE, f(fine, elsewhere))
     yield judged("other stores are not judged where all are known", "25 26", LIVE, f(fine, foreign))
     yield judged("the same origin and a covering offset, of another shard", "3 25", LIVE, f(elsewhere), shard=1)
