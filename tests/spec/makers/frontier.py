@@ -132,6 +132,7 @@ def joins() -> Iterator[Vector]:
         ("the larger on the right", "6", [f((0, 1, 3)), f((0, 1, 5))]),
         ("each larger in one origin", "6", [f((0, 1, 5), (0, 2, 1)), f((0, 1, 3), (0, 2, 4))]),
         ("offset 0 is kept", "5 6", [f((0, 1, 0)), f((0, 2, 3))]),
+        ("offset 0 on the right is kept", "5 6", [f((0, 2, 3), (1, 1, 1)), f((0, 1, 0))]),
         ("offset 0 with a larger one", "5 6", [f((0, 1, 0)), f((0, 1, 3))]),
         ("above 2^53", "6", [f((0, 1, 2**53)), f((0, 1, 2**53 + 1))]),
         ("above 2^63", "6", [f((0, 1, 2**63)), f((0, 1, 2**63 - 1))]),
