@@ -119,16 +119,20 @@ def test_the_peer_refuses_what_we_refuse() -> None:
     assert [answer["verified"] for answer in ask(wrong)] == [False] * 6
 
 
-def test_a_peer_reads_every_vector_that_is_to_be_opened() -> None:
-    file = json.loads((Path(__file__).parents[2] / "docs" / "spec" / "vectors.json").read_text(encoding="utf-8"))
-    secrets = {key["id"]: bytes.fromhex(key["secret"]) for key in file["keys"]}
+def test_a_peer_reads_every_vector_that_is_sealed() -> None:
+    path = Path(__file__).parents[2] / "docs" / "spec" / "vectors" / "token.json"
+    file = json.loads(path.read_text(encoding="utf-8"))
+    secrets = {key["id"]: bytes.fromhex(key["secret"]) for key in file["given"]["keys"]}
     asked: list[dict[str, object]] = []
     expected: list[dict[str, object]] = []
-    for vector in file["accept"]:
-        alg, hour = vector["alg"], vector["claims"]["expires_at"] // 3600
-        kid = bytes((vector["key_id"],)) + (hour.to_bytes(3, "big") if alg == 3 else b"")
-        key = derived(f"causal/1/{alg}" + (f"/{hour}" if alg == 3 else ""), secrets[vector["key_id"]])
-        bound = {name: vector[name] for name in ("text", "audience", "subject")}
+    for vector in file["vectors"]:
+        if vector["op"] != "token.seal" or "out" not in vector:
+            continue
+        given, out = vector["in"], vector["out"]
+        alg, hour = given["alg"], given["claims"]["expires_at"] // 3600
+        kid = bytes((given["key_id"],)) + (hour.to_bytes(3, "big") if alg == 3 else b"")
+        key = derived(f"causal/1/{alg}" + (f"/{hour}" if alg == 3 else ""), secrets[given["key_id"]])
+        bound = {"text": out["text"], "audience": given["audience"], "subject": given["subject"]}
         asked.append({"frame": "encrypt0" if alg == 3 else "mac0", "key": key} | bound)
-        expected.append({"alg": alg, "kid": kid.hex(), "verified": True, "payload": vector["payload"]})
+        expected.append({"alg": alg, "kid": kid.hex(), "verified": True, "payload": out["payload"]})
     assert ask(asked) == expected

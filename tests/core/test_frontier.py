@@ -227,6 +227,22 @@ def test_a_mark_is_made_of_whole_numbers(wrong: Any) -> None:
             Frontier().mark(0, 5, **{part: [2, wrong]})
 
 
+@pytest.mark.parametrize(
+    ("store", "exact", "origins"),
+    [
+        (-1, 0, 0),
+        (EVERY_STORE + 1, 0, 0),
+        (0, -1, 0),
+        (0, MAX_SHARD + 1, 0),
+        (0, 0, ANY_ORIGIN - 1),
+        (0, 0, MAX_ORIGIN + 1),
+    ],
+)
+def test_a_mark_that_no_token_could_hold_is_refused(store: int, exact: int, origins: int) -> None:
+    with pytest.raises(ConfigError):
+        Frontier().mark(store, 5, exact=[3, exact], origins=[3, origins])
+
+
 @given(st.integers(0, MAX_SHARD), st.integers(0, MAX_ORIGIN))
 def test_packing_is_undone(shard: int, origin: int) -> None:
     assert unpack(pack(shard, origin)) == (shard, origin)

@@ -40,7 +40,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _evidence(error: CausalError) -> dict[str, Any]:
     """Return what an error carries, as vectors have it."""
-    return token.evidence(error) or clock.evidence(error)
+    return token.evidence(error) or clock.evidence(error) or histories.evidence(error)
 
 
 def serve(lines: Iterable[str]) -> Iterator[str]:
