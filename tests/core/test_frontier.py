@@ -177,6 +177,7 @@ def test_a_frontier_is_immutable() -> None:
 
 @pytest.mark.spec("F-4")
 @given(st.lists(POSITIONS, max_size=8))
+@example([Position(0, 1, 9), Position(0, 1, 5)])
 def test_a_frontier_of_positions_holds_the_largest_of_each_origin(positions: list[Position]) -> None:
     f = Frontier(positions)
     advanced = Frontier()
