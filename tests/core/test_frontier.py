@@ -221,6 +221,7 @@ def test_a_mark_is_made_of_whole_numbers(wrong: Any) -> None:
             Frontier().mark(0, 5, **{part: [2, wrong]})
 
 
+@pytest.mark.spec("T-16")
 @pytest.mark.parametrize(
     ("store", "exact", "origins"),
     [
@@ -284,6 +285,7 @@ def test_clip_lowers_what_is_past_an_end_and_nothing_else(f: Frontier, ends: dic
         assert clipped.entries[key] == min(offset, ends.get(key, offset))
 
 
+@pytest.mark.spec("T-73")
 @given(FRONTIERS, st.integers(0, 5))
 def test_lapse_drops_exactly_the_marks_whose_time_is_over(f: Frontier, now: int) -> None:
     left = f.lapse(now)

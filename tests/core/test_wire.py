@@ -114,6 +114,7 @@ def test_short_byte_strings_are_judged_as_the_twin_judges_them() -> None:
     assert not all(four)
 
 
+@pytest.mark.spec("T-14")
 @given(st.binary(max_size=24))
 def test_the_payload_is_cbor_in_its_deterministic_form_or_refused(payload: bytes) -> None:
     for data in (payload, b"\x83\x01" + payload):
@@ -190,6 +191,7 @@ def test_more_positions_than_a_count_holds_are_refused_when_sealed() -> None:
         encode_frontier(Frontier.of({pack(i, 0): 1 for i in range(MAX_COUNT + 1)}))
 
 
+@pytest.mark.spec("T-49")
 def test_a_mark_before_1970_is_refused_when_sealed() -> None:
     with pytest.raises(TokenError, match="lapse"):
         encode_frontier(Frontier.of({}, {}, {0: LeaderMark(-1)}))
