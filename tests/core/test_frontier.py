@@ -227,6 +227,7 @@ def test_a_mark_is_made_of_whole_numbers(wrong: Any) -> None:
             Frontier().mark(0, 5, **{part: [2, wrong]})
 
 
+@pytest.mark.spec("T-16")
 @pytest.mark.parametrize(
     ("store", "exact", "origins"),
     [
@@ -294,6 +295,7 @@ def test_clip_lowers_what_is_past_an_end_and_nothing_else(f: Frontier, ends: dic
 
 
 @pytest.mark.spec("F-16")
+@pytest.mark.spec("T-73")
 @given(FRONTIERS, st.integers(0, 5))
 def test_lapse_drops_exactly_the_marks_whose_time_is_over(f: Frontier, now: int) -> None:
     left = f.lapse(now)

@@ -114,6 +114,7 @@ def test_short_byte_strings_are_judged_as_the_twin_judges_them() -> None:
     assert not all(four)
 
 
+@pytest.mark.spec("T-14")
 @given(st.binary(max_size=24))
 def test_the_payload_is_cbor_in_its_deterministic_form_or_refused(payload: bytes) -> None:
     for data in (payload, b"\x83\x01" + payload):
@@ -209,6 +210,7 @@ def test_a_small_text_does_not_become_a_large_value() -> None:
         assert decode_frontier(encode_frontier(fits)) == fits
 
 
+@pytest.mark.spec("T-49")
 def test_a_mark_before_1970_is_refused_when_sealed() -> None:
     with pytest.raises(TokenError, match="lapse"):
         encode_frontier(Frontier.of({}, {}, {0: LeaderMark(-1)}))

@@ -528,6 +528,16 @@ def answers(twin: types.ModuleType, op: str, given: Mapping[str, Any]) -> Any:
         pytest.param(
             (
                 (
+                    "learned[place] = max(learned.get(place, expiry - ttl_s), expiry - ttl_s)",
+                    "learned[place] = expiry - ttl_s",
+                ),
+            ),
+            marks=pytest.mark.spec("T-68"),
+            id="T-68: the last expiry counts",
+        ),
+        pytest.param(
+            (
+                (
                     "            floors[store] = max(floors.get(store, 0), int(floor))",
                     "            floors[store] = int(floor)",
                 ),

@@ -129,6 +129,15 @@ JOINED: tuple[tuple[str, list[Claims], int, int], ...] = (
         DAY,
     ),
     (
+        "a position lives as long as the token that says it last, in another order",
+        [
+            {"expires_at": NOW + 20 * 3600, "own": [[0, 1, "4"], [3, 1, "4"]]},
+            {"expires_at": NOW + 10 * 3600, "own": [[0, 1, "5"]], "seen": [[3, 1, "3"]]},
+        ],
+        NOW,
+        DAY,
+    ),
+    (
         "a position lives as long as own or as seen, whichever is later",
         [
             {"expires_at": NOW + 20 * 3600, "own": [[0, 1, "5"]], "ages": [[0, 1, 9]]},

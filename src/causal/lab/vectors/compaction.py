@@ -58,7 +58,7 @@ def _ladder(given: Mapping[str, Any]) -> dict[str, Any]:
 def _store(given: Mapping[str, Any]) -> StoreState:
     settings = {name: given[name] for name in ("token_ttl_s", "max_staleness_s", "max_clock_skew_s")}
     return StoreState(
-        _Engine(),  # type: ignore[arg-type]
+        _Engine(),
         keyring=Keyring([Key(0, bytes(32))]),
         audience=AUDIENCE,
         policy=ReadPolicy(bad_token=given.get("bad_token", "leader")),

@@ -83,7 +83,7 @@ def evidence(error: CausalError) -> dict[str, Any]:
     """Return what the errors of this area carry."""
     if isinstance(error, UnknownKey):
         return {"key_id": error.key_id}
-    if isinstance(error, ExpiredToken):
+    if isinstance(error, ExpiredToken) and isinstance(error.token, Token):
         return {"claims": claims_of(error.token)}
     return {}
 
@@ -128,21 +128,19 @@ def _open(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"claims": claims_of(token)}
 
 
-@attrs.frozen
+@attrs.define
 class _Store:
     """As much of a store as sealing needs, at a time."""
 
     now: float
     token_ttl_s: float
     keyring: Keyring
+    wall: Callable[[], float]
     audience: str = JOB[1]
     policy: ReadPolicy = attrs.field(factory=ReadPolicy)
     number: int = 0
     max_token_chars: int = MAX_CHARS
     clock_offsets: bool = False
-
-    def wall(self) -> float:
-        return self.now
 
     def until(self) -> int:
         return int(self.now) + 1
@@ -159,7 +157,7 @@ def _join(given: Mapping[str, Any]) -> dict[str, Any]:
     state = SessionState(JOB[0])
     texts = [keys.seal(token_of(claims), subject=JOB[0], audience=JOB[1]) for claims in given["tokens"]]
     state.present(texts, keys, JOB[1], now=now, ttl_s=ttl_s, subject=JOB[0])
-    text = state.token(_Store(now, ttl_s, keys), JOB[0])
+    text = state.token(_Store(now, ttl_s, keys, lambda: now), JOB[0])
     if text is None:
         return {"claims": {}}
     claims = claims_of(keys.open(text, subject=JOB[0], audience=JOB[1], now=now))
