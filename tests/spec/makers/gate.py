@@ -322,6 +322,8 @@ def views() -> Cases:
         view(PAIR, far, follows("near", 9, asked=3), follows("near", 7, asked=2)),
     )
     handed = says("far", mark({1: 10}), asked=5)
+    yield "leadership was laid down, and nobody has taken it up", "G-9", view(PAIR, far, handed)
+    yield "a late answer does not take it up again", "G-8", view(PAIR, far, handed, leads("far", 10, asked=4))
     yield "leadership is handed on", "G-9", view(PAIR, far, handed, leads("near", 10, asked=6))
     yield (
         "a late answer does not give leadership back",
