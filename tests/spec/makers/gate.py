@@ -430,6 +430,17 @@ def freshness() -> Cases:
         "G-14",
         view(PAIR, follows("far", 10), follows("near", 10, asked=2)),
     )
+    yield (
+        "a demoted leader that can still be asked shows nobody to be fresh, once its successor was heard of",
+        "G-14 G-10",
+        view(
+            TRIO,
+            leads("far", 8, at_s=100),
+            follows("near", 8, asked=2, at_s=200),
+            says("mid", mark({1: (8, 8), 2: 5}, [2]), asked=3, at_s=300),
+            leads("far", 8, asked=4, at_s=400),
+        ),
+    )
     before = [says("far", mark({3: 100}, [3]), at_s=100), says("near", mark({3: 100}), asked=2, at_s=200)]
     closed = says("far", mark({3: (110, 110), 4: 0}, [4]), asked=3, at_s=300)
     for offset in (100, 109, 110):
