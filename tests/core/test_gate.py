@@ -388,7 +388,8 @@ def test_a_bound_is_a_bound_whoever_is_gone() -> None:
     us = Known({1: (10, None), 2: (4, None)}, frozenset({2}), asked=101)
     for elapsed_s in (0.0, 1.0):
         assert isinstance(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(1.0), elapsed_s), Refuse)
-    assert serves(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(31.0))) == ("us", "bounded")
+    assert serves(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(30.0))) == ("us", "bounded")
+    assert isinstance(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(29.5)), Refuse)
 
 
 # --- leaders -------------------------------------------------------------------------------------------------------------
