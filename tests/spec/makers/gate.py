@@ -10,16 +10,17 @@ EVERY_STORE = 65_535
 NOW_S = 1000
 ABOUT = (
     "The gate. Offsets and floors are decimal text, times seconds of one local clock, positions [shard, origin, offset]. A view is "
-    "`endpoints` (name, latency_s; holds: its shards, if not all; serves: false of a witness) and `news`, in the order in which it came: an "
-    "answer (from, asked: the number of the question, at_s: when it was sent, says: a watermark of each shard, whose origins are [origin, "
-    "applied, end or null]), a failure (failed, asked, at_s, why), or an acknowledged write (acknowledged, by). A demand has shards and "
-    "arrived, and where they are not empty own, seen, leader_shards, mark_origins ('any' or numbers), floor, at (the endpoint of a write), "
-    "wrote_ago_s. A policy leaves out what is as usual: wait_s 0.1, then 'leader', unproven 'refuse', strategy 'session', token true. "
-    "gate.demand: what a block on `shard` demands of the frontiers own and seen; dependencies: all shards of the store, or null where they "
-    "do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is fresh, nearest first: a time, 'never' "
-    "or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. gate.admits: whether a snapshot, taken at at_s, bears "
-    "the decision `serve` out. gate.shown: what a session joins after a snapshot. gate.enter: what limits say to steps: wait at an endpoint, or "
-    "waited (leaves); leader (true: the session's token was opened), or left."
+    "`endpoints` (name, latency_s; holds: its shards, if not all; serves: false of a witness) and `news`, in the order in which it "
+    "came: an answer (from, asked: the number of the question, at_s: when it was sent, says: a watermark of each shard, whose origins "
+    "are [origin, applied, end or null]), a failure (failed, asked, at_s, why), or an acknowledged write (acknowledged, by). A demand "
+    "has shards and arrived, and where they are not empty own, seen, leader_shards, mark_origins ('any' or numbers), floor, at (the "
+    "endpoint of a write), wrote_ago_s. A policy leaves out what is as usual: wait_s 0.1, then 'leader', unproven 'refuse', strategy "
+    "'session', token true. gate.demand: what a block on `shard` demands of the frontiers own and seen; dependencies: all shards of "
+    "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
+    "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
+    "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out. gate.shown: what a session joins after a "
+    "snapshot. gate.enter: what limits say to steps: wait at an endpoint, or waited (leaves); leader (true: the session's token was "
+    "opened), or left."
 )
 
 
