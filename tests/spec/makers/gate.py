@@ -649,11 +649,33 @@ def choices() -> Cases:
         ),
     )
 
+    yield (
+        "the only leader of the marked shard is stale on the block's own",
+        "G-35",
+        case(
+            PAIR,
+            [
+                says("near", mark({1: 10}), mark({2: 5}, [2], shard=1)),
+                says("far", mark({1: 20}, [1]), mark({2: 5}, shard=1), asked=101),
+            ],
+            two_shards,
+        ),
+    )
+
     yield "nothing is demanded", "G-39", case(PAIR, [far, near])
     yield (
         "the nearest that is known to cover costs no question",
         "G-39",
-        case(TRIO, [far, follows("near", 9, asked=2), follows("mid", 10, asked=3)], wants(10)),
+        case(
+            TRIO,
+            [
+                leads("far", 9, at_s=980),
+                leads("far", 10, asked=2),
+                follows("near", 9, asked=3),
+                follows("mid", 10, asked=4),
+            ],
+            wants(10),
+        ),
     )
     yield (
         "one that covers, and is down",
@@ -715,7 +737,7 @@ def choices() -> Cases:
         case(PAIR, [far, near, gone("far", 3)], wants(12), error),
     )
     old = [leads("far", 10, **OLD), follows("near", 10, asked=101)]
-    yield "nothing shows a replica to be fresh: ask whose head could", "G-17 G-42", case(PAIR, old)
+    yield "nothing shows a replica to be fresh: ask whose head could", "G-17 G-39 G-42", case(PAIR, old)
     edge = [leads("far", 10, at_s=NOW_S - 900), follows("near", 10, asked=101)]
     yield "fresh since exactly max_staleness ago", "G-17", case(PAIR, edge)
     yield "unproven is served by policy", "G-17", case(PAIR, old, wants(), serve)
