@@ -776,7 +776,7 @@ def choices() -> Cases:
     yield "but by policy", "G-45", case(PAIR, unfresh, wants(10), {"wait_s": 0, **serve})
     split = {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "6"]]}
     pieces = [says("far", mark({1: 10, 2: 3}, [1])), says("near", mark({1: 9, 2: 5}, [2]), asked=2)]
-    yield "nobody numbers all that is needed", "G-46", case(PAIR, pieces, split, serve, 1)
+    yield "nobody numbers all that is needed", "G-45 G-46", case(PAIR, pieces, split, serve, 1)
     promoted = [leads("far", 10), near, gone("far"), follows("mid", 10, asked=3)]
     yield "the leader is down: somebody may have taken over", "G-46", case(TRIO, promoted, wants(11), {"wait_s": 0})
     yield (
