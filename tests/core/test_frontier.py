@@ -424,6 +424,7 @@ def test_a_mark_cannot_be_satisfied_by_a_watermark() -> None:
 
 
 @pytest.mark.spec("F-29", "F-31")
+@pytest.mark.spec("G-25")
 def test_a_server_that_holds_lost_writes_is_never_served() -> None:
     watermark = Watermark(0, {1: (5, 4), 2: (9, None)})
     assert watermark.diverged
