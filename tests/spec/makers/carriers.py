@@ -6,18 +6,19 @@ from typing import Any
 from tests.spec.twins import carriers as twin
 
 ABOUT = (
-    "Tokens are opaque texts here. Header fields and messages are lists of [name, value]; those of an answer are sorted, names in lower case. "
-    "carrier.extract: a `carrier` -> its `tokens`, and whether one more stands among them that is `unopenable`. carrier.inject: a `carrier` "
-    "and a `token`, or null -> the `carrier`. carrier.present: a request's `headers`, how `cookies` are set (null: not at all) and whether "
-    "the `header` is used (if absent: it is) -> what it presents, and the names of its `cookies`. carrier.answer: the same, what the "
-    "`session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and `ttl_s` -> the "
-    "response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether the name is `fresh`: "
-    "a slot, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`, attributes of those. "
-    "carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> whether it `goes` there, and the `headers`. "
-    "carrier.job: a `message`, and `now` in Unix seconds -> what it presents, whether it says all that the job depends on (`whole`), and "
-    "whether it was `retried`. carrier.refusal: an `error`, `retry_after_s` and the request's `accept` -> whether it is `answered`, the "
-    "`status`, `headers` without the length, and members of a `problem`. carrier.replay: `header`, `value`, `seen` and `methods` of the "
-    "setting; `headers` and `method` of the request; the `site` that could serve; whether the session `wrote` -> the `field`, or null."
+    "Tokens are opaque texts here. Header fields and messages are lists of [name, value]; those of an answer are sorted, names in lower "
+    "case. carrier.extract: a `carrier` -> its `tokens`, and whether one more stands among them that is `unopenable`. carrier.inject: a "
+    "`carrier` and a `token`, or null -> the `carrier`. carrier.present: a request's `headers`, how `cookies` are set (null: not at all) "
+    "and whether the `header` is used (if absent: it is) -> what it presents, and the names of its `cookies`. carrier.answer: the same, "
+    "what the `session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and "
+    "`ttl_s` -> the response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether "
+    "the name is `fresh`: a slot, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`: the "
+    "different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
+    "whether it `goes` there, and the `headers`. carrier.job: a `message`, and `now` in Unix seconds -> what it presents, whether it says "
+    "all that the job depends on (`whole`), and whether it was `retried`. carrier.refusal: an `error`, `retry_after_s` and the request's "
+    "`accept` -> whether it is `answered`, the `status`, `headers` without the length, and members of a `problem`. carrier.replay: "
+    "`header`, `value`, `seen` and `methods` of the setting; `headers` and `method` of the request; the `site` that could serve; whether "
+    "the session `wrote` -> the `field`, or null."
 )
 Vector = dict[str, Any]
 HOST, PLAIN = "__Host-causal-", "causal-"

@@ -34,7 +34,7 @@ _SLOT: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 class _Session(SimpleNamespace):
     """A session as far as a response asks it."""
 
-    def token(self, *, subject: str | None = None) -> str | None:  # noqa: ARG002 - sealed for whom is not the carrier's to say
+    def token(self, *, subject: str | None = None) -> str | None:
         text: str | None = self.text
         return text
 
@@ -137,12 +137,12 @@ def _answer(given: Given) -> dict[str, Any]:
         fresh = bool(_SLOT.fullmatch(slot)) and name not in exchange.arrived.names
         gives = {"prefix": cookies.prefix, "fresh": fresh, "value": value, "attributes": sorted(marks)}
     rest = [(name, value) for name, value in sent if value not in ours]
-    deletes = sorted(line.partition("=; ")[2] for line in ours if line.partition("=")[0] in deleted)
+    taken_back = {tuple(sorted(line.split("; ")[1:])) for line in ours if line.partition("=")[0] in deleted}
     return {
         "headers": _lines(rest),
         "gives": gives,
         "deletes": deleted,
-        "marks": [sorted(marks.split("; ")) for marks in deletes[:1]],
+        "marks": [list(marks) for marks in sorted(taken_back)],
     }
 
 
