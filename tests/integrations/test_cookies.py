@@ -55,6 +55,7 @@ def test_each_kind_is_deaf_to_the_other() -> None:
     assert Cookies(name="shop").arrived(["__Host-shop-a=T; __Host-causal-a=T"]).names == ("__Host-shop-a",)
 
 
+@pytest.mark.spec("H-5")
 def test_the_names_of_one_application_are_none_of_anothers() -> None:
     for one, other in (("causal", "causal-admin"), ("a", "a-a"), ("causal", "causal_x")):
         mine, theirs = Cookies(name=one), Cookies(name=other)
