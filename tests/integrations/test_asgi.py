@@ -210,6 +210,21 @@ def test_more_tokens_than_are_opened_leave_a_mark(cluster: MemoryCluster) -> Non
 
 
 @pytest.mark.spec("H-9")
+def test_a_header_and_cookies_are_one_set(cluster: MemoryCluster) -> None:
+    eu = store(cluster)
+    older, newer = wrote(eu), wrote(eu)
+    held = []
+
+    async def tells(scope: Any, receive: Any, send: Any) -> None:
+        held.append(current_session().own)
+        await respond(send)
+
+    for by_header, by_cookie in ((older, newer), (newer, older)):
+        asked(around(tells, eu), headers=[("causal-token", by_header), ("cookie", f"causal-a1={by_cookie}")])
+    assert held == [eu.session(newer, subject="alice").own] * 2
+
+
+@pytest.mark.spec("H-9")
 def test_cookies_in_several_headers(cluster: MemoryCluster) -> None:
     eu, us = store(cluster, "eu"), store(cluster, "us")
     headers = [("cookie", "a=b"), ("cookie", f"causal-a1={wrote(eu)}")]
