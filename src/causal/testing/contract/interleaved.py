@@ -1,6 +1,6 @@
 """Something else happens in the middle of a call: at each of its steps in turn, without any hook inside the code under test.
 
-Owns the turns. HAZARD: it sees the calls of Python functions only; a window inside one call of C stays closed.
+Owns the turns. HAZARD: it sees the calls and returns of Python functions only; a window inside one call of C stays closed.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
-_TURN_S: Final = 0.01
+_TURN_S: Final = 0.005
 """How long the call under test stands still for the other: it goes on then, because it may hold the lock that the other waits for."""
 _END_S: Final = 60.0
 
 
 def interleaved(act: Callable[[], T], meanwhile: Callable[[], U], most: int) -> Iterator[tuple[T, U]]:
-    """Call `act` again and again; each time `meanwhile` runs in another thread, begun one step later. Yield what both returned.
+    """Call `act` again and again; each time `meanwhile` runs in another thread, begun at another step. Yield what both returned.
 
     Raises: what either raises; TimeoutError if `meanwhile` does not end after `act` has.
     """
     steps = _Steps(act, None)
     steps.run()
-    for nth in sorted(
-        {1 + n * steps.count // most for n in range(most)} if steps.count > most else range(1, steps.count + 1)
-    ):
+    places = sorted(steps.places.values())
+    for nth in {places[n * len(places) // most] for n in range(most)} if len(places) > most else places:
         other = _Other(meanwhile)
         result = _Steps(act, nth, other.turn).run()
         yield result, other.ended()
 
 
 class _Steps:
-    """A call whose steps are counted; at one of them somebody else has a turn."""
+    """A call whose steps are counted; at one of them somebody else has a turn. `places` are the steps at which it was somewhere new."""
 
     def __init__(self, act: Callable[[], Any], nth: int | None, turn: Callable[[], None] = lambda: None) -> None:
         self.count = 0
+        self.places: dict[tuple[object, ...], int] = {}
         self._act, self._nth, self._turn = act, nth, turn
 
     def run(self) -> Any:
@@ -52,9 +52,13 @@ class _Steps:
             sys.setprofile(before)
 
     def _step(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == "call":
+        if event in {"call", "return"}:
             self.count += 1
-            if self.count == self._nth:
+            if self._nth is None:
+                outside = frame.f_back
+                where = None if outside is None else (outside.f_code, outside.f_lineno)
+                self.places.setdefault((event, frame.f_code, where), self.count)
+            elif self.count == self._nth:
                 sys.setprofile(None)  # what the turn itself calls is no step
                 self._turn()
 
