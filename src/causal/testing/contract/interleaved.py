@@ -26,22 +26,24 @@ def interleaved(act: Callable[[], T], meanwhile: Callable[[], U], most: int) -> 
 
     Raises: what either raises; TimeoutError if `meanwhile` does not end after `act` has.
     """
-    steps = _Steps(act, None)
+    steps = _Steps(act)
     steps.run()
-    places = sorted(steps.places.values())
-    for nth in {places[n * len(places) // most] for n in range(most)} if len(places) > most else places:
+    steps.run()  # what the first call alone does, to fill a cache say, is gone through as well
+    places = list(steps.places)
+    for place in [places[n * len(places) // most] for n in range(most)] if len(places) > most else places:
         other = _Other(meanwhile)
-        result = _Steps(act, nth, other.turn).run()
+        result = _Steps(act, place, other.turn).run()
         yield result, other.ended()
 
 
 class _Steps:
-    """A call whose steps are counted; at one of them somebody else has a turn. `places` are the steps at which it was somewhere new."""
+    """A call whose steps are noted, `places`: who is called, or returns, and where. At one of them somebody else has a turn."""
 
-    def __init__(self, act: Callable[[], Any], nth: int | None, turn: Callable[[], None] = lambda: None) -> None:
-        self.count = 0
-        self.places: dict[tuple[object, ...], int] = {}
-        self._act, self._nth, self._turn = act, nth, turn
+    def __init__(
+        self, act: Callable[[], Any], place: tuple[object, ...] | None = None, turn: Callable[[], None] = lambda: None
+    ) -> None:
+        self.places: dict[tuple[object, ...], None] = {}
+        self._act, self._place, self._turn = act, place, turn
 
     def run(self) -> Any:
         before = sys.getprofile()
@@ -53,12 +55,11 @@ class _Steps:
 
     def _step(self, frame: FrameType, event: str, arg: Any) -> None:
         if event in {"call", "return"}:
-            self.count += 1
-            if self._nth is None:
-                outside = frame.f_back
-                where = None if outside is None else (outside.f_code, outside.f_lineno)
-                self.places.setdefault((event, frame.f_code, where), self.count)
-            elif self.count == self._nth:
+            outside = frame.f_back
+            place = (event, frame.f_code, None if outside is None else (outside.f_code, outside.f_lineno))
+            if self._place is None:
+                self.places[place] = None
+            elif self._place == place:
                 sys.setprofile(None)  # what the turn itself calls is no step
                 self._turn()
 
