@@ -5,7 +5,9 @@
     python -m tests.fuzz --minimise                 what was found since becomes part of the kept corpus
 
 It needs atheris (Linux on x86-64) and shows libFuzzer's lines as they come. What it finds on the way goes to build/fuzz/TARGET, and
-inputs that fail to build/fuzz/failures. Minimising needs no atheris: of the seeds, the kept corpus and what was found, the shortest first, an input is kept if it takes a step
+inputs that fail to build/fuzz/failures.
+
+Minimising needs no atheris: of the seeds, the kept corpus and what was found, the shortest first, an input is kept if it takes a step
 from one line of the package to another that none before it took. Those of more than 400 bytes, or of very many steps, are left out.
 """
 
