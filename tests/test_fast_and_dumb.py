@@ -175,6 +175,24 @@ def lying(r: Draw) -> None:
     judged(cbor2.dumps([1, token.expires_at, packed], canonical=True))
 
 
+def addressed(r: Draw) -> None:
+    """Shards and origins at the ends of their ranges and past them, which a packed key could not hold."""
+    n, regular = r.choice((1, 1, 2, 3)), r.random() < 0.5
+    shard = r.choice((0, 5, 2**32 - n - 1, 2**32 - n, 2**32 - n + 1, 2**32, 2**40 + number(r, 8)))
+    origin = r.choice((0, 5, 2**32 - 2, 2**32 - 1, 2**32, 2**32 + number(r, 8), 2**40))
+    bits = twin.count(n) + f"{regular:d}00"
+    if regular:
+        bits += twin.alone(shard, 6) + twin.alone(origin, 6)
+    else:
+        gap = r.choice((0, 1, 2))
+        shards = [shard + gap * i for i in range(n)]
+        bits += twin.rising(shards) + twin.bits_of_column([origin] * (n - 1) + [r.choice((origin, origin + 1, 3))], 6)
+    bits += twin.columns([r.choice((7, 7, 9)) for _ in range(n)], False)
+    bits += "0" * (-len(bits) % 8)
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    judged(cbor2.dumps([1, EXPIRES_AT, packed], canonical=True))
+
+
 def judged(payload: bytes) -> None:
     """Both refuse, or both read the same."""
     try:
@@ -272,7 +290,8 @@ def stepping(r: Draw) -> None:
 KINDS: dict[str, tuple[Callable[[Draw], None], int]] = {
     "packing": (packing, 20),
     "mutating": (mutating, 40),
-    "lying": (lying, 10),
+    "lying": (lying, 8),
+    "addressed": (addressed, 2),
     "lattice": (lattice, 20),
     "stepping": (stepping, 10),
 }

@@ -5,8 +5,10 @@
     python -m tests.fuzz --minimise                 what was found since becomes part of the kept corpus
 
 It needs atheris (Linux on x86-64) and shows libFuzzer's lines as they come. What it finds on the way goes to build/fuzz/TARGET, and
-inputs that fail to build/fuzz/failures. Minimising is libFuzzer's merge: from the seeds, the kept corpus and what was found, the fewest
-inputs, short ones first, that reach every edge that all of them reach; those of more than 400 bytes are left out.
+inputs that fail to build/fuzz/failures.
+
+Minimising needs no atheris: of the seeds, the kept corpus and what was found, the shortest first, an input is kept if it takes a step
+from one line of the package to another that none before it took. Those of more than 400 bytes, or of very many steps, are left out.
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
-from tests.fuzz.targets import CORPUS, TARGETS, seeds
+import causal
+from tests.fuzz.targets import CORPUS, TARGETS, corpus, seeds
 
 HERE = Path(__file__).parents[2]
 BUILD = HERE / "build" / "fuzz"
 MOST_BYTES = 400
 """Of an input that is kept."""
+MOST_STEPS = 20_000
+PACKAGE = Path(causal.__file__).parent
+Step = tuple[str, int, int]
 _STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+)")
 
 
@@ -52,24 +59,57 @@ def fuzz(name: str, seconds: int, build: Path = BUILD, tell: Callable[[str], obj
 
 
 def minimise(name: str, build: Path = BUILD) -> int:
-    """Replace a target's kept corpus with the fewest inputs that cover as much; return how many."""
-    fresh, started = build / "merged" / name, build / "seeds" / name
-    for directory in (fresh, started, CORPUS / name, build / name):
-        directory.mkdir(parents=True, exist_ok=True)
-    for old in fresh.iterdir():
+    """Replace a target's kept corpus with the shortest inputs that take every step that all of them take; return how many."""
+    (CORPUS / name).mkdir(parents=True, exist_ok=True)
+    found = [*corpus(name), *sorted((build / name).glob("*"))]
+    inputs = {*seeds(name), *(path.read_bytes() for path in found)}
+    covered: set[Step] = set()
+    kept = []
+    for data in sorted(inputs, key=lambda data: (len(data), data)):
+        steps = _steps(name, data) if len(data) <= MOST_BYTES else set()
+        if not steps <= covered:
+            covered |= steps
+            kept.append(data)
+    for old in corpus(name):
         old.unlink()
-    for seed in seeds(name):
-        _keep(started, seed)
-    inputs = [str(directory) for directory in (fresh, CORPUS / name, started, build / name)]
-    result = _run(name, ["-merge=1", f"-max_len={MOST_BYTES}", "-timeout=20", "-rss_limit_mb=2048", *inputs], print)
-    if result.code:
-        raise SystemExit(f"{name}: libFuzzer's merge failed")
-    for old in (CORPUS / name).iterdir():
-        old.unlink()
-    merged = [path.read_bytes() for path in fresh.iterdir()]
-    for data in merged:
+    for data in kept:
         _keep(CORPUS / name, data)
-    return len(merged)
+    return len(kept)
+
+
+def _steps(name: str, data: bytes) -> set[Step]:
+    """Return which lines of the package follow which when a target is run; none at all if there are too many of them."""
+    steps: set[Step] = set()
+    left = MOST_STEPS
+
+    def follow(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        file = frame.f_code.co_filename
+        if file not in ours:
+            return None
+        last = frame.f_code.co_firstlineno
+
+        def line(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left, last
+            left -= 1
+            if event == "line":
+                steps.add((file, last, frame.f_lineno))
+                last = frame.f_lineno
+            if left <= 0:
+                sys.settrace(None)
+                frame.f_trace = None
+                return None
+            return line
+
+        return line
+
+    ours = {str(path) for path in PACKAGE.rglob("*.py")}
+    sys.settrace(follow)
+    try:
+        TARGETS[name].run(data)
+    finally:
+        sys.settrace(None)
+    return steps if left > 0 else set()
 
 
 def _keep(directory: Path, data: bytes) -> None:

@@ -54,6 +54,7 @@ def seeds(name: str) -> Iterator[bytes]:
     vectors = json.loads(VECTORS.read_text(encoding="utf-8"))["vectors"]
     texts = [vector["in"]["text"] for vector in vectors if vector["op"] == "token.open"]
     payloads = [bytes.fromhex(v["out"]["payload"]) for v in vectors if v["op"] == "token.seal" and "out" in v]
+    payloads += [payload for text in texts if (payload := _payload(text)) is not None]
     for text in texts if name in {"text", "frame"} else ():
         if name == "text":
             yield text.encode("utf-8", "surrogatepass")
@@ -62,15 +63,20 @@ def seeds(name: str) -> Iterator[bytes]:
                 yield base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             except ValueError:
                 continue
-    for payload in payloads:
-        _, expires_at, packed = cbor2.loads(payload)
+    for payload in dict.fromkeys(payloads):
+        try:
+            _, expires_at, packed = cbor2.loads(payload)
+            hour = (expires_at // twin.HOUR_S).to_bytes(3, "big")
+            packed = bytes(packed)
+        except (*twin.BROKEN, AttributeError):
+            hour, packed = bytes(3), b""
         match name:
             case "payload":
                 yield b"\x04" + payload
             case "claims":
                 yield b"\x00" + packed
             case "encrypted":
-                yield b"\x00" + (expires_at // twin.HOUR_S).to_bytes(3, "big") + payload
+                yield b"\x00" + hour + payload
             case "frontier":
                 yield packed
             case "entry":
@@ -80,6 +86,16 @@ def seeds(name: str) -> Iterator[bytes]:
             case _:
                 break
     yield from WRITTEN.get(name, ())
+
+
+def _payload(text: str) -> bytes | None:
+    """Return what a text that is refused holds as its payload, if anything that is short."""
+    try:
+        frame = cbor2.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        payload = frame[2]
+    except (*twin.BROKEN, AttributeError):
+        return None
+    return payload if isinstance(payload, bytes) and len(payload) < 200 else None
 
 
 WRITTEN: dict[str, tuple[bytes, ...]] = {

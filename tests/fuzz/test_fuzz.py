@@ -35,7 +35,7 @@ def test_there_is_no_corpus_of_nothing() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="needs atheris: Linux on x86-64")
-@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.main])
+@pytest.mark.parametrize("name", ["frame", "claims"])  # each takes some seconds to start
 def test_a_moment_of_fuzzing_finds_nothing(name: str, tmp_path: Path) -> None:
     """`python -m tests.fuzz` runs longer. The child ends by itself; what it says is shown if it found something."""
     result = fuzz(name, SECONDS, tmp_path)
