@@ -101,6 +101,7 @@ def test_what_was_forgotten_counts_when_it_is_learned_again(time: Time) -> None:
     assert session.seen == F
 
 
+@pytest.mark.spec("F-19")
 def test_what_is_forgotten_is_exactly_what_was_lost(time: Time) -> None:
     session = time.store(near_and_far()).session()
     state = session._state

@@ -45,9 +45,9 @@ def alone(x: int, field: int) -> str:
 def bits_of_column(xs: Sequence[int], field: int) -> str:
     if len(xs) == 1:
         return alone(xs[0], field)
-    plain = alone(0, field) + number(max(xs).bit_length(), field) + "".join(number(x, max(xs).bit_length()) for x in xs)
-    low = min(xs)
-    spread = (max(xs) - low).bit_length()
+    low, high = min(xs), max(xs)
+    width, spread = high.bit_length(), (high - low).bit_length()
+    plain = alone(0, field) + number(width, field) + "".join(number(x, width) for x in xs)
     based = alone(low, field) + number(spread, field) + "".join(number(x - low, spread) for x in xs)
     return based if len(based) < len(plain) else plain
 
@@ -213,11 +213,16 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
         floors = dict(zip(at, r.column(len(at), 7), strict=True)) if at else {}
         at = r.numbers()
         times = r.column(len(at), 7) if at else []
+        spelled = 0
         for store, z in zip(at, times, strict=True):
             listed = {key >> 32 for key in own.keys() | seen.keys() if key >> 48 == store}
-            exact = frozenset(listed if r.take(1) else r.numbers())
+            implied = r.take(1)
+            exact = frozenset(listed if implied else r.numbers())
             until = FOREVER if not z else base + z // 2 if z % 2 else base - z // 2
             found[store] = LeaderMark(until, exact, frozenset(x - 1 for x in r.numbers()))
+            spelled += len(found[store].origins) + (0 if implied else len(exact))
+            if spelled > 65_535:
+                raise Short
             if (
                 not 0 <= until <= FOREVER
                 or max(exact, default=0) >= 2**32
@@ -318,6 +323,8 @@ def dumb_open(text: str, keys: Mapping[int, bytes], audience: str, subject: str 
     try:
         frame = cbor2.loads(data)
         alg, headers = cbor2.loads(frame[0])[1], frame[1]
+        if type(alg) is not int:  # cbor2's simple value 4 equals 4, and is written as it was read
+            raise ValueError("not an algorithm")
         key_id, hour = headers[4][0], int.from_bytes(headers[4][1:], "big")
         whole = [cbor2.dumps({1: alg}), {4: headers[4]}, *frame[2:]]
         if alg == GCM:
