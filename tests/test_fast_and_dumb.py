@@ -21,6 +21,7 @@ from causal.core.hlc import START, merge, tick
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 from causal.core.wire import decode_claims, decode_frontier, encode_claims, encode_frontier
 from tests.core.test_hlc_edges import received, sent, split
+from tests.fuzz.mutate import damaged
 from tests.spec.twins import token as twin
 
 CASES = {"dev": 2_000, "ci": 10_000, "deep": 1_000_000}
@@ -115,30 +116,6 @@ def drawn_token(r: Draw) -> Token:
     )
 
 
-def damaged(r: Draw, packed: bytes) -> bytes:
-    """Other bytes, near the right ones."""
-    data = bytearray(packed or b"\0")
-    for _ in range(r.choice((1, 1, 1, 2, 5))):
-        at = r.randrange(len(data)) if data else 0
-        match r.randrange(6):
-            case 0 | 1:
-                if data:
-                    data[at] ^= 1 << r.randrange(8)
-            case 2:
-                if data:
-                    data[at] = r.randrange(256)
-            case 3:
-                del data[at:]
-            case 4:
-                data += r.randbytes(r.randint(1, 3))
-            case _:  # all the bits by some places, as a field that is longer or shorter moves them
-                value = int.from_bytes(data, "big")
-                keep = 8 * len(data) - at * 8
-                moved = (value & ((1 << keep) - 1)) << r.randrange(1, 8)
-                data = bytearray((value >> keep << keep | moved & ((1 << keep) - 1)).to_bytes(len(data), "big"))
-    return bytes(data)
-
-
 # --- the kinds of case ---------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +133,50 @@ def mutating(r: Draw) -> None:
     payload = cbor2.dumps([1, token.expires_at, damaged(r, twin.dumb_pack(token, token.expires_at))], canonical=True)
     if r.random() < 0.1:
         payload = damaged(r, payload)
+    judged(payload)
+
+
+def lying(r: Draw) -> None:
+    """Claims that no token has, written as the twin writes any: numbers a little out of range, and what is not normal."""
+    token = drawn_token(r)
+    own, seen, ages = dict(token.own.entries), dict(token.seen.entries), dict(token.ages)
+    floors, marks, touched = dict(token.seen.floors), dict(token.seen.marks), dict(token.touched)
+    for _ in range(r.choice((1, 1, 2))):
+        key = r.choice([*own, *seen, pack(1, 1)])
+        past = r.choice((0, 1, number(r, 8)))
+        match r.randrange(9):
+            case 0:
+                own[key] = 2**64 - 1 + past
+            case 1:
+                seen[key] = own.get(key, 1) + r.choice((0, past, 2**64 - 1))
+            case 2:
+                ages[key] = 2**15 - 1 + past
+            case 3:
+                own[2**64 - 1 + (past << 32)] = 5  # a shard past the last
+            case 4:
+                floors[0xFFFE + past] = number(r, 64) + r.choice((0, 2**64))
+            case 5:
+                until = r.choice((FOREVER - 1 + past, FOREVER + past, 0, token.expires_at + past))
+                marks[0xFFFE + past] = LeaderMark(
+                    max(0, until), frozenset({2**32 - 1 + past}), frozenset({past, past + 1})
+                )
+            case 6:
+                touched[key >> 48] = frozenset(range(r.choice((12, 13, 14))))
+            case 7:
+                touched[r.choice((number(r, 16), key >> 48))] = frozenset({0xFFFF + past})
+            case _:
+                ages = dict.fromkeys([*own, *seen], 0)
+    parts = Frontier.of(own), Frontier.of(seen, floors, marks)
+    lie = Token.of(*parts, token.expires_at, token.timestamp, ages, touched)
+    try:
+        packed = twin.dumb_pack(lie, token.expires_at)
+    except ValueError:  # a field that it does not fit at all
+        return
+    judged(cbor2.dumps([1, token.expires_at, packed], canonical=True))
+
+
+def judged(payload: bytes) -> None:
+    """Both refuse, or both read the same."""
     try:
         theirs = twin.token_of(payload)
     except twin.BROKEN:
@@ -249,8 +270,9 @@ def stepping(r: Draw) -> None:
 
 
 KINDS: dict[str, tuple[Callable[[Draw], None], int]] = {
-    "packing": (packing, 25),
-    "mutating": (mutating, 45),
+    "packing": (packing, 20),
+    "mutating": (mutating, 40),
+    "lying": (lying, 10),
     "lattice": (lattice, 20),
     "stepping": (stepping, 10),
 }

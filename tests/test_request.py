@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Position, ReadPolicy, Receipt, StoreError
+from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Loss, Position, ReadPolicy, Receipt, StoreError
 from causal.core.frontier import EVERY_STORE, LeaderMark, pack
 from causal.core.gate import Probe
 from causal.engine import Commit
 from causal.request import Request
+from causal.session import SessionState
 from causal.stores.memory import MemoryEngine
 from tests.fake_engine import FakeEngine, Handle, Origins, Server, Time, idle, near_and_far
 
@@ -59,6 +60,17 @@ def test_a_bound_holds_nothing_of_the_session(time: Time) -> None:
 
 
 # --- what may be lost ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("L-11")
+def test_what_is_forgotten_is_the_loss_that_was_named_and_nothing_else() -> None:
+    loss = Loss(Position(0, 1, 60), 50)
+    for own, own_left, saw, seen_left in ((60, 50, 55, 50), (61, 61, 60, 50), (60, 50, 61, 61), (60, 50, 40, 40)):
+        session = SessionState(None)
+        session.own, session.seen = seen(0, 1, own) | seen(1, 1, 60), seen(0, 1, saw) | seen(0, 2, 99)
+        session.forget([loss])
+        assert session.own == seen(0, 1, own_left) | seen(1, 1, 60)
+        assert session.seen == seen(0, 1, seen_left) | seen(0, 2, 99)
 
 
 @pytest.mark.spec("L-12")

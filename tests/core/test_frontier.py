@@ -177,6 +177,7 @@ def test_a_frontier_is_immutable() -> None:
 
 @pytest.mark.spec("F-4")
 @given(st.lists(POSITIONS, max_size=8))
+@example([Position(0, 1, 9), Position(0, 1, 5)])
 def test_a_frontier_of_positions_holds_the_largest_of_each_origin(positions: list[Position]) -> None:
     f = Frontier(positions)
     advanced = Frontier()
@@ -293,7 +294,8 @@ def test_clip_lowers_what_is_past_an_end_and_nothing_else(f: Frontier, ends: dic
         assert clipped.entries[key] == min(offset, ends.get(key, offset))
 
 
-@pytest.mark.spec("F-16", "T-73")
+@pytest.mark.spec("F-16")
+@pytest.mark.spec("T-73")
 @given(FRONTIERS, st.integers(0, 5))
 def test_lapse_drops_exactly_the_marks_whose_time_is_over(f: Frontier, now: int) -> None:
     left = f.lapse(now)
@@ -422,6 +424,7 @@ def test_a_mark_cannot_be_satisfied_by_a_watermark() -> None:
 
 
 @pytest.mark.spec("F-29", "F-31")
+@pytest.mark.spec("G-25")
 def test_a_server_that_holds_lost_writes_is_never_served() -> None:
     watermark = Watermark(0, {1: (5, 4), 2: (9, None)})
     assert watermark.diverged

@@ -217,6 +217,7 @@ def test_asked_of_one_shard_is_not_asked_of_another() -> None:
 
 @pytest.mark.spec("G-10", "L-3")
 def test_an_end_is_believed_whoever_says_it_and_never_unlearned() -> None:
+    assert told(NEW, "b", mark({1: (5, 8)}), asked=1).ends == {pack(0, 1): 8}  # ended is not applied
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
     view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)
     assert view.ends == {pack(0, 1): 8}

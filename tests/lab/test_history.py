@@ -85,7 +85,7 @@ def test_a_line_is_ascii_and_compact() -> None:
         line({"value": float("nan")})
 
 
-@pytest.mark.spec("S-1", "S-3")
+@pytest.mark.spec("S-1", "S-2", "S-3")
 @pytest.mark.parametrize(
     ("row", "why"),
     [

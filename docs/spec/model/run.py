@@ -174,8 +174,10 @@ def story(model: Model, config: Config, found: Found) -> str:
         f"The shortest way there, in the model [{model.module}.tla](../{model.module}.tla) with {changed}:",
         "\n".join(wrapped(step, "   ") for step in steps),
         wrapped(f"**{machine.broken(config.violates or '', found.trace[-1][1])}**"),
-        f"With the rule on, no run of the model within its bounds violates `{config.violates}`.\n"
-        f"To see it again: `python docs/spec/model/run.py {name}`.",
+        (
+            f"With the rule on, no run of the model within its bounds violates `{config.violates}`.\n"
+            f"To see it again: `python docs/spec/model/run.py {name}`."
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -46,7 +46,7 @@ class Stage:
     """Whether an engine that was made before a fork is promised to work in the child."""
     snapshots: bool = True
     """Whether a block reads one snapshot. If not (a weaker isolation), each statement has its own, no older than the watermark."""
-    interleavings: int = 100
+    interleavings: int = 250
     """At how many places inside a call, at most, another one is made to happen."""
     controls: Controls | None = None
     """Who pauses, cuts off and brings up to date, if not the methods below."""

@@ -132,6 +132,7 @@ def joins() -> Iterator[Vector]:
         ("the larger on the right", "6", [f((0, 1, 3)), f((0, 1, 5))]),
         ("each larger in one origin", "6", [f((0, 1, 5), (0, 2, 1)), f((0, 1, 3), (0, 2, 4))]),
         ("offset 0 is kept", "5 6", [f((0, 1, 0)), f((0, 2, 3))]),
+        ("offset 0 on the right is kept", "5 6", [f((0, 2, 3), (1, 1, 1)), f((0, 1, 0))]),
         ("offset 0 with a larger one", "5 6", [f((0, 1, 0)), f((0, 1, 3))]),
         ("above 2^53", "6", [f((0, 1, 2**53)), f((0, 1, 2**53 + 1))]),
         ("above 2^63", "6", [f((0, 1, 2**63)), f((0, 1, 2**63 - 1))]),
@@ -398,6 +399,9 @@ def judgements() -> Iterator[Vector]:
     yield judged("unknown is worse than behind", "24", LIVE, f(behind, unknown))
     yield judged("lost is worse than unknown", "24", LIVE, f(lost, behind, unknown))
     yield judged("a larger offset of another origin does not help", "3 24", LIVE, f((0, 2, 5)))
+    yield judged(
+        "a larger offset of the only origin that is known does not help", "3 20", {2: (99, None)}, f((0, 1, 5))
+    )
     yield judged("other shards are not judged", "25", LIVE, f(fine, elsewhere))
     yield judged("other stores are not judged where all are known", "25 26", LIVE, f(fine, foreign))
     yield judged("the same origin and a covering offset, of another shard", "3 25", LIVE, f(elsewhere), shard=1)

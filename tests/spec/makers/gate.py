@@ -9,8 +9,18 @@ from tests.spec.twins import gate as twin
 EVERY_STORE = 65_535
 NOW_S = 1000
 ABOUT = (
-    "The gate. A view is endpoints and news, in the order in which it came; docs/spec/gate.md, under 'The vectors', has the members of "
-    "every operation. Offsets and floors are decimal text; times are seconds of one local clock."
+    "The gate. Offsets and floors are decimal text, times seconds of one local clock, positions [shard, origin, offset]. A view is "
+    "`endpoints` (name, latency_s; holds: its shards, if not all; serves: false of a witness) and `news`, in the order in which it "
+    "came: an answer (from, asked: the number of the question, at_s: when it was sent, says: a watermark of each shard, whose origins "
+    "are [origin, applied, end or null]), a failure (failed, asked, at_s, why), or an acknowledged write (acknowledged, by). A demand "
+    "has shards and arrived, and where they are not empty own, seen, leader_shards, mark_origins ('any' or numbers), floor, at (the "
+    "endpoint of a write), wrote_ago_s. A policy leaves out what is as usual: wait_s 0.1, then 'leader', unproven 'refuse', strategy "
+    "'session', token true. gate.demand: what a block on `shard` demands of the frontiers own and seen; dependencies: all shards of "
+    "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
+    "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
+    "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out. gate.shown: what a session joins after a "
+    "snapshot. gate.enter: what limits say to steps: wait at an endpoint, or waited (leaves); leader (true: the session's token was "
+    "opened), or left."
 )
 
 
@@ -322,6 +332,8 @@ def views() -> Cases:
         view(PAIR, far, follows("near", 9, asked=3), follows("near", 7, asked=2)),
     )
     handed = says("far", mark({1: 10}), asked=5)
+    yield "leadership was laid down, and nobody has taken it up", "G-9", view(PAIR, far, handed)
+    yield "a late answer does not take it up again", "G-8", view(PAIR, far, handed, leads("far", 10, asked=4))
     yield "leadership is handed on", "G-9", view(PAIR, far, handed, leads("near", 10, asked=6))
     yield (
         "a late answer does not give leadership back",
@@ -428,6 +440,17 @@ def freshness() -> Cases:
         "G-14",
         view(PAIR, follows("far", 10), follows("near", 10, asked=2)),
     )
+    yield (
+        "a demoted leader that can still be asked shows nobody to be fresh, once its successor was heard of",
+        "G-14 G-10",
+        view(
+            TRIO,
+            leads("far", 8, at_s=100),
+            follows("near", 8, asked=2, at_s=200),
+            says("mid", mark({1: (8, 8), 2: 5}, [2]), asked=3, at_s=300),
+            leads("far", 8, asked=4, at_s=400),
+        ),
+    )
     before = [says("far", mark({3: 100}, [3]), at_s=100), says("near", mark({3: 100}), asked=2, at_s=200)]
     closed = says("far", mark({3: (110, 110), 4: 0}, [4]), asked=3, at_s=300)
     for offset in (100, 109, 110):
@@ -493,7 +516,7 @@ def choices() -> Cases:
         "G-28",
         case(PAIR, [leads("far", 10, at_s=0), gone("far"), near], wants(), {**bounded, "bound_s": 2000}),
     )
-    asked = [leads("far", 12, asked=101, at_s=NOW_S), follows("near", 10, asked=102, at_s=NOW_S)]
+    asked = [leads("far", 10), leads("far", 12, asked=101, at_s=NOW_S), follows("near", 10, asked=102, at_s=NOW_S)]
     yield "bounded: once all were asked, on the newest heads", "G-29", case(PAIR, asked, wants(), bounded)
     yield (
         "bounded: its leader is gone, nobody can show it",
@@ -626,11 +649,33 @@ def choices() -> Cases:
         ),
     )
 
+    yield (
+        "the only leader of the marked shard is stale on the block's own",
+        "G-35",
+        case(
+            PAIR,
+            [
+                says("near", mark({1: 10}), mark({2: 5}, [2], shard=1)),
+                says("far", mark({1: 20}, [1]), mark({2: 5}, shard=1), asked=101),
+            ],
+            two_shards,
+        ),
+    )
+
     yield "nothing is demanded", "G-39", case(PAIR, [far, near])
     yield (
         "the nearest that is known to cover costs no question",
         "G-39",
-        case(TRIO, [far, follows("near", 9, asked=2), follows("mid", 10, asked=3)], wants(10)),
+        case(
+            TRIO,
+            [
+                leads("far", 9, at_s=980),
+                leads("far", 10, asked=2),
+                follows("near", 9, asked=3),
+                follows("mid", 10, asked=4),
+            ],
+            wants(10),
+        ),
     )
     yield (
         "one that covers, and is down",
@@ -692,7 +737,7 @@ def choices() -> Cases:
         case(PAIR, [far, near, gone("far", 3)], wants(12), error),
     )
     old = [leads("far", 10, **OLD), follows("near", 10, asked=101)]
-    yield "nothing shows a replica to be fresh: ask whose head could", "G-17 G-42", case(PAIR, old)
+    yield "nothing shows a replica to be fresh: ask whose head could", "G-17 G-39 G-42", case(PAIR, old)
     edge = [leads("far", 10, at_s=NOW_S - 900), follows("near", 10, asked=101)]
     yield "fresh since exactly max_staleness ago", "G-17", case(PAIR, edge)
     yield "unproven is served by policy", "G-17", case(PAIR, old, wants(), serve)
@@ -731,7 +776,7 @@ def choices() -> Cases:
     yield "but by policy", "G-45", case(PAIR, unfresh, wants(10), {"wait_s": 0, **serve})
     split = {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "6"]]}
     pieces = [says("far", mark({1: 10, 2: 3}, [1])), says("near", mark({1: 9, 2: 5}, [2]), asked=2)]
-    yield "nobody numbers all that is needed", "G-46", case(PAIR, pieces, split, serve, 1)
+    yield "nobody numbers all that is needed", "G-45 G-46", case(PAIR, pieces, split, serve, 1)
     promoted = [leads("far", 10), near, gone("far"), follows("mid", 10, asked=3)]
     yield "the leader is down: somebody may have taken over", "G-46", case(TRIO, promoted, wants(11), {"wait_s": 0})
     yield (

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from causal.ceiling import FileCeiling
 from causal.clock import HybridLogicalClock
 from causal.core import hlc
 from causal.core.hlc import Timestamp
@@ -11,7 +15,7 @@ from causal.errors import ClockDrift
 from causal.kv import next_stamp, wins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from causal.errors import CausalError
 
@@ -25,29 +29,10 @@ def evidence(error: CausalError) -> dict[str, Any]:
     return {}
 
 
-class _Bound:
-    """A ceiling in memory. Thread-safety: none."""
-
-    def __init__(self, bound: int | None) -> None:
-        self.bound = bound
-
-    def load(self) -> int | None:
-        return self.bound
-
-    def reserve(self, up_to: int) -> int:
-        before = self.bound or 0
-        self.bound = max(up_to, before + 1)
-        return before
-
-    def release(self, bound: int, keep: int) -> None:
-        if self.bound == bound:
-            self.bound = keep
-
-
 class _Node:
     """A clock whose wall is what a vector says."""
 
-    def __init__(self, max_drift_ms: int = 0, *, last: int = hlc.START, ceiling: _Bound | None = None) -> None:
+    def __init__(self, max_drift_ms: int = 0, *, last: int = hlc.START, ceiling: FileCeiling | None = None) -> None:
         self.wall_ns = 0
         self.clock = HybridLogicalClock(lambda: self.wall_ns, max_drift_ms / 1000, ceiling)
         if ceiling is None:
@@ -134,26 +119,37 @@ def _wins(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"wins": wins(int(given["stamp"]), given["origin"], int(given["other_stamp"]), given["other_origin"])}
 
 
-def _started(given: Mapping[str, Any]) -> tuple[_Bound, HybridLogicalClock]:
-    ceiling = _Bound(None if given["bound"] is None else int(given["bound"]))
-    return ceiling, _Node(given["max_drift_ms"], ceiling=ceiling).at(given["wall_ms"])
+@contextlib.contextmanager
+def _started(given: Mapping[str, Any]) -> Iterator[tuple[FileCeiling, HybridLogicalClock]]:
+    with tempfile.TemporaryDirectory() as directory:
+        ceiling = FileCeiling(Path(directory) / "ceiling")
+        _raise(ceiling, given["bound"])
+        yield ceiling, _Node(given["max_drift_ms"], ceiling=ceiling).at(given["wall_ms"])
+
+
+def _raise(ceiling: FileCeiling, bound: str | None) -> None:
+    """Reserve up to a bound, as another process does."""
+    if bound is not None:
+        ceiling.reserve(int(bound))
+
+
+def _bound(ceiling: FileCeiling) -> dict[str, Any]:
+    return {"bound": str(int(ceiling.load() or 0))}
 
 
 def _start(given: Mapping[str, Any]) -> dict[str, Any]:
-    ceiling, clock = _started(given)
-    return {**_shown(clock.now()), "bound": str(ceiling.bound)}
+    with _started(given) as (ceiling, clock):
+        return {**_shown(clock.now()), **_bound(ceiling)}
 
 
 def _close(given: Mapping[str, Any]) -> dict[str, Any]:
-    ceiling, clock = _started(given)
-    if given["meanwhile"] is not None:
-        ceiling.bound = int(given["meanwhile"])
-    for _ in range(1 + given["more"]):
-        clock.now()
-    if given["after"] is not None:
-        ceiling.bound = int(given["after"])
-    clock.close()
-    return {"bound": str(ceiling.bound)}
+    with _started(given) as (ceiling, clock):
+        _raise(ceiling, given["meanwhile"])
+        for _ in range(1 + given["more"]):
+            clock.now()
+        _raise(ceiling, given["after"])
+        clock.close()
+        return _bound(ceiling)
 
 
 OPS: Final[Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = {

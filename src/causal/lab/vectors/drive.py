@@ -194,8 +194,7 @@ class Program:
                 self._lines.get_nowait()
 
     def _kill(self) -> None:
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
+        self._process.kill()

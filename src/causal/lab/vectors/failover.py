@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from causal.core.frontier import Frontier, Loss, Position
+from causal.core.frontier import Frontier, Loss, Position, shard_id
 from causal.core.lost import settled
 from causal.core.position import DoubtfulMark
 from causal.lab.vectors import gate
@@ -80,7 +80,6 @@ def _doubt(given: Given) -> dict[str, Any]:
 
 def _close(given: Given) -> dict[str, Any]:
     from causal.stores.memory import MemoryCluster
-    from causal.stores.memory.cluster import shard_id
 
     cluster, failed, shard = MemoryCluster(list(given["holds"]), lag_s=1e9), given["failed"], shard_id(0, 0)
     site = cluster.site(failed)

@@ -173,12 +173,12 @@ def decision(given: Decision) -> dict[str, Any]:
                 "unproven": given.unproven,
             }
         case Probe(endpoints, reason, within_s):
-            named = {"endpoints": list(endpoints), "because": _kind(reason)}
-            return {"decision": "probe", **named, "within_s": _seconds(within_s)}
+            asked: dict[str, Any] = {"endpoints": list(endpoints), "because": _kind(reason)}
+            return {"decision": "probe", **asked, "within_s": _seconds(within_s)}
         case Wait(endpoint, lacking, for_s, reason):
             because = "behind" if reason.endswith("is behind") else "unproven"
-            named = {"endpoint": endpoint, "need": positions(lacking), "for_s": _seconds(for_s)}
-            return {"decision": "wait", **named, "because": because}
+            waited: dict[str, Any] = {"endpoint": endpoint, "need": positions(lacking), "for_s": _seconds(for_s)}
+            return {"decision": "wait", **waited, "because": because}
         case Refuse(why, _, lost, doubt):
             more: dict[str, Any] = {"lost": losses(lost)} if lost else {}
             return {"decision": "refuse", "why": why, **more, **({"doubt": recalled(doubt)} if doubt else {})}

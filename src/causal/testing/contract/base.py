@@ -63,9 +63,10 @@ def _test(told: Callable[..., Coroutine[Any, Any, None]], name: str, kind: Kind)
     def test(self: Promises) -> None:
         stage = self.stage()
         try:
-            if not callable(getattr(stage.engine(stage.leader or stage.follower or ""), _OPENS[kind], None)):
+            play = Play(stage, kind, promise)
+            if not callable(getattr(stage.engine(play.main), _OPENS[kind], None)):
                 raise NotOffered(f"this engine has no {_OPENS[kind]}(): it is not for {kind} stores")
-            work = _played(told, self, Play(stage, kind, promise))
+            work = _played(told, self, play)
             asyncio.run(work) if kind == "asynchronous" else driven(work)
         finally:
             stage.close()

@@ -160,6 +160,11 @@ class Configuration(Promises):
     async def test_the_leader_is_an_endpoint_that_numbers(self, play: Play) -> None:
         """`leader(shard)` names an endpoint whose watermark leads an origin of that shard, and lists it."""
         link = await play.link(play.leader)
+        play.insist(
+            link.leader(play.shard) == play.leader,
+            f"leader({play.shard}) is {link.leader(play.shard)!r} beside {play.leader!r}, which is said to lead",
+            "return the endpoint that takes this process's writes; or the stage names the wrong one as its `leader`",
+        )
         for name, shard in play.shards().items():
             leader = link.leader(shard)
             play.insist(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from causal.core.watermark import Watermark
     from causal.testing.contract.play import Play
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 20.0
 """How long a failover may take until a new leader takes writes: after that the test says that none does."""
 
 

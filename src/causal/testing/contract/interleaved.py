@@ -1,6 +1,6 @@
 """Something else happens in the middle of a call: at each of its steps in turn, without any hook inside the code under test.
 
-Owns the turns. HAZARD: it sees the calls of Python functions only; a window inside one call of C stays closed.
+Owns the turns. HAZARD: it sees the calls and returns of Python functions only; a window inside one call of C stays closed.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
-_TURN_S: Final = 0.01
+_TURN_S: Final = 0.005
 """How long the call under test stands still for the other: it goes on then, because it may hold the lock that the other waits for."""
 _END_S: Final = 60.0
 
 
 def interleaved(act: Callable[[], T], meanwhile: Callable[[], U], most: int) -> Iterator[tuple[T, U]]:
-    """Call `act` again and again; each time `meanwhile` runs in another thread, begun one step later. Yield what both returned.
+    """Call `act` again and again; each time `meanwhile` runs in another thread, begun at another step. Yield what both returned.
 
     Raises: what either raises; TimeoutError if `meanwhile` does not end after `act` has.
     """
-    steps = _Steps(act, None)
+    steps = _Steps(act)
     steps.run()
-    for nth in sorted(
-        {1 + n * steps.count // most for n in range(most)} if steps.count > most else range(1, steps.count + 1)
-    ):
+    steps.run()  # what the first call alone does, to fill a cache say, is gone through as well
+    places = list(steps.places)
+    for place in [places[n * len(places) // most] for n in range(most)] if len(places) > most else places:
         other = _Other(meanwhile)
-        result = _Steps(act, nth, other.turn).run()
+        result = _Steps(act, place, other.turn).run()
         yield result, other.ended()
 
 
 class _Steps:
-    """A call whose steps are counted; at one of them somebody else has a turn."""
+    """A call whose steps are noted, `places`: who is called, or returns, and where. At one of them somebody else has a turn."""
 
-    def __init__(self, act: Callable[[], Any], nth: int | None, turn: Callable[[], None] = lambda: None) -> None:
-        self.count = 0
-        self._act, self._nth, self._turn = act, nth, turn
+    def __init__(
+        self, act: Callable[[], Any], place: tuple[object, ...] | None = None, turn: Callable[[], None] = lambda: None
+    ) -> None:
+        self.places: dict[tuple[object, ...], None] = {}
+        self._act, self._place, self._turn = act, place, turn
 
     def run(self) -> Any:
         before = sys.getprofile()
@@ -52,9 +54,12 @@ class _Steps:
             sys.setprofile(before)
 
     def _step(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == "call":
-            self.count += 1
-            if self.count == self._nth:
+        if event in {"call", "return"}:
+            outside = frame.f_back
+            place = (event, frame.f_code, None if outside is None else (outside.f_code, outside.f_lineno))
+            if self._place is None:
+                self.places[place] = None
+            elif self._place == place:
                 sys.setprofile(None)  # what the turn itself calls is no step
                 self._turn()
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PATIENT = ReadPolicy(wait_s=60.0, then="error", unproven="serve")
 """Its patience is never used up: the test lets the replica catch up while the read waits."""
+_ENOUGH = 100
+"""How often a read may look again before it is said to wait, or to be refused, for ever."""
 _STRICT = ReadPolicy(wait_s=0.02, then="error", unproven="serve")
 
 
@@ -60,15 +62,23 @@ class Sessions(Promises):
 
     async def test_a_read_is_held_back_until_the_replica_has_caught_up(self, play: Play) -> None:
         """A read that demands more than a replica has waits for it, and is served there."""
-        if play.kind == "synchronous":
-            settings: Any = {"sleep": lambda _: play.stage.catch_up(play.follower)}
-        else:
+        slept = 0
 
-            async def sleep(_: float) -> None:
-                play.stage.catch_up(play.follower)
-                await asyncio.sleep(0)
+        def pause(_: float) -> None:
+            nonlocal slept
+            play.stage.catch_up(play.follower)
+            slept += 1
+            play.insist(
+                slept < _ENOUGH,
+                f"{play.follower} has caught up, and a read still waits for it",
+                "let probe() see what is applied meanwhile",
+            )
 
-            settings = {"sleep": sleep}
+        async def apause(_: float) -> None:
+            pause(_)
+            await asyncio.sleep(0)
+
+        settings: Any = {"sleep": pause if play.kind == "synchronous" else apause}
         _, near, token = await self._lagging(play, alone=True, **settings)
         (value,), receipt = await play.read(near.session(token, subject="alice"), "k", policy=_PATIENT)
         play.insist(
@@ -170,7 +180,7 @@ class Sessions(Promises):
 
     async def _said(self, play: Play, session: Any) -> GateError | list[str | None]:
         """Read until it is no more a matter of time."""
-        for _ in range(1000):
+        for _ in range(_ENOUGH):
             try:
                 shown, _ = await play.read(session, "k")
             except GateError as error:

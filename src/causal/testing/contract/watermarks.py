@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from causal.core.frontier import Frontier
@@ -92,6 +93,9 @@ class Watermarks(Promises):
     async def test_what_is_applied_is_visible(self, play: Play) -> None:
         """Everything up to `applied` is visible to a snapshot taken after the watermark, at every endpoint, lagging or not."""
         writing = await play.link()
+        if play.stage.follower and not play.stage.read_only:
+            with suppress(NotOffered):
+                play.stage.pause(play.stage.follower)
         endpoints = [play.follower] if play.stage.read_only else [e for e in (play.leader, play.stage.follower) if e]
         for turn in range(4):
             value = f"v{turn}"

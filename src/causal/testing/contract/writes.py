@@ -176,11 +176,14 @@ class Writes(Promises):
         handle = await play.done(link.write(link.leader(play.shard), play.shard, written))
         try:
             marks = handle.watermarks
+            await play.put(handle.connection, "k", "two")
+            later = play.joined(await play.done(handle.commit(written)))
         finally:
             await play.done(handle.rollback())
+        before, own = verdict(marks, written.on(play.shard)), verdict(marks, later.on(play.shard))
         play.insist(
-            verdict(marks, written.on(play.shard)) is Verdict.APPLIED and bool(marks[play.shard].leads),
-            f"a write block after {written} has the watermarks {dict(marks)}",
+            before is Verdict.APPLIED and own is not Verdict.APPLIED and bool(marks[play.shard].leads),
+            f"a write block after {written} says {before.name} of it, and {own.name} of {later}, which it wrote itself: {dict(marks)}",
             "give write handles the leader's watermarks, `leads` included, taken inside the write lock",
         )
 
