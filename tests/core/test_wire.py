@@ -191,6 +191,7 @@ def test_more_positions_than_a_count_holds_are_refused_when_sealed() -> None:
         encode_frontier(Frontier.of({pack(i, 0): 1 for i in range(MAX_COUNT + 1)}))
 
 
+@pytest.mark.spec("T-65")
 def test_a_small_text_does_not_become_a_large_value() -> None:
     """Consecutive numbers take few bits: 500 marks of 65,535 shards each would fit a token, and take gigabytes and seconds once opened."""
     listed = {store: LeaderMark(5, frozenset(range(1, MAX_COUNT // 4 + 1))) for store in range(4)}

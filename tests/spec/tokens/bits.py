@@ -179,6 +179,11 @@ def nonsense() -> Iterator[tuple[str, str]]:
     yield "a mark until later than for ever", mark_at + alone(2**70 + 1, 7) + "1" + count(0)
     yield "an exception of 33 bits", mark_at + alone(4, 7) + "0" + numbers([2**32]) + count(0)
     yield "a mark's origin of 33 bits", mark_at + alone(4, 7) + "1" + numbers([2**32 + 1])
+    many = number(31, 5) + number(32_768, 16) + alone(0, 6) + column(1, 0, [1] * 32_767, 6)
+    yield (
+        "marks that spell more than 65,535 shards and origins, together",
+        none + "10" + count(0) + numbers([0, 1]) + bits_of_column([4, 4], 7) + ("0" + many + count(0)) * 2,
+    )
     touched = one + "01" + numbers([0]) + numbers([9, 700])
     yield "bits after the filters that are not zero", trailing(touched)
     yield "a byte of zeros after the filters", whole_bytes(touched) + "0" * 8

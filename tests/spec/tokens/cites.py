@@ -102,7 +102,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"bits: (a shard|a row|an origin|a gap|an offset|high bits|a kind|a counter|an age|a floor|an exception)", "T-42"),
     (r"bits: (seen past|a mark|a fingerprint|a filter of store)", "T-42"),
     (r"bits: (a position twice|origins of)", "T-58"),
-    (r"bits: a mark until 2", "T-65"),
+    (r"bits: (a mark until 2|marks that spell)", "T-65"),
     (r"bits: seen (behind|where)", "T-61"),
     # joined
     (r"join: (no token|a token without|one token|a token twice|the greatest offset|the same|own stays)", "T-67"),
