@@ -556,6 +556,8 @@ def failovers() -> Iterator[Line]:
     doubt = with_(told("a w k x @1; a r k -"), 0, ok=None)
     yield case("a write in doubt obliges nobody who has not read it", "S-8", doubt, "")
     seen = with_(told("a w k x @1; a r k -; b r k x @1; b r k -"), 0, ok=None)
+    unread = with_(told("a w x 1 @2; a w x 2 @1"), 1, ok=None)
+    yield case("a write in doubt that nobody read need not fit the order of versions", "S-8", unread, "")
     yield case("a write in doubt that was read, and is gone", "S-8 S-23", seen, f"mr {CAUSAL}")
     yield case("a write in doubt that was read obliges its own session only once it reads it", "S-8 S-22", seen[:3], "")
     yield case(
