@@ -97,6 +97,7 @@ def test_header_fields_may_be_anything_that_yields_them(cluster: MemoryCluster, 
     assert (b"causal-token" in dict(sent[0]["headers"])) == (app is writes)
 
 
+@pytest.mark.spec("H-10")
 def test_a_token_is_given_when_something_changed_and_not_again(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     answer = asked(around(writes, eu), "POST")
@@ -125,6 +126,7 @@ def test_a_token_is_renewed_when_half_of_its_life_is_over(cluster: MemoryCluster
     assert renewed not in {None, token}
 
 
+@pytest.mark.spec("H-9", "H-15")
 @pytest.mark.parametrize(
     ("presented", "settings", "by_cookie", "by_header"),
     [
@@ -155,6 +157,7 @@ def test_by_which_way_a_token_comes_back(
     assert taken == (["causal-a1"] if presented in {"cookie", "both"} and by_cookie else [])
 
 
+@pytest.mark.spec("H-11")
 def test_exactly_the_cookies_that_arrived_are_taken_back(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     jar = Jar({"theme": "dark", "causal-a1": wrote(eu), "causal-b2": "garbage", "causal-c3": ""})
@@ -169,6 +172,7 @@ def test_exactly_the_cookies_that_arrived_are_taken_back(cluster: MemoryCluster)
     assert session.seen.marks  # what did not open is demanded at the leader (I12)
 
 
+@pytest.mark.spec("H-12")
 def test_more_than_four_cookies_are_folded_into_one_whatever_else_happens(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     tokens = [wrote(eu) for _ in range(5)]
@@ -193,6 +197,7 @@ def test_more_than_four_cookies_are_folded_into_one_whatever_else_happens(cluste
     assert (answer.status, answer.all("set-cookie")) == (200, [])
 
 
+@pytest.mark.spec("H-3")
 def test_more_tokens_than_are_opened_leave_a_mark(cluster: MemoryCluster) -> None:
     eu = store(cluster)
     jar = Jar({f"causal-{n}": wrote(eu) for n in range(17)})
@@ -204,6 +209,22 @@ def test_more_tokens_than_are_opened_leave_a_mark(cluster: MemoryCluster) -> Non
     assert app.counters.rejected == 1
 
 
+@pytest.mark.spec("H-9")
+def test_a_header_and_cookies_are_one_set(cluster: MemoryCluster) -> None:
+    eu = store(cluster)
+    older, newer = wrote(eu), wrote(eu)
+    held = []
+
+    async def tells(scope: Any, receive: Any, send: Any) -> None:
+        held.append(current_session().own)
+        await respond(send)
+
+    for by_header, by_cookie in ((older, newer), (newer, older)):
+        asked(around(tells, eu), headers=[("causal-token", by_header), ("cookie", f"causal-a1={by_cookie}")])
+    assert held == [eu.session(newer, subject="alice").own] * 2
+
+
+@pytest.mark.spec("H-9")
 def test_cookies_in_several_headers(cluster: MemoryCluster) -> None:
     eu, us = store(cluster, "eu"), store(cluster, "us")
     headers = [("cookie", "a=b"), ("cookie", f"causal-a1={wrote(eu)}")]
@@ -211,6 +232,7 @@ def test_cookies_in_several_headers(cluster: MemoryCluster) -> None:
         asked(around(reads, us, refusals="raise"), headers=headers)
 
 
+@pytest.mark.spec("H-1")
 def test_the_header_may_be_repeated_or_folded(cluster: MemoryCluster) -> None:
     eu, us = store(cluster, "eu"), store(cluster, "us")
     nothing, token = us.session(subject="alice").token() or "", wrote(eu)
@@ -218,6 +240,7 @@ def test_the_header_may_be_repeated_or_folded(cluster: MemoryCluster) -> None:
         assert asked(around(reads, us), headers=headers).status == 503
 
 
+@pytest.mark.spec("H-18")
 @pytest.mark.parametrize("said", ["public", "max-age=60, s-maxage=600"])
 def test_a_public_response_never_carries_a_token(
     cluster: MemoryCluster, said: str, caplog: pytest.LogCaptureFixture
@@ -309,6 +332,7 @@ def test_login_and_logout_carry_the_demand_over(cluster: MemoryCluster) -> None:
     assert shop.counters.rejected == 0
 
 
+@pytest.mark.spec("H-16")
 def test_a_session_that_came_to_demand_nothing_takes_its_cookies_back(cluster: MemoryCluster) -> None:
     eu = store(cluster)
 
@@ -777,6 +801,7 @@ def failing(error: BaseException, *, first: bool = False) -> Any:
     return app
 
 
+@pytest.mark.spec("H-26", "H-28")
 @pytest.mark.parametrize(
     ("error", "status", "retry_after"),
     [
@@ -847,6 +872,7 @@ def test_two_reads_at_once_that_are_both_refused(cluster: MemoryCluster) -> None
     assert (answer.status, answer.get("retry-after")) == (503, "1")
 
 
+@pytest.mark.spec("H-27")
 def test_when_to_come_back_is_rounded_up(cluster: MemoryCluster) -> None:
     for after_s, said in ((0.0, "1"), (1.2, "2"), (3.0, "3"), (math.inf, None), (math.nan, None)):
         error = GateTimeout("later")
@@ -1118,6 +1144,7 @@ def replaying(
     return around(app, store(cluster, "us"), replay=replay, **settings)
 
 
+@pytest.mark.spec("H-29")
 def test_a_request_is_sent_to_a_site_that_can_serve_it(cluster: MemoryCluster) -> None:
     token = wrote(store(cluster, "eu"))
     app = replaying(cluster)
@@ -1154,6 +1181,7 @@ def test_a_site_that_is_out_of_reach_from_here_may_serve_all_the_same(
     assert (answer.status, answer.get("fly-replay")) == (503, "region=eu")
 
 
+@pytest.mark.spec("H-29")
 def test_a_request_that_wrote_is_not_sent_again(cluster: MemoryCluster) -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         session = current_session()

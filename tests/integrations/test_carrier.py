@@ -29,6 +29,7 @@ def message() -> HTTPMessage:
     return made
 
 
+@pytest.mark.spec("H-4")
 @pytest.mark.parametrize("text", ["T", None])
 @pytest.mark.parametrize(
     "carrier",
@@ -48,3 +49,25 @@ def message() -> HTTPMessage:
 def test_a_token_takes_the_place_of_what_was_there(carrier: Any, text: str | None) -> None:
     put(text, carrier)
     assert extract(carrier) == ([] if text is None else [text])
+
+
+MANY = [f"T{n}" for n in range(16)]
+
+
+@pytest.mark.spec("H-2", "H-3")
+@pytest.mark.parametrize(
+    ("value", "tokens"),
+    [
+        ("A, B,A", ["A", "B"]),
+        (["A", "B,C", None], ["A", "B", "C"]),
+        (None, []),
+        (17, ["!"]),
+        (["A", 17], ["A", "!"]),
+        (",".join([*MANY, "T3"]), MANY),
+        (",".join([*MANY, "T16", "T17"]), [*MANY, "!"]),
+    ],
+)
+def test_a_set_of_tokens_is_no_longer_than_it_may_be(value: Any, tokens: list[str]) -> None:
+    assert extract({HEADER: value}) == tokens
+    text = next(iter(tokens), None)
+    assert extract([(HEADER, value), ("causal-token", text)]) == tokens

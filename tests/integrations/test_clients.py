@@ -169,6 +169,7 @@ def test_a_service_that_goes_on_replying_so_fills_no_memory(
     assert len(session.rejected) < 70
 
 
+@pytest.mark.spec("H-23")
 def test_what_the_caller_put_there_himself_goes_along(client: Clients, shop: CausalStore[Any, Any], a: Service) -> None:
     session, by_hand = wrote(shop), wrote(shop)
     with carrying(Carried(lambda: session)):
@@ -195,6 +196,7 @@ def test_other_origins_are_given_nothing_and_believed_nothing(
     assert not session.own >= other.own
 
 
+@pytest.mark.spec("H-22")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_origin_carries_nothing(
     client: Clients, shop: CausalStore[Any, Any], a: Service, b: Service, status: int
@@ -294,6 +296,7 @@ def test_threads_are_given_the_session(client: Clients, kind: str, shop: CausalS
 # --- which origin ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("H-22")
 @pytest.mark.parametrize(
     ("wanted", "url", "same"),
     [

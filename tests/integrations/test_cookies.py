@@ -13,6 +13,7 @@ HOST = Cookies()
 PLAIN = Cookies(secure=False)
 
 
+@pytest.mark.spec("H-5", "H-6")
 @pytest.mark.parametrize(
     ("headers", "names", "tokens"),
     [
@@ -46,6 +47,7 @@ def test_what_is_taken_for_a_token(headers: list[str], names: tuple[str, ...], t
     assert HOST.arrived(headers) == Arrived(names, tokens)
 
 
+@pytest.mark.spec("H-5")
 def test_each_kind_is_deaf_to_the_other() -> None:
     both = ["causal-a1=T1; __Host-causal-b2=T2"]
     assert PLAIN.arrived(both) == Arrived(("causal-a1",), ("T1",))
@@ -53,6 +55,7 @@ def test_each_kind_is_deaf_to_the_other() -> None:
     assert Cookies(name="shop").arrived(["__Host-shop-a=T; __Host-causal-a=T"]).names == ("__Host-shop-a",)
 
 
+@pytest.mark.spec("H-5")
 def test_the_names_of_one_application_are_none_of_anothers() -> None:
     for one, other in (("causal", "causal-admin"), ("a", "a-a"), ("causal", "causal_x")):
         mine, theirs = Cookies(name=one), Cookies(name=other)
@@ -61,6 +64,7 @@ def test_the_names_of_one_application_are_none_of_anothers() -> None:
         assert theirs.arrived(both).tokens == (other,)
 
 
+@pytest.mark.spec("H-8")
 def test_a_response_takes_back_no_more_than_fits_into_one() -> None:
     many = HOST.arrived(["; ".join(f"__Host-causal-{n}=T{n}" for n in range(1000))])
     assert many.names == tuple(f"__Host-causal-{n}" for n in range(MAX_TAKEN))
@@ -68,6 +72,7 @@ def test_a_response_takes_back_no_more_than_fits_into_one() -> None:
     assert sum(map(len, HOST.replacing(many.names, "T", 60))) < 8_000
 
 
+@pytest.mark.spec("H-7")
 def test_what_is_too_long_is_not_read_and_not_forgotten() -> None:
     token = "__Host-causal-a1=T1"
     fits = f"{token}; x={'y' * (MAX_CHARS - len(token) - 4)}"
@@ -92,6 +97,7 @@ def marks(value: str) -> tuple[str, str, set[str]]:
     return name, text, set(rest)
 
 
+@pytest.mark.spec("H-13")
 @pytest.mark.parametrize(
     ("cookies", "pattern", "expected"),
     [
@@ -125,6 +131,7 @@ def test_no_name_is_given_twice() -> None:
     assert len(names) == 200
 
 
+@pytest.mark.spec("H-11")
 def test_a_name_that_has_just_arrived_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(("aaaaaaaa", "aaaaaaaa", "bbbbbbbb"))
     monkeypatch.setattr("causal.integrations.cookies.secrets.token_hex", lambda _: next(drawn))

@@ -5,6 +5,7 @@ import pytest
 from causal.integrations.headers import carrying_token, directives, exposed, is_public, made_private
 
 
+@pytest.mark.spec("H-18")
 @pytest.mark.parametrize(
     ("values", "public"),
     [
@@ -27,6 +28,7 @@ def test_who_may_keep_it(values: list[str], public: bool) -> None:
     assert is_public([("Cache-Control", value) for value in values]) is public
 
 
+@pytest.mark.spec("H-19")
 @pytest.mark.parametrize(
     ("name", "value", "public"),
     [
@@ -49,6 +51,7 @@ def test_a_field_for_a_cdn_alone_counts(name: str, value: str, public: bool) -> 
     assert is_public([("cache-control", "private"), (name, value)]) is public
 
 
+@pytest.mark.spec("H-17")
 @pytest.mark.parametrize(
     ("values", "merged"),
     [
@@ -71,6 +74,7 @@ def test_private_is_merged_with_what_was_said(values: list[str], merged: list[st
     assert [text for _, text in directives([value])] == merged
 
 
+@pytest.mark.spec("H-21")
 @pytest.mark.parametrize(
     ("fields", "cross_origin", "expected"),
     [
@@ -98,6 +102,7 @@ def test_a_page_of_another_origin_may_read_it(
     assert [v for k, v in out if k.lower() == "access-control-expose-headers"] == ([expected] if expected else [])
 
 
+@pytest.mark.spec("H-14", "H-20")
 def test_a_token_among_the_fields() -> None:
     fields = [("Vary", "Accept"), ("causal-token", "of the application's own"), ("Set-Cookie", "a=1")]
     out = carrying_token(fields, "T", ["c=T"], by_header=True)

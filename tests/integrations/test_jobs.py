@@ -130,6 +130,7 @@ def test_a_stores_weaker_policy_is_not_a_jobs(directory: Path, policy: ReadPolic
 # --- delayed ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("H-25")
 def test_delayed_is_put_off_once_and_then_reads_at_the_leader(sites: Sites) -> None:
     message, ran = sites.published(), []
     with pytest.raises(GateTimeout) as later, running(sites.us, message, consistency="delayed"):
@@ -247,6 +248,7 @@ def test_a_lost_write_is_for_the_job_to_hear_of() -> None:
 # --- tokens that are missing, or do not open -----------------------------------------------------------------------------
 
 
+@pytest.mark.spec("H-24")
 @pytest.mark.parametrize("bad", ["leader", "ignore"])
 @pytest.mark.parametrize(
     "fields",
@@ -330,6 +332,7 @@ def test_the_session_of_the_request_is_carried(sites: Sites) -> None:
         carry("message", session)
 
 
+@pytest.mark.spec("H-24")
 def test_a_message_from_inside_a_write_block_is_read_for_at_the_leader(
     sites: Sites, caplog: pytest.LogCaptureFixture
 ) -> None:

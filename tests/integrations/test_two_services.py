@@ -120,6 +120,7 @@ def test_what_the_user_did_at_the_one_is_demanded_at_the_other(stack: ExitStack)
         assert town.visit(town.orders["us"], path) == 200
 
 
+@pytest.mark.spec("H-15", "H-23")
 @pytest.mark.parametrize("kind", ["httpx", "httpx2", "requests"])
 @pytest.mark.parametrize("server", ["asgi", "wsgi"])
 def test_a_client_that_many_users_calls_go_through_keeps_nobodys_cookies(kind: str, server: str) -> None:

@@ -38,14 +38,15 @@ NOISE = """
 """What others do meanwhile, and what no witness is to show."""
 
 PLANTED = [
-    (
+    pytest.param(
         "alice writes photo = old @ 1; alice writes photo = new @ 2; alice reads photo = old @ 1",
         RYW,
         {RYW, CAUSAL, CONVERGENT, MEMORY},
         ["alice write photo new", "alice read photo old"],
         "alice wrote photo = 'new' (1@2); so alice had to see photo = 'new' (1@2) or something newer, but read photo = 'old' (1@1).",
+        marks=pytest.mark.spec("S-22"),
     ),
-    (
+    pytest.param(
         "alice writes photo = new @ 2; bob reads photo = new @ 2; bob reads photo = nothing",
         MR,
         {MR, CAUSAL, CONVERGENT, MEMORY},
@@ -54,8 +55,9 @@ PLANTED = [
             "bob read photo = 'new' (1@2), which alice wrote; so bob had to see photo = 'new' (1@2) or something newer, but read photo and "
             "found nothing."
         ),
+        marks=pytest.mark.spec("S-23"),
     ),
-    (
+    pytest.param(
         "alice writes photo = new @ 2; alice writes album = a @ 3; carol reads album = a @ 3; carol reads photo = nothing",
         MW,
         {MW, CAUSAL, CONVERGENT, MEMORY},
@@ -64,8 +66,9 @@ PLANTED = [
             "alice wrote photo = 'new' (1@2) and then wrote album = 'a' (1@3); carol read it; so carol had to see photo = 'new' (1@2) or "
             "something newer, but read photo and found nothing."
         ),
+        marks=pytest.mark.spec("S-24"),
     ),
-    (
+    pytest.param(
         (
             "alice writes photo = new @ 2; bob reads photo = new @ 2; bob writes reply = nice @ 3; carol reads reply = nice @ 3; "
             "carol reads photo = nothing"
@@ -78,8 +81,9 @@ PLANTED = [
             "it; so carol had to see photo = "
             "'new' (1@2) or something newer, but read photo and found nothing."
         ),
+        marks=pytest.mark.spec("S-25"),
     ),
-    (
+    pytest.param(
         (
             "alice writes photo = new @ 2; alice writes album = a @ 3; bob reads album = a @ 3; bob writes reply = nice @ 4; "
             "carol reads reply = nice @ 4; carol reads photo = nothing"
@@ -99,15 +103,17 @@ PLANTED = [
             "= 'nice' (1@4); carol read it; "
             "so carol had to see photo = 'new' (1@2) or something newer, but read photo and found nothing."
         ),
+        marks=pytest.mark.spec("S-26"),
     ),
-    (
+    pytest.param(
         "alice writes x = 1 @ 2; bob writes x = 2 @ 1; bob reads x = 1 @ 2; bob reads x = 2 @ 1",
         CONVERGENT,
         {RYW, MR, CONVERGENT, MEMORY} - {RYW},
         ["bob read x 1", "bob read x 2"],
         "bob read x = '1' (1@2), which alice wrote; so bob had to see x = '1' (1@2) or something newer, but read x = '2' (1@1).",
+        marks=pytest.mark.spec("S-27"),
     ),
-    (
+    pytest.param(
         "alice writes x = 1 @ 2; alice writes x = 2 @ 1",
         CONVERGENT,
         {CONVERGENT},
@@ -117,6 +123,7 @@ PLANTED = [
             "(1@1); x = '2' (1@1) is older than "
             "x = '1' (1@2)."
         ),
+        marks=pytest.mark.spec("S-27"),
     ),
 ]
 
@@ -134,6 +141,7 @@ def test_a_planted_violation_is_told_in_its_fewest_operations(
     assert report.mode == "white"
 
 
+@pytest.mark.spec("S-18", "S-32")
 def test_a_black_box_tells_what_was_overwritten_by_whom() -> None:
     report = judged(
         "alice writes photo = old; bob reads photo = old; bob writes photo = new; bob writes reply = nice; dave reads reply = nice; "
@@ -173,6 +181,7 @@ FIGURE_2 = {
 }
 
 
+@pytest.mark.spec("S-26", "S-27", "S-28")
 @pytest.mark.parametrize("figure", FIGURE_2)
 def test_the_examples_of_the_paper_that_the_definitions_are_from(figure: str) -> None:
     text, wrong = FIGURE_2[figure]
@@ -182,6 +191,7 @@ def test_the_examples_of_the_paper_that_the_definitions_are_from(figure: str) ->
         assert violated(report) == wrong
 
 
+@pytest.mark.spec("S-28")
 def test_seven_operations_that_are_causal_and_convergent_but_no_causal_memory() -> None:
     text = (
         "one writes k1 = A @ 1; one writes k0 = B @ 2; two writes k0 = C @ 3; two reads k1 = nothing; one writes j0 = D @ 4; "
@@ -230,6 +240,7 @@ def of_origins(*rows: tuple[str, int, str, str | None, tuple[int, int] | None, i
     return made
 
 
+@pytest.mark.spec("S-15")
 def test_stamps_order_the_versions_of_several_origins() -> None:
     rows = [("a", 1, "write", "x", (1, 10), 7), ("a", 2, "read", "y", (2, 1), 5), ("b", 1, "write", "y", (2, 1), 5)]
     assert violated(check(of_origins(*rows))) == {RYW, CONVERGENT}
@@ -237,6 +248,7 @@ def test_stamps_order_the_versions_of_several_origins() -> None:
     assert violated(check(of_origins(*rows))) == set()
 
 
+@pytest.mark.spec("S-16")
 def test_an_origin_that_ended_is_older() -> None:
     made = of_origins(
         ("a", 1, "write", "x", (2, 1), None),
@@ -252,6 +264,7 @@ def test_an_origin_that_ended_is_older() -> None:
     assert not report.notes
 
 
+@pytest.mark.spec("S-17")
 def test_where_the_order_of_versions_is_unknown_one_that_fits_is_enough() -> None:
     """As in a black box: some order, but one for everybody."""
     rows = [
@@ -263,6 +276,7 @@ def test_where_the_order_of_versions_is_unknown_one_that_fits_is_enough() -> Non
     assert violated(check(of_origins(*rows, ("b", 2, "read", "x", (1, 1), None)))) == {CONVERGENT}
 
 
+@pytest.mark.spec("S-12")
 def test_a_version_whose_write_is_not_in_the_history() -> None:
     report = judged("bob reads photo = new @ 2; bob reads photo = old @ 1")
     assert violated(report) == {MR, CONVERGENT}
@@ -276,6 +290,7 @@ def test_a_version_whose_write_is_not_in_the_history() -> None:
     )
 
 
+@pytest.mark.spec("S-13")
 def test_a_black_box_judges_nothing_that_a_sample_lacks() -> None:
     rows = told("bob reads photo = new; bob reads photo = old")
     assert violated(check(history(rows))) == {CAUSAL, CONVERGENT, MEMORY}
@@ -285,6 +300,7 @@ def test_a_black_box_judges_nothing_that_a_sample_lacks() -> None:
         assert report.notes == ("The history is a sample: what it does not show is not judged.",)
 
 
+@pytest.mark.spec("S-11")
 def test_what_nobody_wrote() -> None:
     report = judged("alice writes photo = new; bob reads photo = other")
     assert violated(report) == {CAUSAL, CONVERGENT, MEMORY}
@@ -309,12 +325,14 @@ def refused(ok: bool | None, *rest: str) -> History:
     return made
 
 
+@pytest.mark.spec("S-7", "S-11")
 def test_a_refused_write_had_no_effect() -> None:
     assert violated(check(refused(False, "a nothing"), mode="white")) == set()
     assert violated(check(refused(False, "b x"), mode="white")) == {CAUSAL, CONVERGENT, MEMORY}
     assert violated(check(refused(False, "b x"), mode="black")) == {CAUSAL, CONVERGENT, MEMORY}
 
 
+@pytest.mark.spec("S-8")
 def test_a_write_in_doubt_obliges_only_those_who_read_it() -> None:
     assert violated(check(refused(None, "a nothing"), mode="white")) == set()
     assert violated(check(refused(None, "a nothing", "b x"), mode="white")) == set()
@@ -323,6 +341,7 @@ def test_a_write_in_doubt_obliges_only_those_who_read_it() -> None:
     assert violated(check(refused(True, "a nothing"), mode="white")) == {RYW, CAUSAL, CONVERGENT, MEMORY}
 
 
+@pytest.mark.spec("S-5")
 def test_requests_under_way_at_once_owe_each_other_nothing() -> None:
     made = History()
     made.add("a", 1, "write", "k", value="x", version=(1, 1), after=0)
@@ -333,6 +352,7 @@ def test_requests_under_way_at_once_owe_each_other_nothing() -> None:
     assert [row["seq"] for row in check(made)[RYW].witness.operations] == [1, 3]  # type: ignore[union-attr]
 
 
+@pytest.mark.spec("S-5")
 def test_what_was_answered_earlier_than_the_one_it_started_after_counts_too() -> None:
     made = History()
     made.add("a", 1, "write", "k", value="x", version=(1, 1), after=0)
@@ -346,6 +366,7 @@ def test_what_was_answered_earlier_than_the_one_it_started_after_counts_too() ->
     assert violated(check(made)) == set()
 
 
+@pytest.mark.spec("S-30")
 def test_reads_that_were_promised_less_are_judged_only_if_asked_for() -> None:
     made = History()
     made.add("a", 1, "write", "k", value="x", version=(1, 1))
@@ -373,6 +394,7 @@ def lossy(
     return made
 
 
+@pytest.mark.spec("S-29")
 @pytest.mark.parametrize(
     ("made", "state", "reason"),
     [
@@ -409,6 +431,7 @@ def test_nothing_is_lost() -> None:
     assert (report[LOST].state, report[LOST].reason) == ("ok", "none lost")
 
 
+@pytest.mark.spec("S-19")
 def test_readers_of_a_lost_version_owe_it_nothing_but_its_past() -> None:
     made = History()
     made.add("a", 1, "write", "j", value="base", version=(1, 5))
@@ -421,6 +444,7 @@ def test_readers_of_a_lost_version_owe_it_nothing_but_its_past() -> None:
     assert violated(check(made)) == {MW, CAUSAL, CONVERGENT, MEMORY}
 
 
+@pytest.mark.spec("S-10")
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -435,6 +459,7 @@ def test_a_black_box_needs_values_that_are_written_once(text: str, why: str) -> 
     assert not report.violated
 
 
+@pytest.mark.spec("S-10")
 def test_values_of_different_kinds_are_different() -> None:
     made = History()
     for n, value in enumerate([1, True, 1.5, "1", False, 0]):
@@ -444,6 +469,7 @@ def test_values_of_different_kinds_are_different() -> None:
     assert violated(check(made)) == {MR, CAUSAL, CONVERGENT, MEMORY}
 
 
+@pytest.mark.spec("S-21")
 def test_a_tombstone_is_a_version() -> None:
     made = History()
     made.add("a", 1, "write", "k", value="x", version=(1, 1))
@@ -454,6 +480,7 @@ def test_a_tombstone_is_a_version() -> None:
     assert violated(check(made)) == {RYW, MR, CAUSAL, CONVERGENT, MEMORY}
 
 
+@pytest.mark.spec("S-20")
 def test_two_keys_of_one_name_on_two_shards_are_two() -> None:
     made = History()
     made.add("a", 1, "write", "k", shard=1, value="x", version=(1, 1))
@@ -465,6 +492,7 @@ def test_two_keys_of_one_name_on_two_shards_are_two() -> None:
     assert [row["shard"] for row in witness.operations] == [1, 1]
 
 
+@pytest.mark.spec("S-14")
 def test_offsets_of_64_bits() -> None:
     top = (1 << 64) - 1
     made = History()

@@ -66,6 +66,7 @@ def all_agree(all_rows: Iterable[list[Row]], box: str, different: int | None = N
     return count
 
 
+@pytest.mark.spec("S-31")
 @pytest.mark.parametrize("box", ["white", "black"])
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_every_history_of_up_to_four_operations(n: int, box: str) -> None:
@@ -190,6 +191,7 @@ def test_short_cuts_to_causal_memory_lead_where_the_long_way_does(monkeypatch: p
     assert seen == {("ok", False), ("ok", True), ("violated", True)}
 
 
+@pytest.mark.spec("S-6")
 def test_lines_of_sessions_may_stand_in_any_order() -> None:
     for seed in range(300):
         chance = random.Random(seed)

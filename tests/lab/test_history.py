@@ -85,6 +85,7 @@ def test_a_line_is_ascii_and_compact() -> None:
         line({"value": float("nan")})
 
 
+@pytest.mark.spec("S-1", "S-2", "S-3")
 @pytest.mark.parametrize(
     ("row", "why"),
     [
@@ -135,6 +136,7 @@ def test_a_bad_line_is_named(row: object, why: str) -> None:
     assert said.startswith(why)
 
 
+@pytest.mark.spec("S-2")
 def test_another_format_is_refused() -> None:
     assert reason({"op": "meta", "format": 2}, WRITE) == (1, "format is 1, not 2")
 
@@ -146,6 +148,7 @@ def test_what_is_too_long_is_not_shown_whole(text: str) -> None:
     assert len(reason(text)[1]) < 300
 
 
+@pytest.mark.spec("S-2")
 def test_no_operations() -> None:
     assert reason(END) == (1, "no operations")
     with pytest.raises(HistoryError) as caught:
@@ -162,6 +165,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_history(tmp_path / "h")
 
 
+@pytest.mark.spec("S-4")
 @pytest.mark.parametrize(
     ("numbers", "why"),
     [

@@ -268,7 +268,7 @@ class Keyring:
             hour = token.expires_at // HOUR_S
             cipher = key.cipher(hour)
             key.remember(hour, cipher)
-            iv = secrets.token_bytes(IV_BYTES)
+            iv = self._iv()
             sealed = cipher.encrypt(iv, payload, cose.enc_structure(bound))
             data = cose.frame_encrypt0(key.id, hour.to_bytes(HOUR_BYTES, "big") + iv, sealed)
         text = cose.to_text(data)
@@ -277,6 +277,10 @@ class Keyring:
                 f"the token takes {len(text)} characters, more than {MAX_CHARS}: compact its claims (Token.fit)"
             )
         return text
+
+    def _iv(self) -> bytes:
+        """Return what no two encrypted tokens share."""
+        return secrets.token_bytes(IV_BYTES)
 
     def size(self, token: Token) -> int:
         """Return how many characters `seal` would make of a token: the size that `Token.fit` asks for."""

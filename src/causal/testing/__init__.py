@@ -21,14 +21,20 @@ except ModuleNotFoundError as error:
     raise ImportError("causal.testing needs the package hypothesis: pip install hypothesis", name=error.name) from error
 
 from causal.testing.book import Book
+from causal.testing.contract import ContractBroken, EngineContract
 from causal.testing.machine import POLICIES, EngineMachine, PlaceLag, Subject, VirtualTime
+from causal.testing.stage import NotOffered, Stage
 from causal.testing.strategies import frontiers, positions, timestamps, tokens
 
 __all__ = [
     "POLICIES",
     "Book",
+    "ContractBroken",
+    "EngineContract",
     "EngineMachine",
+    "NotOffered",
     "PlaceLag",
+    "Stage",
     "Subject",
     "VirtualTime",
     "frontiers",
