@@ -228,6 +228,21 @@ def test_who_cannot_make_it_in_time_is_not_waited_for() -> None:
     assert gate(at(26), view, ReadPolicy(0.5)) == Probe(("far",), "what is known of far is older than the request")
 
 
+@pytest.mark.spec("G-43")
+def test_of_several_equally_near_the_likeliest_is_waited_for_and_not_for_all_of_the_time() -> None:
+    far, old = leader(25, latency_s=0.1), replica(10, asked=101, asked_at=NOW - 10)
+    view = view_of(far=far, a=old, b=attrs.evolve(old, latency_s=0.0))
+    view = told(view, "b", replica(15, asked_at=NOW - 9), asked=102)  # 5 a second
+    view = told(view, "a", replica(20, asked_at=NOW - 9), asked=103)  # 10 a second
+    for wait_s, for_s in ((2.0, 0.25), (4.0, 0.5)):
+        wait = gate(at(24), view, ReadPolicy(wait_s))
+        assert isinstance(wait, Wait)
+        assert (wait.endpoint, wait.for_s) == ("a", for_s)
+    alone = gate(at(24), view_of(far=far, a=old), ReadPolicy(2.0))
+    assert isinstance(alone, Wait)
+    assert alone.for_s == 2.0
+
+
 @pytest.mark.spec("L-8", "G-47")
 def test_an_unknown_origin_is_never_served_and_never_called_lost() -> None:
     view = view_of(far=leader(10, asked=101), near=replica(10, asked=101))
@@ -612,13 +627,14 @@ def test_eventual_reads_the_nearest_that_answers() -> None:
     assert serves(gate(at(10), view, ReadPolicy.eventual())) == ("near", "eventual")
 
 
-@pytest.mark.spec("G-29")
+@pytest.mark.spec("G-28", "G-29")
 def test_a_bounded_read_asks_the_leaders_when_nobody_is_shown_to_be_fresh_enough() -> None:
     us = Known({1: (10, None), 2: (4, None)}, frozenset({2}), asked_at=NOW - 30)
     eu = Known({1: (10, None), 2: (4, None)}, frozenset({1}), latency_s=0.05, asked_at=NOW - 30)
     decision = gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(1.0))
     assert isinstance(decision, Probe)
     assert set(decision.endpoints) == {"eu", "us"}
+    assert serves(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(30.0))) == ("us", "bounded")
     fresh = view_of(
         eu=attrs.evolve(eu, asked=101, asked_at=NOW - 0.5, origins={1: (12, None), 2: (4, None)}),
         us=attrs.evolve(us, asked=101, asked_at=NOW - 0.5),

@@ -243,6 +243,8 @@ def demands() -> Cases:
             yield name, "G-3", {**whole, "kind": kind, "guarantees": promised}
     foreign = {"entries": [[0, 1, "5"], [65536, 1, "7"]], "floors": [[1, "9"]]}
     yield "another store's positions and floor", "G-2", {**plain, "own": {"entries": []}, "seen": foreign}
+    both = {**plain, "own": {"entries": [[65536, 1, "6"]]}, "seen": foreign, "dependencies": [0, 1]}
+    yield "another store's positions, where whole frontiers count", "G-2", both
     yield (
         "the same seen from the other store",
         "G-2 G-5",
@@ -415,6 +417,12 @@ def freshness() -> Cases:
             PAIR, leads("far", 20, asked=3, at_s=300), leads("far", 10, asked=2, at_s=200), follows("near", 15, asked=4)
         ),
     )
+    late = [
+        leads("near", 20, asked=3, at_s=300),
+        leads("far", 10, asked=2, at_s=200),
+        follows("mid", 15, asked=4, at_s=400),
+    ]
+    yield "a late head of another who said that it numbers the origin", "G-14", view(TRIO, *late)
     yield (
         "an empty origin is applied by who has never heard of it",
         "G-14",
@@ -518,6 +526,12 @@ def choices() -> Cases:
     )
     asked = [leads("far", 10), leads("far", 12, asked=101, at_s=NOW_S), follows("near", 10, asked=102, at_s=NOW_S)]
     yield "bounded: once all were asked, on the newest heads", "G-29", case(PAIR, asked, wants(), bounded)
+    lax = {**bounded, "unproven": "serve"}
+    yield (
+        "bounded, not proven: the newest head is waited for",
+        "G-29",
+        case(PAIR, [*asked, gone("far", 103)], wants(), lax),
+    )
     yield (
         "bounded: its leader is gone, nobody can show it",
         "G-28 G-29",
@@ -909,6 +923,14 @@ def snapshots() -> Cases:
         judged_at("", both, [mark({1: 10}), mark({2: 6}, shard=1)]),
     )
     yield "a snapshot of one shard; of the other, what is known counts", "G-19", judged_at("", both, [mark({1: 10})])
+    numbers = says("far", mark({1: 10}, [1]), mark({2: 7}, [2], shard=1))
+    more = {"shards": [0, 1], "arrived": 100, "own": [[0, 1, "11"], [1, 2, "8"]]}
+    beyond = case(PAIR, [numbers], more, {"wait_s": 0})
+    yield (
+        "a fallback, on a snapshot of one shard; of the other, too little is known",
+        "G-19 G-45",
+        judged_at("", beyond, [mark({1: 11}, [1])]),
+    )
     yield (
         "the other shard is in another life",
         "G-20",
