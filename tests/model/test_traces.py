@@ -114,11 +114,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
         assert shop.read("alice", "eu", "posts", "answer") == "nice"
         assert shop.read("alice", "eu", "photos", "photo") == "cropped.jpg"
         shop.write("alice", "eu", "photos", "photo", "final.jpg")
+        shop.read(
+            "alice", "us", "photos", "photo", ReadPolicy(wait_s=0.01)
+        )  # us is behind; what it is shown is the model's to judge
         assert shop.read("alice", "us", "photos", "photo", ReadPolicy.eventual()) == "cropped.jpg"
         shop.ship("us")
         assert shop.read("bob", "us", "photos", "photo") == "final.jpg"
-    assert len(shop.rows) == 15
+    assert len(shop.rows) == 16
     return shop.rows
+
+
+SEEDS = (*range(12), 22, 41)
+"""22 and 41 are worlds in which a store that drops dependencies is found out."""
 
 
 def simulated(seed: int, limit: int | None = None) -> list[Row]:
@@ -155,7 +162,7 @@ def test_tlc_says_so_too(recorded: list[Row], tmp_path: Path) -> None:
     assert by_tlc(trace.events(recorded), tmp_path) is None
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_simulator_keeps_to_the_model(seed: int) -> None:
     made = trace.events(simulated(seed))
     assert trace.rejected(made) is None, made.events[trace.rejected(made) - 1]
@@ -263,7 +270,7 @@ def test_tlc_rejects_it_at_the_same_event(mutation: Mutation, recorded: list[Row
     assert by_tlc(mutated, tmp_path) == place + 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_each_stale_read_of_a_simulated_run_is_found(seed: int) -> None:
     """Wherever a read that was gated shows nothing, or is served below its token, in place of what it showed."""
     whole = trace.events(simulated(seed, limit=120))
