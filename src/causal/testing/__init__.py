@@ -22,19 +22,24 @@ except ModuleNotFoundError as error:
 
 from causal.testing.book import Book
 from causal.testing.contract import ContractBroken, EngineContract
-from causal.testing.machine import POLICIES, EngineMachine, PlaceLag, Subject, VirtualTime
+from causal.testing.machine import POLICIES, EngineMachine, StoreMachine
 from causal.testing.stage import NotOffered, Stage
 from causal.testing.strategies import frontiers, positions, timestamps, tokens
+from causal.testing.subject import Data, Forgets, KeyValue, PlaceLag, Subject, VirtualTime
 
 __all__ = [
     "POLICIES",
     "Book",
     "ContractBroken",
+    "Data",
     "EngineContract",
     "EngineMachine",
+    "Forgets",
+    "KeyValue",
     "NotOffered",
     "PlaceLag",
     "Stage",
+    "StoreMachine",
     "Subject",
     "VirtualTime",
     "frontiers",
