@@ -280,6 +280,7 @@ def parts() -> Iterator[Vector]:
         ("below the end", [(0, 1, 6)]),
         ("to 0", [(0, 1, 0)]),
         ("both", [(0, 1, 4), (0, 2, 1)]),
+        ("one past its end, one below its end", [(0, 1, 4), (0, 2, 9)]),
         ("an end of an origin without an entry adds none", [(0, 3, 4)]),
         ("an end of the same origin in another shard", [(1, 1, 4)]),
     ):
