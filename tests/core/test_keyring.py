@@ -308,6 +308,23 @@ def test_long_tokens_are_not_remembered() -> None:
     assert not keys._ring.opened
 
 
+def test_short_tokens_that_list_much_are_not_remembered() -> None:
+    row = Frontier.of({pack(i, 1): 5 for i in range(CACHED_CHARS)})
+    keys = Keyring([ONE])
+    for token, remembered in (
+        (Token(row, expires_at=EXPIRES_AT), True),
+        (Token(row | Frontier.of({pack(1, 2): 5}), expires_at=EXPIRES_AT), False),
+        (Token(row, Frontier.of({pack(1, 1): 6}), expires_at=EXPIRES_AT), False),
+        (Token(None, Frontier().mark(0, 5, exact=range(CACHED_CHARS + 1)), expires_at=EXPIRES_AT), False),
+        (Token(None, Frontier().mark(0, 5, origins=range(CACHED_CHARS + 1)), expires_at=EXPIRES_AT), False),
+    ):
+        text = seal(SIGNED, token)
+        assert len(text) < CACHED_CHARS
+        keys._ring.opened.clear()
+        assert unseal(keys, text) == token
+        assert bool(keys._ring.opened) == remembered
+
+
 def test_threads_open_and_seal_while_keys_change() -> None:
     keys = Keyring([ONE, TWO])
     texts = [seal(SIGNED, Token(Frontier.of({1: i}), expires_at=EXPIRES_AT)) for i in range(50)]

@@ -35,7 +35,7 @@ Profile: TypeAlias = Literal["signed", "encrypted"]
 
 SECRET_BYTES: Final = 32
 CACHED_CHARS: Final = 512
-"""No longer token is remembered once opened: so many of the usual size cost little memory."""
+"""No longer token is remembered once opened, nor one that lists more: so many of the usual size cost little memory."""
 _HOURS: Final = 64  # derived keys remembered: more than the hours in which live tokens expire
 _WRONG: Final = "the token does not verify: forged, damaged, or sealed for another subject or audience"
 
@@ -354,7 +354,7 @@ class Keyring:
 
     def _remember(self, ring: _Ring, text: str, subject: str | None, audience: str, token: Token) -> None:
         """Keep the claims of a text with the very keys that sealed or opened it: they go when these do."""
-        if self._cached and len(text) <= CACHED_CHARS:
+        if self._cached and len(text) <= CACHED_CHARS and token.listed <= CACHED_CHARS:
             opened = ring.opened
             if 2 * len(opened) >= self._cached:
                 ring.older, ring.opened = opened, (opened := {})
