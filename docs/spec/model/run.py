@@ -55,7 +55,8 @@ def runs(wanted: list[str] | None = None, *, by_hand: bool = True) -> Iterator[t
     for model in MODELS.values():
         for config in model.configs:
             name = full_name(model, config)
-            if (not wanted or model.name in wanted or name in wanted) and (by_hand or not config.by_hand):
+            of_model = (not wanted or model.name in wanted) and (by_hand or not config.by_hand)
+            if of_model or name in (wanted or ()):
                 yield name, model, config
 
 
@@ -286,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows, mirrored = [], {}
     if not options.json:
         print(ROW.format("configuration", "verdict", "TLC", "mirror", "depth", "", "TLC", "mirror"))
-    for name, model, config in runs(options.names, by_hand=options.all or bool(options.names)):
+    for name, model, config in runs(options.names, by_hand=options.all):
         try:
             row, mirrored[name] = compared(name, model, config, with_tlc=not options.mirror_only)
         except ModelError as error:
