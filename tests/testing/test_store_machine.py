@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from causal.controls import Lag
 from causal.core.frontier import Frontier, Position
-from causal.errors import ConfigError
-from causal.session import SessionState
-from causal.stores.memory import MemoryCluster, MemoryEngine
-from causal.stores.memory.site import Site
+from causal.stores.memory import MemoryCluster
 from causal.testing import StoreMachine, Subject, VirtualTime
 from tests.testing import broken
 
@@ -80,7 +76,7 @@ FINDING = settings(
 
 def found(machine: type[Machine]) -> str:
     """Run a machine, and return what it found."""
-    with pytest.raises(BaseException) as caught:  # noqa: PT012 - Hypothesis raises groups, too
+    with pytest.raises(BaseException) as caught:
         run_state_machine_as_test(machine, settings=FINDING)
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):

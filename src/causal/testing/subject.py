@@ -100,7 +100,8 @@ class KeyValue:
 class Subject:
     """A store under test: one engine for each site, and the time that drives its lag (set `time.step` to replicate what is due).
 
-    `controls` makes sites lag and disappear, `forgets` makes them forget; None if the engine cannot. `data` is how blocks read and write; `deletes` whether they can delete. Thread-safety: one thread at a time.
+    `controls` makes sites lag and disappear, `forgets` makes them forget; None if the engine cannot. `data` is how blocks read and write,
+    `deletes` whether they can delete. Thread-safety: one thread at a time.
     """
 
     name: str
