@@ -55,7 +55,8 @@ def runs(wanted: list[str] | None = None, *, by_hand: bool = True) -> Iterator[t
     for model in MODELS.values():
         for config in model.configs:
             name = full_name(model, config)
-            if (not wanted or model.name in wanted or name in wanted) and (by_hand or not config.by_hand):
+            of_model = (not wanted or model.name in wanted) and (by_hand or not config.by_hand)
+            if of_model or name in (wanted or ()):
                 yield name, model, config
 
 
@@ -174,8 +175,10 @@ def story(model: Model, config: Config, found: Found) -> str:
         f"The shortest way there, in the model [{model.module}.tla](../{model.module}.tla) with {changed}:",
         "\n".join(wrapped(step, "   ") for step in steps),
         wrapped(f"**{machine.broken(config.violates or '', found.trace[-1][1])}**"),
-        f"With the rule on, no run of the model within its bounds violates `{config.violates}`.\n"
-        f"To see it again: `python docs/spec/model/run.py {name}`.",
+        (
+            f"With the rule on, no run of the model within its bounds violates `{config.violates}`.\n"
+            f"To see it again: `python docs/spec/model/run.py {name}`."
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -284,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows, mirrored = [], {}
     if not options.json:
         print(ROW.format("configuration", "verdict", "TLC", "mirror", "depth", "", "TLC", "mirror"))
-    for name, model, config in runs(options.names, by_hand=options.all or bool(options.names)):
+    for name, model, config in runs(options.names, by_hand=options.all):
         try:
             row, mirrored[name] = compared(name, model, config, with_tlc=not options.mirror_only)
         except ModelError as error:
