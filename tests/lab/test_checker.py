@@ -111,7 +111,7 @@ PLANTED = [
         {RYW, MR, CONVERGENT, MEMORY} - {RYW},
         ["bob read x 1", "bob read x 2"],
         "bob read x = '1' (1@2), which alice wrote; so bob had to see x = '1' (1@2) or something newer, but read x = '2' (1@1).",
-        marks=pytest.mark.spec("S-27"),
+        marks=pytest.mark.spec("S-14", "S-27"),
     ),
     pytest.param(
         "alice writes x = 1 @ 2; alice writes x = 2 @ 1",
