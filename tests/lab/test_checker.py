@@ -483,6 +483,13 @@ def test_a_tombstone_is_a_version() -> None:
     assert violated(check(made)) == {RYW, MR, CAUSAL, CONVERGENT, MEMORY}
 
 
+@pytest.mark.spec("S-9")
+def test_one_transaction_may_write_a_key_twice_and_the_later_counts() -> None:
+    wrote = "a writes k = x @ 1; a writes k = y @ 1; "
+    assert violated(judged(wrote + "b reads k = y @ 1")) == set()
+    assert violated(judged(wrote + "b reads k = x @ 1")) == {CAUSAL, CONVERGENT, MEMORY}
+
+
 @pytest.mark.spec("S-20")
 def test_two_keys_of_one_name_on_two_shards_are_two() -> None:
     made = History()

@@ -504,6 +504,7 @@ def failovers() -> Iterator[Line]:
     )
     later = with_(went, 2, seq=3)
     yield case("it was told before it went on", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 10)], "")
+    yield case("it was told at the read itself", "S-29", [*later, end(1, 8), tell("lost", "a", 3, 1, 10)], "")
     yield case("it accepted the loss before it went on", "S-29", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
     yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
     yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
