@@ -6,6 +6,8 @@
 # More:
 #   make shop      an application to look at: two sites, a cache, a search, a service, jobs, and replicas that lag
 #   make shop-postgres   the same on PostgreSQL and Valkey: real servers, started for it and ended with it
+#   make model     the checked model, by TLC and by its mirror, and the inductive proofs, as a table
+#   make fuzz      10 minutes of coverage-guided fuzzing of what decodes untrusted bytes (ARGS="--seconds 60")
 #   make deep      the property tests with many more examples
 #   make test-all  the tests under every Python of 3.11, 3.12, 3.13 found here
 #   make bench     measurements against floors and peers, in the same run
@@ -31,7 +33,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find src docs/spec/vectors -not -name '*.pyc' -not -name __pycache__)
 export CAUSAL_COSE_PYTHON := $(CURDIR)/$(VENV_COSE)/bin/python
 
-.PHONY: help setup install demo shop shop-postgres test check unit deep test-all bench docs format dev clean
+.PHONY: help setup install demo shop shop-postgres test check unit deep model fuzz test-all bench docs format dev clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -100,6 +102,13 @@ unit: setup
 
 deep: setup
 	CAUSAL_INSTALLED=1 HYPOTHESIS_PROFILE=deep $(BIN)/pytest --numprocesses $(WORKERS) --timeout 0 $(TESTS)
+
+model: setup
+	$(BIN)/python docs/spec/model/run.py $(ARGS)
+	$(BIN)/python docs/spec/model/inductive.py
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(or $(ARGS),--seconds 600)
 
 test-all:
 	@for version in 3.11 3.12 3.13; do \

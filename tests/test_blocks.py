@@ -346,6 +346,7 @@ def test_a_commit_that_failed_is_not_in_doubt(time: Time, engine: FakeEngine) ->
     assert session.token() is None
 
 
+@pytest.mark.spec("L-14")
 @pytest.mark.parametrize("doubt", [CommitUnknown("no answer"), KeyboardInterrupt(), SystemExit(), None])
 def test_a_commit_in_doubt_marks_its_shard_for_the_leader(
     time: Time, engine: FakeEngine, doubt: BaseException | None

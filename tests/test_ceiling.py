@@ -36,6 +36,7 @@ def test_a_bound_comes_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ceiling", "ceiling.lock"]
 
 
+@pytest.mark.spec("C-25")
 def test_a_bound_rises_with_every_reserve(tmp_path: Path) -> None:
     ceiling = FileCeiling(tmp_path / "ceiling")
     assert ceiling.reserve(100) == 0
@@ -46,6 +47,7 @@ def test_a_bound_rises_with_every_reserve(tmp_path: Path) -> None:
     assert ceiling.load() == 202
 
 
+@pytest.mark.spec("C-26")
 def test_a_bound_is_lowered_only_by_the_last_who_raised_it(tmp_path: Path) -> None:
     ceiling = FileCeiling(tmp_path / "ceiling")
     ceiling.reserve(100)
@@ -119,6 +121,7 @@ def test_a_system_without_file_locks_is_said_at_once(tmp_path: Path, monkeypatch
         FileCeiling(tmp_path / "ceiling")
 
 
+@pytest.mark.spec("C-27")
 def test_the_end_of_the_range_fits_no_reserve(tmp_path: Path) -> None:
     ceiling = FileCeiling(tmp_path / "ceiling")
     ceiling.reserve(MAX_TIMESTAMP)
@@ -236,6 +239,7 @@ def test_many_processes_share_a_ceiling(tmp_path: Path) -> None:
     assert all(highest < bound for highest, bound in bound_after)
 
 
+@pytest.mark.spec("C-25", "C-26")
 def test_a_bound_given_back_is_not_taken_for_one_that_another_still_holds() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     b = PatientClock(wall=wall, ceiling=ceiling)
@@ -255,6 +259,7 @@ def test_a_bound_given_back_is_not_taken_for_one_that_another_still_holds() -> N
     assert PatientClock(wall=wall, ceiling=ceiling).now() > highest
 
 
+@pytest.mark.spec("C-26")
 def test_what_others_reserved_in_between_is_not_given_back() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     a = PatientClock(wall=wall, ceiling=ceiling)

@@ -75,6 +75,7 @@ HISTORY: list[tuple[float, str, tuple[int, int] | None, tuple[int, int] | None]]
 ]
 
 
+@pytest.mark.spec("C-18")
 @pytest.mark.parametrize("ceiling", [None, MemoryCeiling], ids=["no ceiling", "ceiling"])
 def test_a_history(ceiling: Callable[[], MemoryCeiling] | None) -> None:
     wall = Wall()
@@ -164,6 +165,7 @@ def test_a_counter_exhausted_by_calls_alone_carries() -> None:
     assert all(b - a == 1 for a, b in itertools.pairwise(stamps))
 
 
+@pytest.mark.spec("C-12")
 @pytest.mark.parametrize("ceiling", [None, MemoryCeiling], ids=["no ceiling", "ceiling"])
 def test_the_end_of_time_is_an_error_and_passes_with_a_wall_that_returns(
     ceiling: Callable[[], MemoryCeiling] | None,
@@ -195,6 +197,7 @@ def test_the_last_timestamp_of_all_is_handed_out_once() -> None:
 # -- drift --
 
 
+@pytest.mark.spec("C-14")
 def test_a_refused_remote_names_both_times_and_the_bound() -> None:
     clock = HybridLogicalClock(wall=Wall(), max_drift_s=0.5)
     with pytest.raises(ClockDrift) as caught:
@@ -207,6 +210,7 @@ def test_a_refused_remote_names_both_times_and_the_bound() -> None:
     assert clock.last is None
 
 
+@pytest.mark.spec("C-15", "C-16")
 def test_the_bound_holds_to_the_last_count_of_its_millisecond() -> None:
     clock = HybridLogicalClock(wall=Wall(), max_drift_s=0.5)
     bound = Timestamp.from_parts(T0_MS + 500, MAX_LOGICAL)
@@ -222,6 +226,7 @@ def test_a_slow_remote_is_never_refused() -> None:
     assert clock.update(0) == Timestamp.from_parts(T0_MS)
 
 
+@pytest.mark.spec("C-13")
 @pytest.mark.parametrize("remote", [-1, 1 << 64])
 def test_a_remote_that_is_no_timestamp_is_refused(remote: int) -> None:
     clock = HybridLogicalClock(wall=Wall())
@@ -287,6 +292,7 @@ def test_many_threads_never_share_a_timestamp(ceiling: Callable[[], MemoryCeilin
 # -- restarts --
 
 
+@pytest.mark.spec("C-22")
 def test_a_restarted_clock_starts_above_all_that_the_one_before_handed_out() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     before = HybridLogicalClock(wall=wall, ceiling=ceiling).now()  # and a crash
@@ -297,6 +303,7 @@ def test_a_restarted_clock_starts_above_all_that_the_one_before_handed_out() -> 
     assert clock.now() > before
 
 
+@pytest.mark.spec("C-23")
 def test_what_is_handed_out_is_reserved_first() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     clock = PatientClock(wall=wall, ceiling=ceiling)
@@ -307,6 +314,7 @@ def test_what_is_handed_out_is_reserved_first() -> None:
             assert stamp < ceiling.bound
 
 
+@pytest.mark.spec("C-24")
 def test_the_reserve_reaches_half_the_drift_ahead_and_no_further() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     PatientClock(wall=wall, max_drift_s=0.5, ceiling=ceiling).now()
@@ -316,6 +324,7 @@ def test_the_reserve_reaches_half_the_drift_ahead_and_no_further() -> None:
     assert generous.bound == Timestamp.from_parts(T0_MS + MAX_RESERVE_MS)
 
 
+@pytest.mark.spec("C-24")
 def test_a_clock_that_is_ahead_reserves_a_millisecond_at_a_time() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     clock = PatientClock(wall=wall, ceiling=ceiling)
@@ -323,6 +332,7 @@ def test_a_clock_that_is_ahead_reserves_a_millisecond_at_a_time() -> None:
     assert ceiling.bound == ahead + 65536
 
 
+@pytest.mark.spec("C-26")
 def test_close_gives_the_unused_reserve_back() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     with PatientClock(wall=wall, ceiling=ceiling) as clock:
@@ -393,6 +403,7 @@ def test_a_drift_too_small_to_reserve_in_is_refused() -> None:
 # -- a reserve that cannot be made --
 
 
+@pytest.mark.spec("C-27")
 def test_without_a_reserve_the_clock_refuses_and_recovers() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     clock = PatientClock(wall=wall, ceiling=ceiling)

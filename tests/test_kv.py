@@ -166,6 +166,7 @@ def test_wins_is_a_strict_total_order(a: tuple[int, int], b: tuple[int, int], c:
         assert kv.wins(*a, *c)
 
 
+@pytest.mark.spec("C-21")
 @given(st.lists(VERSION, min_size=1, max_size=5, unique=True))
 def test_the_winner_does_not_depend_on_the_order_of_arrival(versions: list[tuple[int, int]]) -> None:
     winners = set()
@@ -178,11 +179,13 @@ def test_the_winner_does_not_depend_on_the_order_of_arrival(versions: list[tuple
     assert winners == {max(versions)}
 
 
+@pytest.mark.spec("C-21")
 def test_the_stamp_decides_before_the_origin() -> None:
     assert kv.wins(2, 1, 1, 9)
     assert kv.wins(1, 9, 1, 2)
 
 
+@pytest.mark.spec("C-20")
 @given(st.integers(0, kv.MAX_STAMP - 1), st.lists(st.integers(0, kv.MAX_STAMP - 1), max_size=4))
 def test_a_new_stamp_is_above_all_and_not_below_the_clock(now: int, stamps: list[int]) -> None:
     new = kv.next_stamp(now, stamps)

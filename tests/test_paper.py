@@ -425,6 +425,7 @@ def test_l_takes_48_bits_and_c_the_16_below(l: int, c: int) -> None:
     assert int(ts).to_bytes(8, "big") == l.to_bytes(6, "big") + c.to_bytes(2, "big")
 
 
+@pytest.mark.spec("C-11")
 @given(st.integers(0, 10**15), st.integers(0, 10**6 - 1))
 def test_the_wall_is_rounded_down_to_the_millisecond(ms: int, ns: int) -> None:
     """A departure. Section 6 keeps 48 bits of an NTP time (microseconds), rounded up, so that l >= pt whatever the unit. Ours are Unix
@@ -440,6 +441,7 @@ def test_the_wall_is_rounded_down_to_the_millisecond(ms: int, ns: int) -> None:
 # --- resilience --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("C-10")
 @given(st.lists(st.integers(-5000, 5000), min_size=2, max_size=40))
 @example([10_000, -5_000, 1, 1])
 def test_a_physical_clock_that_goes_back_does_not_take_the_timestamps_along(moves: list[int]) -> None:
@@ -456,6 +458,7 @@ def test_a_physical_clock_that_goes_back_does_not_take_the_timestamps_along(move
     assert all(a < b for a, b in itertools.pairwise(stamps))
 
 
+@pytest.mark.spec("C-17")
 @given(st.integers(0, 2000), st.integers(0, 5000), st.integers(0, MAX_LOGICAL), st.integers(0, 3))
 @example(500, 500, MAX_LOGICAL, 0)
 @example(500, 501, 0, 0)

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Position, ReadPolicy, Receipt, StoreError
+from causal import CommitUnknown, Frontier, GateTimeout, Guarantee, Loss, Position, ReadPolicy, Receipt, StoreError
 from causal.core.frontier import EVERY_STORE, LeaderMark, pack
 from causal.core.gate import Probe
 from causal.engine import Commit
 from causal.request import Request
+from causal.session import SessionState
 from causal.stores.memory import MemoryEngine
 from tests.fake_engine import FakeEngine, Handle, Origins, Server, Time, idle, near_and_far
 
@@ -61,6 +62,18 @@ def test_a_bound_holds_nothing_of_the_session(time: Time) -> None:
 # --- what may be lost ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("L-11")
+def test_what_is_forgotten_is_the_loss_that_was_named_and_nothing_else() -> None:
+    loss = Loss(Position(0, 1, 60), 50)
+    for own, own_left, saw, seen_left in ((60, 50, 55, 50), (61, 61, 60, 50), (60, 50, 61, 61), (60, 50, 40, 40)):
+        session = SessionState(None)
+        session.own, session.seen = seen(0, 1, own) | seen(1, 1, 60), seen(0, 1, saw) | seen(0, 2, 99)
+        session.forget([loss])
+        assert session.own == seen(0, 1, own_left) | seen(1, 1, 60)
+        assert session.seen == seen(0, 1, seen_left) | seen(0, 2, 99)
+
+
+@pytest.mark.spec("L-12")
 def test_what_is_forgotten_of_a_doubtful_mark_is_of_its_own_store(time: Time) -> None:
     """Two stores number their origins each for itself: a loss that is accepted in one is none that is accepted in the other."""
     gone: Origins = {1: (10, None), 3: (5, 5)}
@@ -111,6 +124,30 @@ def test_what_other_stores_folded_travels_with_the_dependencies(time: Time) -> N
     assert not carol.seen.marks
 
 
+@pytest.mark.spec("G-3")
+@pytest.mark.parametrize(
+    ("promised", "reading", "writing"),
+    [
+        (Guarantee.NONE, (False, False), (False, False)),
+        (Guarantee.READ_YOUR_WRITES, (True, False), (False, False)),
+        (Guarantee.MONOTONIC_READS, (True, True), (False, False)),
+        (Guarantee.MONOTONIC_WRITES, (False, False), (True, False)),
+        (Guarantee.WRITES_FOLLOW_READS, (False, False), (True, True)),
+        (Guarantee.ALL, (True, True), (True, True)),
+    ],
+)
+def test_what_is_promised_chooses_what_counts(
+    time: Time, promised: Guarantee, reading: tuple[bool, bool], writing: tuple[bool, bool]
+) -> None:
+    """Own positions, and seen ones: a session that has both demands these of a read and of a write."""
+    store = time.store(near_and_far(), guarantees=promised)
+    session = store.session()._state
+    session.own, session.seen = seen(0, 1, 3), seen(0, 2, 4)
+    for write, counts in ((False, reading), (True, writing)):
+        demand = session.demand(store._state, 0, time.wall(), write=write)
+        assert demand.need == {k: n for k, n, it in zip((pack(0, 1), pack(0, 2)), (3, 4), counts, strict=True) if it}
+
+
 # --- how a snapshot is judged --------------------------------------------------------------------------------------------
 
 
@@ -136,6 +173,7 @@ def test_an_origin_that_nobody_numbers_is_no_matter_where_the_leader_is_not_aske
     assert (receipt.how, receipt.attempts) == ("leader", 1)
 
 
+@pytest.mark.spec("G-24")
 def test_a_leaders_head_of_one_shard_is_no_excuse_for_another_that_is_stale(time: Time) -> None:
     """A mark on y, a read of x: between the decision and the snapshot, what showed the endpoint fresh on x grows too old."""
     near = Server("near", {0: {1: (10, None)}, 1: {2: (5, None)}}, {1: {2}})
@@ -150,6 +188,7 @@ def test_a_leaders_head_of_one_shard_is_no_excuse_for_another_that_is_stale(time
     assert read(session, shard="x", policy=ReadPolicy(0.0)).endpoint == "far"
 
 
+@pytest.mark.spec("G-24")
 @pytest.mark.parametrize("unproven", ["refuse", "serve"])
 def test_a_pause_before_the_snapshot_voids_freshness(time: Time, unproven: Any) -> None:
     engine = near_and_far()
@@ -184,6 +223,7 @@ def test_a_write_learns_from_the_snapshot_that_did_not_bear_it_out(time: Time) -
     assert [call for call in engine.calls if call[0] == "probe"] == [("probe", "near"), ("probe", "far")]
 
 
+@pytest.mark.spec("G-24")
 @pytest.mark.parametrize(("bound_s", "max_staleness_s"), [(5, 900), (9, 5)])
 def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time, bound_s: int, max_staleness_s: int) -> None:
     """Which is never longer than what the store allows."""
@@ -193,6 +233,21 @@ def test_a_pause_before_the_snapshot_voids_a_bound_of_its_own(time: Time, bound_
     time.sleep(4)
     engine.before = lambda kind, name: time.sleep(2) if (kind, name) == ("read", "near") else None
     assert read(store.session(), policy=ReadPolicy.bounded(bound_s)).endpoint == "far"
+
+
+@pytest.mark.spec("G-24")
+def test_a_pause_is_no_matter_where_heads_show_more_or_to_a_write(time: Time) -> None:
+    """Two sites, each of which follows the other: what showed one to be fresh is older than it may be, once its snapshot is there."""
+    both: Origins = {1: (10, None), 2: (5, None)}
+    eu = Server("eu", {0: dict(both)}, {0: {1}}, latency_s=0.05)
+    engine = FakeEngine(eu, Server("us", {0: dict(both)}, {0: {2}}), leader="us")
+    store = time.store(engine)
+    engine.before = lambda kind, name: time.sleep(1000) if kind in ("read", "write") else None
+    receipt = read(store.session(), policy=ReadPolicy.leader())
+    assert (receipt.endpoint, receipt.how, receipt.attempts, receipt.unproven) == ("us", "leader", 1, False)
+    with (block := store.session().write()):
+        pass
+    assert (block.receipt.endpoint, block.receipt.attempts, block.receipt.unproven) == ("us", 1, False)
 
 
 # --- inside a write block ------------------------------------------------------------------------------------------------

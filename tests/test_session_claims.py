@@ -54,6 +54,7 @@ def test_a_cached_demand_knows_when_its_first_mark_lapses(time: Time) -> None:
         assert (found and found.until) == expected
 
 
+@pytest.mark.spec("T-68")
 def test_an_entry_is_as_young_as_the_youngest_token_says(time: Time) -> None:
     now = int(time.wall())
     key = pack(0, 1)
@@ -78,6 +79,7 @@ def test_a_session_that_joins_a_token_with_every_reply_keeps_few_of_them(time: T
     assert ages[pack(1, 200)] == (7200 + int(TTL_S) - 80_000 + 200) // 3600
 
 
+@pytest.mark.spec("T-72", "K-25")
 def test_an_expired_token_still_demands_and_is_replaced(time: Time) -> None:
     store = time.store(near_and_far())
     session = store.session(sealed(Token(F, expires_at=int(T0_S))))
@@ -99,6 +101,7 @@ def test_what_was_forgotten_counts_when_it_is_learned_again(time: Time) -> None:
     assert session.seen == F
 
 
+@pytest.mark.spec("F-19")
 def test_what_is_forgotten_is_exactly_what_was_lost(time: Time) -> None:
     session = time.store(near_and_far()).session()
     state = session._state

@@ -82,6 +82,7 @@ def test_a_replica_that_stands_still_is_left_for_the_leader(world: World) -> Non
     assert (stale.receipt.how, stale.receipt.held) == ("stale", False)
 
 
+@pytest.mark.spec("L-5", "L-11")
 def test_a_lost_write_is_said_and_forgotten_exactly(world: World) -> None:
     eu, us = world.store("eu"), world.store("us")
     session = wrote(eu)
@@ -151,6 +152,7 @@ def test_tokens_are_joined_and_sealed_again_only_when_they_changed(world: World)
     assert not eu.session(unchanged.token(), subject="bob").rejected
 
 
+@pytest.mark.spec("G-49", "G-50")
 def test_a_write_is_gated_too(world: World) -> None:
     us = world.store("us")
     token = wrote(world.store("eu")).token()
@@ -194,6 +196,7 @@ def test_two_stores_of_the_same_data_that_promise_different_things_meet_in_one_s
             assert db.get("k") == "new"
 
 
+@pytest.mark.spec("G-51", "G-52")
 def test_limits_refuse_at_once_and_are_given_back(world: World) -> None:
     us = world.store("us", limits=Limits(waiters_per_endpoint=0, leader_reads=0))
     token = wrote(world.store("eu")).token()
@@ -203,6 +206,40 @@ def test_limits_refuse_at_once_and_are_given_back(world: World) -> None:
             pass
     assert not us._state.waiting
     assert us._state.leader_reads == 0
+
+
+@pytest.mark.spec("G-51")
+def test_who_waits_is_counted_by_endpoint_and_by_subject(world: World) -> None:
+    state = world.store("us", limits=Limits(waiters_per_endpoint=5, waiters_per_subject=2))._state
+    for subject in ("alice", "alice", None):
+        state.enter_wait("us", subject)
+    with pytest.raises(Overloaded):
+        state.enter_wait("us", "alice")
+    state.enter_wait("eu", "alice")
+    for _ in range(2):
+        state.enter_wait("us", None)  # five in all; and who has no name is not one subject
+    with pytest.raises(Overloaded):
+        state.enter_wait("us", "bob")
+    state.leave_wait("us", None)
+    state.enter_wait("us", "bob")
+
+
+@pytest.mark.spec("G-52", "G-53")
+def test_sessions_whose_token_did_not_open_take_no_place_of_others(world: World) -> None:
+    us = world.store("us", limits=Limits(leader_reads=1, unauthenticated=1))
+    wrote(world.store("eu"))
+    with us.session("garbage").read(policy=ReadPolicy(1.0)):
+        assert (us._state.unauthenticated, us._state.leader_reads) == (1, 0)
+        with pytest.raises(Overloaded), us.session("garbage").read(policy=ReadPolicy(1.0)):
+            pass
+        us._state.enter_leader(authenticated=True)
+        with pytest.raises(Overloaded):
+            us._state.enter_leader(authenticated=True)
+        with us.session().read(policy=ReadPolicy.leader(wait_s=1.0)):  # by policy: not counted
+            pass
+        with us.session(subject="bob").write():
+            pass
+    assert (us._state.unauthenticated, us._state.leader_reads) == (0, 1)
 
 
 def test_configuration_refuses_to_forget_too_early(world: World) -> None:

@@ -115,7 +115,11 @@ class Commit:
 
 
 class ReadHandle(Protocol[R_co]):
-    """One read on one endpoint, in one snapshot. Thread-safety: one thread at a time."""
+    """One read on one endpoint, in one snapshot. Thread-safety: one thread at a time.
+
+    Where an engine offers a weaker isolation, each statement has a snapshot of its own, none older than `watermarks`: such a handle is
+    `Ending`, and what it has shown is known at its end.
+    """
 
     @property
     def connection(self) -> R_co:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark
-from causal.core.gate import UNCHECKED, Probe, Refuse, Serve, Wait, at_leaders, bears_out, considered, covered, decide
+from causal.core.gate import UNCHECKED, Probe, Refuse, Serve, Wait, bears_out, considered, covered, decide, outlived
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import DoubtfulMark
 from causal.core.receipt import Receipt
@@ -241,16 +241,10 @@ class Request:
             return True
         self.unproven = serve.unproven
         good = bears_out(serve, watermarks)
-        # Heads show more than freshness, on the shards that they are of; a snapshot that shows an origin without one is not borne out.
-        current = serve.how == "leader" and self.demand.shards <= at_leaders(self.demand, self.policy)
-        if good and not current and self.at is None and serve.known.fresh_at != math.inf:
-            # A pause between the decision and the snapshot voids a staleness bound.
-            bound_s = self.store.max_staleness_s
-            if self.policy.strategy is Strategy.BOUNDED:
-                bound_s = min(self.policy.bound_s, bound_s)  # as the gate
-            if serve.known.fresh_at < self.store.monotonic() - bound_s:
-                self.unproven = True
-                good = self.policy.unproven == "serve"
+        now, limit_s, write = self.store.monotonic(), self.store.max_staleness_s, self.at is not None
+        if good and outlived(serve, self.demand, self.policy, now, limit_s, write=write):
+            self.unproven = True
+            good = self.policy.unproven == "serve"
         return good
 
     # --- a write's end ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A COSE library that we did not write reads our tokens: it verifies the signed ones and decrypts the encrypted ones.
+"""A COSE library that we did not write reads our tokens, and writes tokens that we read: in all three frames.
 
 It runs in an environment of its own (CAUSAL_COSE_PYTHON, or .venv-cose of `make setup`), and is given the keys as this test
 derives them by RFC 5869, the text, and what binds it. It never sees this package.
@@ -13,7 +13,8 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from causal import Frontier, Key, Keyring, Token
+from causal import BadSignature, Frontier, Key, Keyring, Token, TokenError
+from causal.core.cose import from_text, to_text
 from causal.core.position import pack
 from causal.core.wire import encode_claims
 
@@ -21,12 +22,31 @@ PEER = r"""
 import base64, json, sys
 import cbor2
 from pycose.algorithms import A256GCM, HMAC25664, HMAC256
-from pycose.headers import Algorithm
+from pycose.headers import IV, KID, Algorithm
 from pycose.keys import SymmetricKey
 from pycose.messages import Enc0Message, Mac0Message
 
+ALGORITHMS = {3: A256GCM, 4: HMAC25664, 5: HMAC256}
+
+
+def made(case):
+    # a message as this library makes it, untagged
+    protected = {Algorithm: ALGORITHMS[case["alg"]]}
+    unprotected = {KID: bytes.fromhex(case["kid"])}
+    kind = Enc0Message if case["alg"] == 3 else Mac0Message
+    if case["alg"] == 3:
+        unprotected[IV] = bytes.fromhex(case["iv"])
+    message = kind(phdr=protected, uhdr=unprotected, payload=bytes.fromhex(case["payload"]))
+    message.key = SymmetricKey(bytes.fromhex(case["key"]))
+    message.external_aad = cbor2.dumps([case["audience"], case["subject"]])
+    return base64.urlsafe_b64encode(message.encode(tag=False)).decode().rstrip("=")
+
+
 answers = []
 for case in json.load(sys.stdin):
+    if "payload" in case:
+        answers.append({"text": made(case)})
+        continue
     data = base64.urlsafe_b64decode(case["text"] + "=" * (-len(case["text"]) % 4))
     kind = Mac0Message if case["frame"] == "mac0" else Enc0Message
     answer = {}
@@ -119,16 +139,82 @@ def test_the_peer_refuses_what_we_refuse() -> None:
     assert [answer["verified"] for answer in ask(wrong)] == [False] * 6
 
 
-def test_a_peer_reads_every_vector_that_is_to_be_opened() -> None:
-    file = json.loads((Path(__file__).parents[2] / "docs" / "spec" / "vectors.json").read_text(encoding="utf-8"))
-    secrets = {key["id"]: bytes.fromhex(key["secret"]) for key in file["keys"]}
+def test_a_peer_reads_every_vector_that_is_sealed() -> None:
+    path = Path(__file__).parents[2] / "docs" / "spec" / "vectors" / "token.json"
+    file = json.loads(path.read_text(encoding="utf-8"))
+    secrets = {key["id"]: bytes.fromhex(key["secret"]) for key in file["given"]["keys"]}
     asked: list[dict[str, object]] = []
     expected: list[dict[str, object]] = []
-    for vector in file["accept"]:
-        alg, hour = vector["alg"], vector["claims"]["expires_at"] // 3600
-        kid = bytes((vector["key_id"],)) + (hour.to_bytes(3, "big") if alg == 3 else b"")
-        key = derived(f"causal/1/{alg}" + (f"/{hour}" if alg == 3 else ""), secrets[vector["key_id"]])
-        bound = {name: vector[name] for name in ("text", "audience", "subject")}
+    for vector in file["vectors"]:
+        if vector["op"] != "token.seal" or "out" not in vector:
+            continue
+        given, out = vector["in"], vector["out"]
+        alg, hour = given["alg"], given["claims"]["expires_at"] // 3600
+        kid = bytes((given["key_id"],)) + (hour.to_bytes(3, "big") if alg == 3 else b"")
+        key = derived(f"causal/1/{alg}" + (f"/{hour}" if alg == 3 else ""), secrets[given["key_id"]])
+        bound = {"text": out["text"], "audience": given["audience"], "subject": given["subject"]}
         asked.append({"frame": "encrypt0" if alg == 3 else "mac0", "key": key} | bound)
-        expected.append({"alg": alg, "kid": kid.hex(), "verified": True, "payload": vector["payload"]})
+        expected.append({"alg": alg, "kid": kid.hex(), "verified": True, "payload": out["payload"]})
     assert ask(asked) == expected
+
+
+# --- and back -------------------------------------------------------------------------------------------------------------
+
+WAYS = [(4, {"tag_bits": 64}), (5, {"tag_bits": 256}), (3, {"profile": "encrypted"})]
+
+
+def sealed_there(alg: int) -> list[tuple[Token, dict[str, object], str]]:
+    """Each token for each subject and audience, as the peer seals its payload."""
+    asked: list[tuple[Token, dict[str, object]]] = []
+    for token in TOKENS:
+        hour = token.expires_at // 3600
+        key = derived(f"causal/1/{alg}" + (f"/{hour}" if alg == 3 else ""))
+        kid = b"\x07" + (hour.to_bytes(3, "big") if alg == 3 else b"")
+        for subject, audience in BOUND:
+            case = {"alg": alg, "kid": kid.hex(), "key": key, "subject": subject, "audience": audience}
+            asked.append((token, case | {"payload": encode_claims(token).hex(), "iv": bytes(range(12)).hex()}))
+    answers = ask([case for _, case in asked])
+    return [(token, case, str(answer["text"])) for (token, case), answer in zip(asked, answers, strict=True)]
+
+
+def bound(case: dict[str, object]) -> dict[str, str]:
+    return {"subject": case["subject"], "audience": case["audience"]}  # type: ignore[dict-item]
+
+
+@pytest.mark.spec("T-10", "T-12")
+@pytest.mark.parametrize(("alg", "way"), WAYS)
+def test_what_the_peer_seals_we_open_and_would_have_sealed_just_so(
+    alg: int, way: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("causal.core.keyring.secrets.token_bytes", lambda size: bytes(range(size)))
+    keys, ours = Keyring([KEY], cache=0), Keyring([KEY], **way)  # type: ignore[arg-type]
+    for token, case, text in sealed_there(alg):
+        assert keys.open(text, **bound(case), now=token.expires_at - 1) == token
+        assert ours.seal(token, **bound(case)) == text
+
+
+@pytest.mark.parametrize(("alg", "way"), WAYS)
+def test_neither_opens_what_was_altered(alg: int, way: dict[str, object]) -> None:
+    """Each part of a message, changed in one bit: the peer's by us, and ours by the peer."""
+    keys, ours = Keyring([KEY], cache=0), Keyring([KEY], **way)  # type: ignore[arg-type]
+    token, case, theirs = sealed_there(alg)[0]
+    mine = ours.seal(token, **bound(case))
+    places = (
+        (8, 10, 14, 20, 28, -17, -1) if alg == 3 else (8, 10, 14, 17, -4, -1)
+    )  # key id, hour, IV, content, tag: no heads
+    asked: list[dict[str, object]] = []
+    for at in places:
+        data = bytearray(from_text(theirs))
+        data[at] ^= 4
+        with pytest.raises(TokenError):
+            keys.open(to_text(bytes(data)), **bound(case), now=token.expires_at - 1)
+        data = bytearray(from_text(mine))
+        data[at] ^= 4
+        if at == 8 or (alg == 3 and at == 10):
+            continue  # the peer takes the key that it is given, whatever the header says
+        frame = {"frame": "encrypt0" if alg == 3 else "mac0", "text": to_text(bytes(data)), "key": case["key"]}
+        asked.append(frame | bound(case))
+    assert [answer["verified"] for answer in ask(asked)] == [False] * len(asked)
+    for wrong in ({"subject": "bob"}, {"audience": "other"}):
+        with pytest.raises(BadSignature):
+            keys.open(theirs, **bound(case) | wrong, now=token.expires_at - 1)

@@ -23,6 +23,7 @@ def at(*places: tuple[int, int]) -> Frontier:
     return Frontier(Position(shard, 1, offset) for shard, offset in places)
 
 
+@pytest.mark.spec("G-3")
 @pytest.mark.parametrize(
     ("counts", "need"),
     [
@@ -38,16 +39,19 @@ def test_the_guarantees_choose_which_positions_count(counts: tuple[bool, bool], 
     assert demand.shards == ({0, 1} if need else {0})
 
 
+@pytest.mark.spec("G-1")
 def test_without_stored_dependencies_only_the_shard_of_the_block_counts() -> None:
     demand = narrowed(at((0, 5), (1, 8)), at((2, 3)), every=None)
     assert (demand.need, demand.shards) == ({pack(0, 1): 5}, {0})
 
 
+@pytest.mark.spec("G-2")
 def test_positions_of_other_stores_are_never_demanded_here() -> None:
     demand = narrowed(at((OTHER, 5)), at((OTHER + 1, 8), (0, 2)), every=(0,))
     assert (demand.need, demand.shards) == ({pack(0, 1): 2}, {0})
 
 
+@pytest.mark.spec("G-3", "G-4")
 @pytest.mark.parametrize("counts", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("store", [0, EVERY_STORE])
 def test_a_mark_may_stand_for_either_kind_of_position(store: int, counts: tuple[bool, bool]) -> None:
@@ -59,11 +63,13 @@ def test_a_mark_may_stand_for_either_kind_of_position(store: int, counts: tuple[
     assert narrowed(at(), marked, (False, False), every=(0, 1)).mark is None
 
 
+@pytest.mark.spec("G-2", "G-4")
 def test_marks_of_other_stores_say_nothing_here() -> None:
     demand = narrowed(at(), Frontier().mark(7, 1000), every=(0, 1))
     assert (demand.leader_shards, demand.mark) == (set(), None)
 
 
+@pytest.mark.spec("G-4")
 def test_several_marks_are_joined() -> None:
     seen = Frontier().mark(0, 1000, exact=(0,)).mark(EVERY_STORE, 2000, exact=(1,))
     demand = narrowed(at(), seen, every=(0, 1))
@@ -72,6 +78,7 @@ def test_several_marks_are_joined() -> None:
     assert demand.mark.until == 2000
 
 
+@pytest.mark.spec("G-3")
 def test_a_floor_folds_what_was_seen() -> None:
     seen = Frontier.of({}, {0: 70, 7: 90})
     assert narrowed(at(), seen, every=(0,)).floor == 70
@@ -83,6 +90,7 @@ ENTRIES = st.dictionaries(
 )
 
 
+@pytest.mark.spec("G-1")
 @given(ENTRIES, ENTRIES, st.sampled_from((None, (0, 1))), st.sampled_from((0, 1)))
 def test_it_is_the_join_of_what_concerns_the_block_and_leaves_the_frontiers_alone(
     own: dict[int, int], seen: dict[int, int], every: tuple[int, ...] | None, shard: int

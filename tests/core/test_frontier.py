@@ -102,6 +102,7 @@ def same(f: Frontier, t: Twin) -> bool:
     )
 
 
+@pytest.mark.spec("F-6", "F-7", "F-10", "F-11")
 @given(FRONTIERS, FRONTIERS)
 def test_join_and_order_are_the_twins(a: Frontier, b: Frontier) -> None:
     assert same(a | b, twin_join(twin(a), twin(b)))
@@ -114,6 +115,7 @@ def test_join_and_order_are_the_twins(a: Frontier, b: Frontier) -> None:
 # --- I2: the lattice ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("F-9")
 @given(FRONTIERS, FRONTIERS, FRONTIERS)
 def test_join_is_associative_commutative_and_idempotent(a: Frontier, b: Frontier, c: Frontier) -> None:
     assert (a | b) | c == a | (b | c)
@@ -123,6 +125,7 @@ def test_join_is_associative_commutative_and_idempotent(a: Frontier, b: Frontier
     assert hash(a | b) == hash(b | a)
 
 
+@pytest.mark.spec("F-12")
 @given(FRONTIERS, FRONTIERS)
 @example(Frontier().mark(0, 1, origins=[ANY_ORIGIN]), Frontier().mark(0, 1, origins=[1]))
 def test_order_is_the_joins_own(a: Frontier, b: Frontier) -> None:
@@ -172,7 +175,9 @@ def test_a_frontier_is_immutable() -> None:
 # --- positions and parts -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("F-4")
 @given(st.lists(POSITIONS, max_size=8))
+@example([Position(0, 1, 9), Position(0, 1, 5)])
 def test_a_frontier_of_positions_holds_the_largest_of_each_origin(positions: list[Position]) -> None:
     f = Frontier(positions)
     advanced = Frontier()
@@ -188,6 +193,7 @@ def test_a_frontier_of_positions_holds_the_largest_of_each_origin(positions: lis
         )
 
 
+@pytest.mark.spec("F-1")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -221,17 +227,36 @@ def test_a_mark_is_made_of_whole_numbers(wrong: Any) -> None:
             Frontier().mark(0, 5, **{part: [2, wrong]})
 
 
+@pytest.mark.spec("T-16")
+@pytest.mark.parametrize(
+    ("store", "exact", "origins"),
+    [
+        (-1, 0, 0),
+        (EVERY_STORE + 1, 0, 0),
+        (0, -1, 0),
+        (0, MAX_SHARD + 1, 0),
+        (0, 0, ANY_ORIGIN - 1),
+        (0, 0, MAX_ORIGIN + 1),
+    ],
+)
+def test_a_mark_that_no_token_could_hold_is_refused(store: int, exact: int, origins: int) -> None:
+    with pytest.raises(ConfigError):
+        Frontier().mark(store, 5, exact=[3, exact], origins=[3, origins])
+
+
 @given(st.integers(0, MAX_SHARD), st.integers(0, MAX_ORIGIN))
 def test_packing_is_undone(shard: int, origin: int) -> None:
     assert unpack(pack(shard, origin)) == (shard, origin)
 
 
+@pytest.mark.spec("F-2")
 @pytest.mark.parametrize(("store", "index"), [(-1, 0), (MAX_STORE + 1, 0), (0, -1), (0, 2**16), (0, 1.0), (True, 0)])
 def test_a_shard_id_is_in_range(store: int, index: int) -> None:
     with pytest.raises(ConfigError):
         shard_id(store, index)
 
 
+@pytest.mark.spec("F-2")
 def test_a_shard_id_names_its_store() -> None:
     for store, index in itertools.product((0, 1, MAX_STORE), (0, 1, 2**16 - 1)):
         assert store_of(shard_id(store, index)) == store
@@ -258,6 +283,7 @@ def test_without_drops_exactly_these(f: Frontier, g: Frontier) -> None:
     assert set(f.without(g.entries)) == {p for p in f if pack(p.shard, p.origin) not in g.entries}
 
 
+@pytest.mark.spec("F-17")
 @given(EXACT, st.dictionaries(st.builds(pack, SHARDS, ORIGINS), st.integers(0, 6), max_size=4))
 @example(Frontier([Position(0, 1, 5), Position(0, 2, 1)]), {pack(0, 1): 3, pack(0, 2): 3})
 def test_clip_lowers_what_is_past_an_end_and_nothing_else(f: Frontier, ends: dict[int, int]) -> None:
@@ -268,6 +294,8 @@ def test_clip_lowers_what_is_past_an_end_and_nothing_else(f: Frontier, ends: dic
         assert clipped.entries[key] == min(offset, ends.get(key, offset))
 
 
+@pytest.mark.spec("F-16")
+@pytest.mark.spec("T-73")
 @given(FRONTIERS, st.integers(0, 5))
 def test_lapse_drops_exactly_the_marks_whose_time_is_over(f: Frontier, now: int) -> None:
     left = f.lapse(now)
@@ -278,6 +306,7 @@ def test_lapse_drops_exactly_the_marks_whose_time_is_over(f: Frontier, now: int)
 # --- marks -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("F-13")
 def test_a_mark_covers_the_unlisted_shards_of_its_store() -> None:
     f = Frontier().mark(0, 9, exact=[2])
     assert [f.marked(s) for s in (0, 1, 2, 1 << 16)] == [True, True, False, False]
@@ -285,6 +314,7 @@ def test_a_mark_covers_the_unlisted_shards_of_its_store() -> None:
     assert [every.marked(s) for s in (0, 1, 2, 1 << 16)] == [True, True, False, True]
 
 
+@pytest.mark.spec("F-7")
 def test_joined_marks_cover_what_either_covers() -> None:
     f = Frontier().mark(0, 5, exact=[1, 2], origins=[7]) | Frontier().mark(0, 3, exact=[2, 3], origins=[8])
     assert f.marks == {0: LeaderMark(5, frozenset({2}), frozenset({7, 8}))}
@@ -292,6 +322,7 @@ def test_joined_marks_cover_what_either_covers() -> None:
     assert [f.marked(s) for s in (1, 2, 3)] == [True, False, True]
 
 
+@pytest.mark.spec("F-8")
 @given(FRONTIERS, FRONTIERS, SHARDS)
 def test_a_join_never_uncovers_a_shard(a: Frontier, b: Frontier, shard: int) -> None:
     assert (a | b).marked(shard) == (a.marked(shard) or b.marked(shard))
@@ -300,6 +331,7 @@ def test_a_join_never_uncovers_a_shard(a: Frontier, b: Frontier, shard: int) -> 
 # --- verdicts ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("F-20", "F-21", "F-22", "F-23")
 @pytest.mark.parametrize(
     ("place", "offset", "verdict"),
     [
@@ -340,6 +372,7 @@ def test_a_judgement_is_never_used_as_a_truth_value() -> None:
         bool(Watermark(0, {}).judge(Frontier()))
 
 
+@pytest.mark.spec("F-24")
 def test_the_worst_verdict_counts_and_names_its_positions() -> None:
     watermark = Watermark(0, {1: (5, None), 2: (5, 6)})
     behind, lost, unknown = Position(0, 1, 9), Position(0, 2, 7), Position(0, 3, 1)
@@ -357,6 +390,7 @@ def test_the_worst_verdict_counts_and_names_its_positions() -> None:
         assert (judgement.verdict, judgement.positions) == (verdict, at_fault)
 
 
+@pytest.mark.spec("F-25", "F-26")
 def test_only_positions_of_the_shard_are_judged_and_only_foreign_stores_are_foreign() -> None:
     watermark = Watermark(0, {1: (5, None)})
     elsewhere, foreign = Position(1, 1, 99), Position(1 << 16, 1, 99)
@@ -368,6 +402,7 @@ def test_only_positions_of_the_shard_are_judged_and_only_foreign_stores_are_fore
     assert behind.verdict is Verdict.BEHIND
 
 
+@pytest.mark.spec("F-27")
 def test_a_floor_binds_every_origin_of_its_store() -> None:
     floor = Frontier.of({}, {0: 6})
     assert Watermark(0, {1: (6, None), 2: (7, None)}).judge(floor).verdict is Verdict.APPLIED
@@ -379,6 +414,7 @@ def test_a_floor_binds_every_origin_of_its_store() -> None:
     assert Watermark(1 << 16, {1: (0, None)}).judge(floor).verdict is Verdict.APPLIED
 
 
+@pytest.mark.spec("F-28")
 def test_a_mark_cannot_be_satisfied_by_a_watermark() -> None:
     watermark = Watermark(0, {1: (5, None)})
     marked = watermark.judge(Frontier().mark(0, 9))
@@ -387,6 +423,8 @@ def test_a_mark_cannot_be_satisfied_by_a_watermark() -> None:
     assert watermark.judge(Frontier([Position(0, 1, 9)]).mark(0, 9)).verdict is Verdict.UNKNOWN
 
 
+@pytest.mark.spec("F-29", "F-31")
+@pytest.mark.spec("G-25")
 def test_a_server_that_holds_lost_writes_is_never_served() -> None:
     watermark = Watermark(0, {1: (5, 4), 2: (9, None)})
     assert watermark.diverged

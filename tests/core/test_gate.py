@@ -90,14 +90,17 @@ def test_nothing_demanded_goes_to_the_nearest_eligible_replica() -> None:
     assert serves(gate(NOTHING, view_of(far=leader(10), near=replica(10)))) == ("near", "covered")
 
 
+@pytest.mark.spec("G-39")
 def test_a_known_watermark_that_covers_costs_no_question() -> None:
     view = view_of(far=leader(10), near=replica(9), mid=replica(10, latency_s=0.01))
     decision = gate(at(10), view)
     assert serves(decision) == ("mid", "covered")
     assert isinstance(decision, Serve)
     assert decision.need == {pack(0, 1): 10}
+    assert serves(gate(at(10), view, ReadPolicy(unproven="serve"))) == ("mid", "covered")  # however fresh the nearest
 
 
+@pytest.mark.spec("G-39", "G-41", "G-45")
 def test_an_old_watermark_is_asked_again_then_waited_for_then_left_for_the_leader() -> None:
     demand, policy = at(12), ReadPolicy(0.1)
     view = view_of(far=leader(10), near=replica(10))
@@ -106,9 +109,13 @@ def test_an_old_watermark_is_asked_again_then_waited_for_then_left_for_the_leade
     wait = gate(demand, view, policy, elapsed_s=0.03)
     assert isinstance(wait, Wait)
     assert (wait.endpoint, dict(wait.need), round(wait.for_s, 6)) == ("near", {pack(0, 1): 12}, 0.07)
-    assert serves(gate(demand, view, policy, elapsed_s=0.1)) == ("far", "fallback")
+    decision = gate(demand, view, policy, elapsed_s=0.1)
+    assert serves(decision) == ("far", "fallback")
+    assert isinstance(decision, Serve)
+    assert decision.need == {pack(0, 1): 12}  # it covers by construction, and must show that it does
 
 
+@pytest.mark.spec("G-41")
 @pytest.mark.parametrize(
     ("then", "other", "within_s"),
     [
@@ -137,6 +144,7 @@ def test_what_a_write_hangs_on_is_waited_for() -> None:
     assert probe == Probe(("far",), "what is known of far is older than the request", None)
 
 
+@pytest.mark.spec("G-44", "G-47")
 @pytest.mark.parametrize(
     ("then", "expected"),
     [("leader", ("far", "fallback")), ("stale", ("near", "stale")), ("error", "timeout")],
@@ -147,6 +155,7 @@ def test_a_spent_budget_does_what_the_policy_says(then: Any, expected: Any) -> N
     assert (decision.why if isinstance(decision, Refuse) else serves(decision)) == expected
 
 
+@pytest.mark.spec("G-40")
 def test_who_numbers_writes_is_spared_while_someone_nearer_may_get_there() -> None:
     """After a write, the leader alone is known to hold it: read-your-writes must not send every reader there."""
     demand = at(11)
@@ -165,6 +174,7 @@ def test_who_numbers_writes_is_spared_while_someone_nearer_may_get_there() -> No
     assert serves(gate(demand, behind, ReadPolicy(then="stale"), elapsed_s=0.1)) == ("near", "stale")
 
 
+@pytest.mark.spec("G-40")
 @pytest.mark.parametrize("then", ["leader", "stale", "error"])
 def test_who_numbers_only_what_nobody_demands_is_a_replica(then: Any) -> None:
     """Where every site takes writes, the leader of one origin follows the others, and is read like any replica."""
@@ -200,6 +210,7 @@ def test_reads_come_back_from_the_leader_once_replicas_are_shown_to_be_fresh_aga
     assert serves(gate(NOTHING, view)) == ("near", "covered")
 
 
+@pytest.mark.spec("G-43")
 def test_who_does_not_move_is_not_waited_for() -> None:
     view = view_of(far=leader(20), near=replica(10, asked=101))
     view = view.observe("near", replica(10).watermarks("near"), asked=102, asked_at=NOW - 5, now=NOW - 5)
@@ -208,6 +219,7 @@ def test_who_does_not_move_is_not_waited_for() -> None:
     assert serves(gate(at(21), view, ReadPolicy(0.0))) == ("far", "fallback")
 
 
+@pytest.mark.spec("G-43")
 def test_who_cannot_make_it_in_time_is_not_waited_for() -> None:
     view = view_of(far=leader(25), near=replica(10, asked=101, asked_at=NOW - 10))
     view = view.observe("near", replica(20).watermarks("near"), asked=102, asked_at=NOW - 9, now=NOW)
@@ -216,6 +228,22 @@ def test_who_cannot_make_it_in_time_is_not_waited_for() -> None:
     assert gate(at(26), view, ReadPolicy(0.5)) == Probe(("far",), "what is known of far is older than the request")
 
 
+@pytest.mark.spec("G-43")
+def test_of_several_equally_near_the_likeliest_is_waited_for_and_not_for_all_of_the_time() -> None:
+    far, old = leader(25, latency_s=0.1), replica(10, asked=101, asked_at=NOW - 10)
+    view = view_of(far=far, a=old, b=attrs.evolve(old, latency_s=0.0))
+    view = told(view, "b", replica(15, asked_at=NOW - 9), asked=102)  # 5 a second
+    view = told(view, "a", replica(20, asked_at=NOW - 9), asked=103)  # 10 a second
+    for wait_s, for_s in ((2.0, 0.25), (4.0, 0.5)):
+        wait = gate(at(24), view, ReadPolicy(wait_s))
+        assert isinstance(wait, Wait)
+        assert (wait.endpoint, wait.for_s) == ("a", for_s)
+    alone = gate(at(24), view_of(far=far, a=old), ReadPolicy(2.0))
+    assert isinstance(alone, Wait)
+    assert alone.for_s == 2.0
+
+
+@pytest.mark.spec("L-8", "G-47")
 def test_an_unknown_origin_is_never_served_and_never_called_lost() -> None:
     view = view_of(far=leader(10, asked=101), near=replica(10, asked=101))
     for policy in (ReadPolicy(), ReadPolicy(then="error"), ReadPolicy.leader(), ReadPolicy.quorum(1)):
@@ -224,6 +252,7 @@ def test_an_unknown_origin_is_never_served_and_never_called_lost() -> None:
         assert decision.why == "timeout"
 
 
+@pytest.mark.spec("G-46")
 def test_no_one_endpoint_numbers_everything_so_all_who_number_some_of_it_are_asked() -> None:
     a = Known({1: (10, None), 2: (3, None)}, frozenset({1}))
     b = Known({1: (9, None), 2: (5, None)}, frozenset({2}), latency_s=0.1)
@@ -235,6 +264,7 @@ def test_no_one_endpoint_numbers_everything_so_all_who_number_some_of_it_are_ask
     assert isinstance(decision, Refuse)
 
 
+@pytest.mark.spec("G-46")
 def test_who_has_taken_over_is_found_out() -> None:
     """The leader is gone and a replica may have been promoted: nobody known to number the demand is no reason to give up."""
     view = view_of(old=leader(10, down="gone", asked_at=NOW), near=replica(10), mid=replica(10, latency_s=0.01))
@@ -248,6 +278,7 @@ def test_who_has_taken_over_is_found_out() -> None:
 LINEAGE = {1: (8, 8), 2: (0, None)}
 
 
+@pytest.mark.spec("G-30", "L-5")
 @pytest.mark.parametrize(
     "policy",
     [ReadPolicy(), ReadPolicy(then="stale"), ReadPolicy.leader(), ReadPolicy.quorum(1), ReadPolicy(unproven="serve")],
@@ -264,6 +295,7 @@ def test_an_own_position_past_its_end_is_lost_at_once_for_reads_and_writes(
     assert not isinstance(gate(at(8, at=where), view, policy), Refuse)
 
 
+@pytest.mark.spec("G-6", "L-6", "L-7")
 def test_past_the_head_of_who_numbers_it_is_lost_only_if_asked_after_the_request() -> None:
     before = view_of(far=leader(10, asked=100), near=replica(10, asked=101))
     assert not isinstance(gate(at(11), before, elapsed_s=1.0), Refuse)
@@ -273,11 +305,13 @@ def test_past_the_head_of_who_numbers_it_is_lost_only_if_asked_after_the_request
     assert [(loss.position, loss.end) for loss in decision.lost] == [(Position(0, 1, 11), 10)]
 
 
+@pytest.mark.spec("L-7")
 def test_past_the_head_of_anyone_else_is_only_behind() -> None:
     view = view_of(us=Known({1: (10, None), 2: (90, None)}, frozenset({2}), asked=101))
     assert isinstance(gate(at(100), view, ReadPolicy(unproven="serve")), Wait)  # `us` says nothing of 1's head
 
 
+@pytest.mark.spec("L-7", "L-8")
 def test_who_numbered_it_once_and_has_forgotten_it_says_nothing_of_its_head() -> None:
     view = view_of(far=leader(10), near=replica(10))
     restored = Known({5: (3, None)}, frozenset({5}), life=2)
@@ -285,6 +319,7 @@ def test_who_numbered_it_once_and_has_forgotten_it_says_nothing_of_its_head() ->
     assert not isinstance(gate(at(11), view), Refuse)
 
 
+@pytest.mark.spec("L-9", "L-16")
 def test_a_seen_position_that_is_lost_is_clipped_and_noted() -> None:
     view = view_of(far=Known(LINEAGE, frozenset({2}), latency_s=0.05), near=Known(LINEAGE))
     decision = gate(at(60, own=False), view)
@@ -293,6 +328,7 @@ def test_a_seen_position_that_is_lost_is_clipped_and_noted() -> None:
     assert [(loss.position, loss.end) for loss in decision.clipped] == [(Position(0, 1, 60), 8)]
 
 
+@pytest.mark.spec("G-11")
 def test_a_replica_ahead_of_an_end_is_not_served_by_anything_that_promises() -> None:
     view = view_of(far=Known(LINEAGE, frozenset({2}), latency_s=0.05), near=Known({1: (9, None)}))
     for policy in (
@@ -306,6 +342,7 @@ def test_a_replica_ahead_of_an_end_is_not_served_by_anything_that_promises() -> 
         assert isinstance(decision, Probe) or serves(decision)[0] == "far"
 
 
+@pytest.mark.spec("G-31", "L-13")
 def test_a_mark_that_remembers_a_lost_history_is_in_doubt_and_names_exactly_that() -> None:
     view = view_of(far=Known({1: (8, 8), 2: (3, None)}, frozenset({2})))
     for origins, named in (({1, 2}, {1}), ({ANY_ORIGIN}, {ANY_ORIGIN})):
@@ -325,6 +362,7 @@ def test_a_mark_that_remembers_a_lost_history_is_in_doubt_and_names_exactly_that
 # --- freshness (I5) ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-17", "G-39", "G-47")
 def test_a_replica_that_is_not_shown_to_be_fresh_is_not_eligible() -> None:
     old = NOW - STALENESS_S - 1
     view = view_of(far=leader(10, asked_at=old), near=replica(10, asked_at=old))
@@ -339,6 +377,7 @@ def test_a_replica_that_is_not_shown_to_be_fresh_is_not_eligible() -> None:
     assert serves(gate(NOTHING, edge)) == ("near", "covered")
 
 
+@pytest.mark.spec("G-42")
 def test_who_shows_freshness_is_asked_for_where_that_is_not_known() -> None:
     """Somebody took over origin 2 unheard. Asking only the leaders that are known may take all the time, at every request, for ever."""
     both = {1: (10, None), 2: (5, None)}
@@ -352,6 +391,7 @@ def test_who_shows_freshness_is_asked_for_where_that_is_not_known() -> None:
     assert serves(gate(at(10), view_of(near=near, heir=known, far=attrs.evolve(far, asked=103)))) == ("near", "covered")
 
 
+@pytest.mark.spec("G-42")
 def test_what_shows_freshness_is_asked_of_the_leader() -> None:
     old = NOW - STALENESS_S - 1
     us = Known({1: (10, None), 2: (4, None)}, frozenset({2}), asked=101)
@@ -360,13 +400,15 @@ def test_what_shows_freshness_is_asked_of_the_leader() -> None:
     assert decision == Probe(("eu",), "us is not shown to be less than 900 s stale")
 
 
+@pytest.mark.spec("G-28")
 def test_a_bound_is_a_bound_whoever_is_gone() -> None:
     """With the other site's leader gone, nobody can show more than what it said last: that is no second old."""
     eu = Known({1: (10, None), 2: (4, None)}, frozenset({1}), latency_s=0.05, down="gone", asked=101, asked_at=NOW - 30)
     us = Known({1: (10, None), 2: (4, None)}, frozenset({2}), asked=101)
     for elapsed_s in (0.0, 1.0):
         assert isinstance(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(1.0), elapsed_s), Refuse)
-    assert serves(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(31.0))) == ("us", "bounded")
+    assert serves(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(30.0))) == ("us", "bounded")
+    assert isinstance(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(29.5)), Refuse)
 
 
 # --- leaders -------------------------------------------------------------------------------------------------------------
@@ -376,6 +418,7 @@ def test_a_leader_read_goes_unasked_to_who_numbers_everything() -> None:
     assert serves(gate(NOTHING, view_of(far=leader(10), near=replica(10)), ReadPolicy.leader())) == ("far", "leader")
 
 
+@pytest.mark.spec("G-36", "G-38")
 def test_with_several_live_origins_a_leader_read_asks_every_head() -> None:
     eu = Known({1: (10, None), 2: (4, None)}, frozenset({1}), latency_s=0.05)
     us = Known({1: (9, None), 2: (5, None)}, frozenset({2}))
@@ -399,6 +442,7 @@ def test_with_several_live_origins_a_leader_read_asks_every_head() -> None:
         assert decision.unproven
 
 
+@pytest.mark.spec("G-36")
 def test_what_an_ended_origin_left_behind_is_part_of_a_leader_read() -> None:
     """A mark may stand for a position of it: the exact token would wait for that (I3)."""
     near = Known({1: (10, None), 3: (100, 110)}, frozenset({1}))
@@ -429,6 +473,7 @@ def marked(shards: set[int], at_leader: set[int], floor: int | None = None) -> D
     )
 
 
+@pytest.mark.spec("G-35")
 @pytest.mark.parametrize("asked", [1, 101])
 def test_heads_of_one_shard_show_nothing_of_another(asked: int) -> None:
     old = NOW - STALENESS_S - 1
@@ -436,8 +481,12 @@ def test_heads_of_one_shard_show_nothing_of_another(asked: int) -> None:
     b = Known({1: (20, None)}, frozenset({1}), other={1: {2: (5, None)}}, latency_s=0.05, asked_at=old)
     decision = gate(marked({0}, {1}), view_of(a=a, b=b))
     assert not isinstance(decision, Serve) or decision.endpoint == "b"
+    b = attrs.evolve(b, asked=101, asked_at=NOW)  # only `a` is left to be asked: it numbers all of shard 1
+    decision = gate(marked({0}, {1}), view_of(a=a, b=b))
+    assert not isinstance(decision, Serve) or decision.endpoint == "b"
 
 
+@pytest.mark.spec("G-37")
 def test_a_mark_that_remembers_an_origin_nobody_knows_waits_for_who_does() -> None:
     mark = LeaderMark(FOREVER, frozenset(), frozenset({9}))
     demand = Demand({}, {}, shards=MARKED.shards, leader_shards=MARKED.shards, mark=mark, arrived=ARRIVED)
@@ -449,6 +498,7 @@ def test_a_mark_that_remembers_an_origin_nobody_knows_waits_for_who_does() -> No
     assert decision.why == "no endpoint"
 
 
+@pytest.mark.spec("G-35")
 def test_who_was_never_asked_may_number_something_that_the_only_known_leader_lacks() -> None:
     for name, latency_s in (("new", 0.0), ("new", 0.1)):
         view = view_of(eu=leader(10)).known([("eu", 0.05), (name, latency_s)])
@@ -460,6 +510,7 @@ def test_who_was_never_asked_may_number_something_that_the_only_known_leader_lac
             assert serves(gate(demand, gone, policy)) == ("eu", "leader")
 
 
+@pytest.mark.spec("G-34")
 def test_a_mark_asks_whoever_may_have_begun_to_number_something() -> None:
     """Two were promoted at once: the second one's origin is known to nobody else, and may hold what was folded."""
     eu, us = leader(10), replica(10, latency_s=0.1)
@@ -491,6 +542,7 @@ def test_who_was_never_asked_may_number_something() -> None:
     assert serves(gate(MARKED, view)) == ("eu", "leader")
 
 
+@pytest.mark.spec("G-5")
 def test_a_floor_is_part_of_every_read_leaders_included() -> None:
     full = Known({1: (105, None), 3: (103, 103)}, frozenset({1}), other={1: {2: (104, None)}})
     for floor, covers in ((104, True), (105, False)):
@@ -501,9 +553,42 @@ def test_a_floor_is_part_of_every_read_leaders_included() -> None:
         assert bears_out(decision, full.watermarks("near")) == covers
 
 
+@pytest.mark.spec("G-35")
+def test_nobody_goes_to_a_leader_unasked_for_a_write_or_where_it_is_only_asked() -> None:
+    decision = gate(NOTHING, view_of(far=leader(10, asked=101), near=replica(10)), ReadPolicy.leader())
+    assert isinstance(decision, Serve)
+    assert decision.need == {pack(0, 1): 10}  # it was asked: that is its head
+    view = view_of(far=leader(10), near=replica(10, asked=101))
+    decision = gate(MARKED.again(ARRIVED, at="far"), view)
+    assert decision == Probe(("far",), "a leader read asks every origin's head after the request")
+    view = View().known([("far", 0.05), ("near", 0.0)], witnesses={"far"})
+    for name, known in (("far", leader(10)), ("near", replica(10, asked=101))):
+        view = told(view, name, known, asked=known.asked)
+    decision = gate(NOTHING, view, ReadPolicy.leader())
+    assert decision == Probe(("far",), "a leader read asks every origin's head after the request")
+    view = told(view, "far", leader(10), asked=102)
+    assert serves(gate(NOTHING, view, ReadPolicy.leader())) == ("near", "leader")
+
+
+@pytest.mark.spec("G-54")
+@pytest.mark.parametrize("policy", [ReadPolicy(0.0), ReadPolicy.leader_window(5.0)])
+def test_what_is_derived_has_no_leader_to_fall_back_to(policy: ReadPolicy) -> None:
+    def index_of(source: Known, index: Known) -> View:
+        view = View().known([("source", 0.05), ("index", 0.0)], witnesses={"source"})
+        return told(told(view, "source", source, asked=2), "index", index, asked=3)
+
+    decision = gate(at(12, wrote_ago_s=0.0), index_of(leader(12), replica(10)), policy)
+    assert isinstance(decision, Refuse)
+    assert decision.why == "no endpoint"
+    copy = Known({1: (10, None), 2: (3, None)}, frozenset({2}))
+    decision = gate(at(12, wrote_ago_s=0.0), index_of(replica(12), copy), attrs.evolve(policy, unproven="serve"))
+    assert not isinstance(decision, Refuse)  # it numbers something itself
+
+
 # --- the other strategies ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-32", "G-33")
 def test_a_quorum_asks_the_nearest_and_gates_on_what_they_hold() -> None:
     a, b, c = replica(10), replica(12, latency_s=0.01), leader(15)
     decision = gate(NOTHING, view_of(a=a, b=b, c=c), ReadPolicy.quorum(2))
@@ -519,6 +604,7 @@ def test_a_quorum_asks_the_nearest_and_gates_on_what_they_hold() -> None:
     assert isinstance(gate(NOTHING, view_of(a=a), ReadPolicy.quorum(2)), Refuse)
 
 
+@pytest.mark.spec("G-33")
 def test_a_quorum_without_the_token_forgets_the_session() -> None:
     view = view_of(a=replica(10, asked=101), c=leader(10))
     decision = gate(at(12), view, ReadPolicy.quorum(1, token=False))
@@ -526,12 +612,14 @@ def test_a_quorum_without_the_token_forgets_the_session() -> None:
     assert not isinstance(gate(at(12), view, ReadPolicy.quorum(1)), Serve)
 
 
+@pytest.mark.spec("G-27")
 def test_a_window_reads_the_leader_for_a_while_after_a_write() -> None:
     view, policy = view_of(far=leader(10), near=replica(3)), ReadPolicy.leader_window(5.0)
     for ago_s, where in ((0.0, "far"), (4.9, "far"), (5.0, "near"), (math.inf, "near")):
         assert serves(gate(at(10, wrote_ago_s=ago_s), view, policy)) == (where, "window")
 
 
+@pytest.mark.spec("G-26")
 def test_eventual_reads_the_nearest_that_answers() -> None:
     view = view_of(
         far=leader(10), near=replica(0, asked_at=NOW - 10**6), nearest=replica(0, latency_s=-1.0, down="gone")
@@ -539,12 +627,14 @@ def test_eventual_reads_the_nearest_that_answers() -> None:
     assert serves(gate(at(10), view, ReadPolicy.eventual())) == ("near", "eventual")
 
 
+@pytest.mark.spec("G-28", "G-29")
 def test_a_bounded_read_asks_the_leaders_when_nobody_is_shown_to_be_fresh_enough() -> None:
     us = Known({1: (10, None), 2: (4, None)}, frozenset({2}), asked_at=NOW - 30)
     eu = Known({1: (10, None), 2: (4, None)}, frozenset({1}), latency_s=0.05, asked_at=NOW - 30)
     decision = gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(1.0))
     assert isinstance(decision, Probe)
     assert set(decision.endpoints) == {"eu", "us"}
+    assert serves(gate(NOTHING, view_of(eu=eu, us=us), ReadPolicy.bounded(30.0))) == ("us", "bounded")
     fresh = view_of(
         eu=attrs.evolve(eu, asked=101, asked_at=NOW - 0.5, origins={1: (12, None), 2: (4, None)}),
         us=attrs.evolve(us, asked=101, asked_at=NOW - 0.5),
@@ -556,6 +646,7 @@ def test_a_bounded_read_asks_the_leaders_when_nobody_is_shown_to_be_fresh_enough
 # --- writes (I9) ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-49", "G-50")
 def test_a_write_goes_to_its_leader_or_nowhere() -> None:
     view = view_of(far=leader(10), near=replica(12))
     assert serves(gate(at(10, at="far"), view)) == ("far", "covered")
@@ -568,6 +659,7 @@ def test_a_write_goes_to_its_leader_or_nowhere() -> None:
         assert isinstance(gate(at(11, at="us"), asked, ReadPolicy(then=then), elapsed_s=1.0), Refuse)
 
 
+@pytest.mark.spec("G-17", "G-50")
 def test_a_write_needs_no_freshness() -> None:
     view = view_of(us=Known({1: (10, None), 2: (3, None)}, frozenset({2}), asked_at=NOW - 10**6))
     assert serves(gate(attrs_at(NOTHING, "us"), view)) == ("us", "covered")
@@ -580,6 +672,7 @@ def attrs_at(demand: Demand, name: str) -> Demand:
 # --- endpoints that fail -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-48")
 def test_who_failed_is_left_alone_for_a_while_but_tried_before_refusing() -> None:
     gone = replica(10, down="gone", asked_at=NOW - RETRY_S / 2)
     assert serves(gate(NOTHING, view_of(far=leader(10), near=gone))) == ("far", "fallback")
@@ -629,6 +722,7 @@ def borne_out(
     return bears_out(Serve("e", "covered", need, endpoint), marks)
 
 
+@pytest.mark.spec("G-19", "G-20", "G-21")
 def test_a_snapshot_is_judged_by_its_own_watermark() -> None:
     need = {pack(0, 1): 10}
     assert borne_out(replica(10), need)
@@ -640,6 +734,7 @@ def test_a_snapshot_is_judged_by_its_own_watermark() -> None:
     assert borne_out(Known({1: (10, 10)}), need, known=replica(10))
 
 
+@pytest.mark.spec("G-22", "G-23")
 def test_a_snapshot_that_shows_who_moved_is_decided_anew() -> None:
     assert not borne_out(replica(10), {}, known=leader(10))
     assert not borne_out(Known({1: (10, None), 2: (0, None)}), {}, known=replica(10))
@@ -647,6 +742,7 @@ def test_a_snapshot_that_shows_who_moved_is_decided_anew() -> None:
     assert borne_out(Known({1: (10, None), 2: (5, 5)}), {}, known=replica(10))
 
 
+@pytest.mark.spec("G-19")
 def test_shards_that_a_snapshot_lacks_were_judged_by_what_was_known() -> None:
     both = replica(10, other={1: {1: (5, None)}})
     assert borne_out(both, {pack(0, 1): 10, pack(1, 1): 5})
@@ -694,6 +790,7 @@ def test_a_leader_policy_does_not_forget_a_mark_on_another_shard() -> None:
     assert serves(decision) == ("two", "leader")
 
 
+@pytest.mark.spec("L-16")
 @pytest.mark.parametrize("past", [1, 2])
 def test_a_seen_position_one_past_an_end_is_past_it(past: int) -> None:
     view = view_of(e=Known({1: (8, 8), 2: (3, None)}, frozenset({2})))
@@ -702,6 +799,7 @@ def test_a_seen_position_one_past_an_end_is_past_it(past: int) -> None:
     assert decision.need == {pack(0, 1): 8}
 
 
+@pytest.mark.spec("L-13")
 def test_a_mark_is_in_doubt_only_about_the_shards_that_it_is_on() -> None:
     """Origin 3 has ended on shard 0, whose positions are listed; what was folded is of shard 1, where it is alive."""
     one = Known({1: (10, None), 3: (8, 8)}, frozenset({1}), other={1: {3: (4, None)}}, other_leads={1: frozenset({3})})
@@ -717,6 +815,7 @@ def test_a_recalled_origin_that_has_ended_elsewhere_is_known() -> None:
     assert serves(gate(demand, view_of(one=one))) == ("one", "leader")
 
 
+@pytest.mark.spec("G-36")
 def test_whoever_may_have_taken_over_an_origin_is_asked_for_its_head() -> None:
     a = Known({1: (10, None), 2: (5, None)}, frozenset({1}), asked=101)
     gone = Known({1: (10, None), 2: (5, None)}, frozenset({2}), down="gone")
@@ -733,6 +832,7 @@ def test_whoever_may_know_a_recalled_origin_is_asked() -> None:
     assert decision.endpoints == ("near",)
 
 
+@pytest.mark.spec("G-5")
 def test_a_floor_is_over_the_origins_that_any_endpoint_knows() -> None:
     near = Known({1: (105, None)}, frozenset({1}), asked=101)
     far = Known({1: (105, None), 2: (90, None)}, frozenset({2}), latency_s=0.05, asked=102)
@@ -740,6 +840,7 @@ def test_a_floor_is_over_the_origins_that_any_endpoint_knows() -> None:
     assert isinstance(gate(demand, view_of(near=near, far=far), ReadPolicy(unproven="serve")), Wait)
 
 
+@pytest.mark.spec("G-45")
 def test_who_numbers_what_is_demanded_is_no_fallback_if_it_is_not_shown_to_be_fresh() -> None:
     old = Known({1: (9, None), 2: (5, None)}, frozenset({1}))
     other = Known({1: (9, None), 2: (50, None)}, frozenset({2}))
@@ -749,6 +850,7 @@ def test_who_numbers_what_is_demanded_is_no_fallback_if_it_is_not_shown_to_be_fr
     assert serves(gate(at(10), view, ReadPolicy(0.0, unproven="serve"))) == ("old", "fallback")
 
 
+@pytest.mark.spec("G-45")
 def test_a_fallback_numbers_all_that_is_demanded_and_what_has_ended_is_no_matter() -> None:
     one = Known({1: (9, None), 2: (5, None), 3: (8, 8)}, frozenset({1}))
     two = Known({1: (9, None), 2: (5, None), 3: (8, 8)}, frozenset({2}), latency_s=0.05)
@@ -758,6 +860,7 @@ def test_a_fallback_numbers_all_that_is_demanded_and_what_has_ended_is_no_matter
     assert serves(gate(ended, view_of(one=one, two=two), ReadPolicy(0.0))) == ("one", "fallback")
 
 
+@pytest.mark.spec("G-29")
 def test_a_bound_is_gated_on_the_newest_heads() -> None:
     view = view_of(far=leader(10, asked=101, asked_at=NOW - 500))
     view = told(view, "near", replica(10), asked=102)
@@ -769,6 +872,7 @@ def test_a_bound_is_gated_on_the_newest_heads() -> None:
 BOUNDED: dict[str, Any] = {"strategy": Strategy.BOUNDED, "bound_s": 1.0}
 
 
+@pytest.mark.spec("G-28")
 def test_no_bound_is_wider_than_max_staleness() -> None:
     """Or a read with a bound could forget what every token may have forgotten by then."""
     view = view_of(far=leader(10, asked_at=NOW - 1000, down="gone"), near=replica(10))
@@ -902,6 +1006,7 @@ def test_a_promise_is_kept_by_every_snapshot_that_is_accepted(
         assert known.fresh_at >= NOW - STALENESS_S
 
 
+@pytest.mark.spec("G-39")
 @given(demands(plain=True), views(), st.sampled_from(["refuse", "serve"]))
 def test_the_common_case_is_the_first_endpoint_that_a_plain_loop_finds(
     demand: Demand, view: View, unproven: Any

@@ -21,6 +21,7 @@ walls = st.one_of(st.integers(-2, 4), wall_times)
 # -- the value --
 
 
+@pytest.mark.spec("C-1")
 @given(st.integers(0, MAX_PHYSICAL_MS), st.integers(0, MAX_LOGICAL))
 @example(0, 0)
 @example(MAX_PHYSICAL_MS, MAX_LOGICAL)
@@ -31,6 +32,7 @@ def test_parts_make_a_timestamp_and_come_back(physical_ms: int, logical: int) ->
     assert type(ts) is Timestamp
 
 
+@pytest.mark.spec("C-2")
 @pytest.mark.parametrize(
     "parts", [(-1, 0), (0, -1), (MAX_PHYSICAL_MS + 1, 0), (0, MAX_LOGICAL + 1), (MAX_PHYSICAL_MS, MAX_LOGICAL + 1)]
 )
@@ -53,6 +55,7 @@ def test_what_is_no_integer_is_refused(value: object) -> None:
         Timestamp(value)  # type: ignore[arg-type]
 
 
+@pytest.mark.spec("C-3")
 @given(timestamps, values)
 def test_a_timestamp_compares_hashes_and_adds_as_the_int_that_it_is(ts: Timestamp, other: int) -> None:
     value = int(ts)
@@ -81,6 +84,7 @@ def test_a_timestamp_is_an_int_with_nothing_added() -> None:
 # -- the text --
 
 
+@pytest.mark.spec("C-4")
 @pytest.mark.parametrize(
     ("ms", "logical", "text"),
     [
@@ -108,6 +112,7 @@ def test_text_sorts_as_time_does(a: Timestamp, b: Timestamp) -> None:
     assert (str(a) < str(b)) == (a < b)
 
 
+@pytest.mark.spec("C-5")
 @pytest.mark.parametrize(
     "text",
     [
@@ -189,6 +194,7 @@ def test_merge_is_figure_5(last: int, remote: int, wall_ms: int) -> None:
     assert merge(last, remote, wall_ms) == l_j << 16 | c_j
 
 
+@pytest.mark.spec("C-9")
 @given(st.integers(0, MAX_PHYSICAL_MS - 1), st.integers(0, MAX_PHYSICAL_MS))
 def test_an_exhausted_counter_carries_into_the_milliseconds(physical_ms: int, wall_ms: int) -> None:
     full = Timestamp.from_parts(physical_ms, MAX_LOGICAL)
@@ -201,6 +207,7 @@ def test_an_exhausted_counter_carries_into_the_milliseconds(physical_ms: int, wa
     assert tick(carried, physical_ms + 1) == Timestamp.from_parts(physical_ms + 1, 1)
 
 
+@pytest.mark.spec("C-6")
 @given(lasts, walls)
 def test_tick_is_above_the_last_and_not_below_the_wall(last: int, wall_ms: int) -> None:
     value = tick(last, wall_ms)
@@ -209,6 +216,7 @@ def test_tick_is_above_the_last_and_not_below_the_wall(last: int, wall_ms: int) 
     assert value == last + 1 or value == wall_ms << 16  # and no further than either needs
 
 
+@pytest.mark.spec("C-8")
 @given(lasts, values, walls)
 def test_merge_is_above_the_last_and_the_remote_and_not_below_the_wall(last: int, remote: int, wall_ms: int) -> None:
     value = merge(last, remote, wall_ms)
@@ -218,12 +226,14 @@ def test_merge_is_above_the_last_and_the_remote_and_not_below_the_wall(last: int
     assert value in {last + 1, remote + 1, wall_ms << 16}
 
 
+@pytest.mark.spec("C-7")
 def test_the_first_timestamp_has_no_event_before_it_and_counts_none() -> None:
     assert tick(START, 0) == 0
     assert tick(START, 7) == Timestamp.from_parts(7, 0)
     assert tick(START, -5) == 0  # a wall before 1970 says nothing
 
 
+@pytest.mark.spec("C-12")
 def test_the_end_of_the_range_is_an_error_and_never_wraps() -> None:
     for value in (tick(MAX_TIMESTAMP, 0), merge(0, MAX_TIMESTAMP, 0), tick(START, MAX_PHYSICAL_MS + 1)):
         with pytest.raises(ClockError):

@@ -36,6 +36,7 @@ def test_everything_demanded_is_the_join() -> None:
     assert Token(of(a=5), expires_at=9).frontier == of(a=5)
 
 
+@pytest.mark.spec("T-17")
 def test_seen_that_own_subsumes_is_dropped() -> None:
     token = Token(of(a=5, b=2), of(a=5, b=3), expires_at=9)
     assert token.seen == of(b=3)
@@ -52,6 +53,7 @@ def test_floors_and_marks_stand_in_seen() -> None:
     assert token.frontier == own | Frontier.of({}, {0: 9}, {0: more})
 
 
+@pytest.mark.spec("T-18")
 def test_ages_of_nothing_are_dropped_and_long_ones_capped() -> None:
     token = Token(of(a=5), of(b=1), expires_at=EXPIRES_AT, ages={A: 0, B: 10**9, C: 4})
     assert token.ages == {B: MAX_AGE_H}
@@ -115,6 +117,7 @@ def spread(n: int, *, store: int = 0, seed: int = 1, origin: int = 1) -> Frontie
     return Frontier.of({pack((store << 16) + i, origin): r.getrandbits(42) for i in range(n)})
 
 
+@pytest.mark.spec("K-1")
 def test_what_fits_stays_as_it_is() -> None:
     token = Token(spread(5), expires_at=EXPIRES_AT, ages={pack(1, 1): 30})
     assert fit(token) is token
@@ -129,6 +132,7 @@ def test_aged_entries_fall_away_before_anything_else_is_lost() -> None:
     assert not fitted.seen.marks
 
 
+@pytest.mark.spec("K-6")
 def test_an_entry_falls_away_at_its_expiry_and_not_before() -> None:
     exact = spread(7)
     key = min(exact.entries)
@@ -138,6 +142,7 @@ def test_an_entry_falls_away_at_its_expiry_and_not_before() -> None:
         assert not fitted.seen.marks
 
 
+@pytest.mark.spec("K-7")
 def test_ages_fall_away_before_entries_are_marked() -> None:
     exact = spread(6)
     token = Token(exact, expires_at=EXPIRES_AT, ages={key: nth for nth, key in enumerate(exact.entries)})
@@ -147,6 +152,7 @@ def test_ages_fall_away_before_entries_are_marked() -> None:
     assert not fitted.ages
 
 
+@pytest.mark.spec("K-8", "K-9")
 def test_old_seen_entries_fold_into_one_floor_and_own_ones_never() -> None:
     old = {pack(i, 1): (NOW - 500) * 1000 + i << 16 for i in range(20)}
     new = {pack(i, 2): NOW * 1000 + i << 16 for i in range(3)}
@@ -163,6 +169,7 @@ def test_old_seen_entries_fold_into_one_floor_and_own_ones_never() -> None:
     assert not fitted.seen.marks
 
 
+@pytest.mark.spec("K-10")
 def test_a_store_without_clock_offsets_is_never_floored() -> None:
     seen = Frontier.of({pack((1 << 16) + i, 1): i for i in range(99)})
     fitted = fit(Token(None, seen, expires_at=EXPIRES_AT), limit=40, floor={0: 10**18})
@@ -170,6 +177,7 @@ def test_a_store_without_clock_offsets_is_never_floored() -> None:
     assert set(fitted.seen.marks) == {1}
 
 
+@pytest.mark.spec("K-16")
 def test_reads_are_marked_before_replicated_writes_and_those_before_writes_at_risk() -> None:
     read, safe, risky = spread(4, seed=1), spread(4, seed=2), spread(4, seed=3)
     read = Frontier.of(dict(zip((pack(i, 1) for i in range(4)), read.entries.values(), strict=True)))
@@ -197,6 +205,7 @@ def test_reads_are_marked_before_replicated_writes_and_those_before_writes_at_ri
     assert {(0, 4, 4), (0, 0, 4), (0, 0, 0)} <= sizes
 
 
+@pytest.mark.spec("K-14")
 def test_a_write_is_at_risk_until_just_it_is_replicated() -> None:
     own = spread(40)
     for ahead, origins in ((-1, {1}), (0, frozenset()), (1, frozenset())):
@@ -204,6 +213,7 @@ def test_a_write_is_at_risk_until_just_it_is_replicated() -> None:
         assert fit(Token(own, expires_at=EXPIRES_AT), replicated=replicated).seen.marks[0].origins == origins
 
 
+@pytest.mark.spec("K-18")
 def test_origins_too_many_to_list_become_any_origin() -> None:
     r = random.Random(5)
     own = Frontier.of({pack(i, r.getrandbits(32)): r.getrandbits(42) for i in range(60)})
@@ -229,6 +239,7 @@ def test_any_number_of_shards_fits_100_characters(n: int, kind: str) -> None:
     assert fit(again) is again
 
 
+@pytest.mark.spec("K-15")
 def test_a_mark_that_is_there_is_joined_never_replaced() -> None:
     before = LeaderMark(UNTIL + 500, frozenset({0, 1, 77}), frozenset({6}))
     token = Token(spread(40), Frontier.of({}, {}, {0: before}), expires_at=EXPIRES_AT)
@@ -239,6 +250,7 @@ def test_a_mark_that_is_there_is_joined_never_replaced() -> None:
     assert mark.exact <= fitted.frontier.shards
 
 
+@pytest.mark.spec("K-3")
 def test_foreign_stores_are_carried_untouched_even_over_the_limit() -> None:
     foreign, mine = spread(50, store=7), spread(9, store=2)
     ages = dict.fromkeys((*foreign.entries, *mine.entries), 40)
@@ -252,6 +264,7 @@ def test_foreign_stores_are_carried_untouched_even_over_the_limit() -> None:
     assert not any(k >> 48 == 2 for k in fitted.own.entries)  # all of them had aged
 
 
+@pytest.mark.spec("K-19")
 def test_where_foreign_entries_alone_are_too_long_the_limit_holds_for_the_rest() -> None:
     foreign, mine = spread(50, store=7), spread(40, store=2)
     fitted = fit(Token(foreign | mine, expires_at=EXPIRES_AT), stores=[2])

@@ -29,6 +29,7 @@ def filtered(own: Frontier, touched: dict[int, set[int]], **more: Any) -> Token:
 # --- fingerprints ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("T-15")
 @pytest.mark.parametrize("key", ["", "page:alice", "Zoë 雪 🦊", "k" * 1000])
 def test_a_fingerprint_is_the_lower_half_of_the_crc_that_everybody_has(key: str) -> None:
     assert fingerprint(key) == zlib.crc32(key.encode("utf-8")) % 2**16
@@ -55,6 +56,7 @@ def test_one_key_is_not_taken_for_its_letters(keys: Any) -> None:
 # --- a token's normal form -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("T-19")
 def test_filters_that_say_nothing_are_left_out() -> None:
     assert filtered(of(0), {0: {1}}).touched == {0: {1}}
     assert filtered(of(0), {0: set()}).touched == {0: set()}
@@ -114,6 +116,7 @@ def test_joining_is_associative_commutative_and_idempotent(a: Token, b: Token, c
     assert join(a, Token(expires_at=EXPIRES_AT)) == a
 
 
+@pytest.mark.spec("T-71")
 @given(sides, sides)
 @example(filtered(of(0), {0: {*range(8)}}), filtered(of(0), {0: {*range(8, 13)}}))
 @example(filtered(of(0), {0: {*range(8)}}), filtered(of(0), {0: {*range(8, 12)}}))
@@ -173,6 +176,7 @@ def test_under_a_mark_or_a_floor_any_key_may_have_been_touched(part: str, folded
 # --- the ladder ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("K-5")
 @given(tokens(), st.data())
 def test_filters_are_what_a_token_leaves_out_first(token: Token, data: st.DataObject) -> None:
     stores = sorted({key >> 48 for key in token.own.entries} - {EVERY_STORE})
@@ -198,6 +202,7 @@ def test_a_shortened_token_may_touch_whatever_the_exact_one_may(token: Token, li
         assert may_touch(fitted.own, fitted.seen, fitted.touched, store, key)
 
 
+@pytest.mark.spec("K-5")
 def test_filters_of_other_stores_are_left_out_too() -> None:
     own = Frontier([Position(0, 1, 5), Position(3 << 16, 1, 5)])
     token = filtered(own, {0: {1}, 3: {*range(0, 60_000, 5001)}})

@@ -37,10 +37,12 @@ NEW = View().known([("a", 0.05), ("b", 0.0)])
 # --- freshness (I5) ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-16")
 def test_nothing_is_known_of_who_was_never_asked() -> None:
     assert [(e.name, e.fresh_at, e.asked) for e in NEW.endpoints] == [("b", NEVER, {}), ("a", NEVER, {})]
 
 
+@pytest.mark.spec("G-14", "G-16")
 def test_a_replica_is_as_fresh_as_the_newest_head_that_it_covers() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)
     view = told(view, "a", mark({1: (20, None)}, 1), asked=2, at=200.0)
@@ -60,6 +62,7 @@ def test_an_unchanged_head_asked_again_shows_more() -> None:
         assert of(view, "b").fresh_at == n
 
 
+@pytest.mark.spec("G-14")
 def test_several_writing_sites_are_each_only_as_fresh_as_their_oldest_origin() -> None:
     view = told(NEW, "a", mark({1: (10, None), 2: (7, None)}, 1), asked=1)
     assert of(view, "a").fresh_at == NEVER  # nobody has said what 2's head is
@@ -69,6 +72,7 @@ def test_several_writing_sites_are_each_only_as_fresh_as_their_oldest_origin() -
     assert (of(view, "a").fresh_at, of(view, "b").fresh_at) == (2.0, 3.0)
 
 
+@pytest.mark.spec("G-14")
 def test_an_origin_that_only_others_have_heard_of_counts() -> None:
     view = told(NEW, "b", mark({1: (10, None)}), asked=1)
     view = told(view, "a", mark({1: (10, None)}, 1), asked=2)
@@ -77,6 +81,7 @@ def test_an_origin_that_only_others_have_heard_of_counts() -> None:
     assert of(view, "b").fresh_at == NEVER
 
 
+@pytest.mark.spec("G-15")
 def test_what_an_ended_origin_left_behind_counts_until_it_is_applied() -> None:
     view = told(NEW, "a", mark({3: (100, None)}, 3), asked=1)
     view = told(view, "b", mark({3: (100, None)}), asked=2)
@@ -105,9 +110,27 @@ def test_a_late_head_is_no_news() -> None:
     assert told(view, "a", mark({1: (10, None)}, 1), asked=5).heads == view.heads
 
 
+@pytest.mark.spec("G-16")
+def test_where_nothing_is_lacking_who_numbers_nothing_is_as_fresh_as_its_newest_answer() -> None:
+    view = told(NEW, "b", mark({1: (10, 10)}), asked=1, at=100.0)
+    assert of(view, "b").fresh_at == 100.0
+    view = told(view, "b", mark({1: (10, 10)}), asked=2, at=200.0)
+    assert of(view, "b").fresh_at == 200.0
+    assert of(told(view, "a", mark({1: (10, 10), 2: (0, None)}, 2), asked=3), "a").fresh_at == math.inf
+
+
+@pytest.mark.spec("G-14")
+def test_a_late_head_does_not_make_anybody_fresher() -> None:
+    """Of somebody else, who numbered the origin before: what the one who does now has said is newer."""
+    view = told(NEW.known([("a", 0.05), ("b", 0.0), ("c", 0.1)]), "a", mark({1: (20, None)}, 1), asked=7, at=700.0)
+    view = told(view, "c", mark({1: (10, None)}, 1), asked=5, at=500.0)
+    assert of(told(view, "b", mark({1: (15, None)}), asked=8), "b").fresh_at == NEVER
+
+
 # --- incarnations and the order of answers -------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-7", "L-15")
 def test_a_new_incarnation_forgets_what_was_known_of_the_old_one() -> None:
     two = {**mark({1: (10, None)}, 1), **mark({1: (5, None)}, 1, shard=1)}
     view = told(NEW, "a", two, asked=1)
@@ -119,6 +142,7 @@ def test_a_new_incarnation_forgets_what_was_known_of_the_old_one() -> None:
     assert a.incarnations == {0: 2}
 
 
+@pytest.mark.spec("G-8")
 def test_answers_out_of_order_never_take_back_what_one_life_has_applied() -> None:
     view = told(NEW, "b", mark({1: (20, None)}), asked=7)
     view = told(view, "b", mark({1: (10, None)}), asked=5)
@@ -126,6 +150,7 @@ def test_answers_out_of_order_never_take_back_what_one_life_has_applied() -> Non
     assert of(view, "b").asked == {0: 7}
 
 
+@pytest.mark.spec("G-7")
 def test_a_late_answer_of_a_life_that_is_over_says_nothing() -> None:
     view = told(NEW, "b", mark({1: (3, None)}, life=2), asked=7)
     assert told(view, "b", mark({1: (10, None)}, life=1), asked=5) is view
@@ -134,6 +159,7 @@ def test_a_late_answer_of_a_life_that_is_over_says_nothing() -> None:
 # --- who numbers what ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("G-9")
 def test_only_who_still_says_so_numbers_an_origin() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
     leader = view.leader(pack(0, 1))
@@ -145,6 +171,7 @@ def test_only_who_still_says_so_numbers_an_origin() -> None:
     assert view.leader(pack(0, 9)) is None
 
 
+@pytest.mark.spec("G-8")
 def test_a_late_answer_does_not_give_back_a_leadership_that_was_handed_on() -> None:
     """Or the old leader's head, behind the new one's, would make acknowledged writes look lost, and seen ones not be demanded."""
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
@@ -158,6 +185,7 @@ def test_a_late_answer_does_not_give_back_a_leadership_that_was_handed_on() -> N
     assert not of(view, "a").leads
 
 
+@pytest.mark.spec("G-9")
 def test_of_two_who_say_they_number_an_origin_the_one_asked_later_is_believed() -> None:
     view = told(NEW, "b", mark({1: (12, None)}, 1), asked=7)
     view = told(view, "a", mark({1: (10, None)}, 1), asked=5)  # it did, when it answered
@@ -170,6 +198,7 @@ def test_of_two_who_say_they_number_an_origin_the_one_asked_later_is_believed() 
     assert leader.name == "a"
 
 
+@pytest.mark.spec("G-12")
 def test_an_origin_whose_leader_has_left_the_list_still_counts() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)
     view = told(view, "b", mark({2: (5, None)}, 2), asked=2, at=200.0).known([("b", 0.0)])
@@ -178,6 +207,7 @@ def test_an_origin_whose_leader_has_left_the_list_still_counts() -> None:
     assert of(view, "b").fresh_at == NEVER
 
 
+@pytest.mark.spec("G-6")
 def test_asked_of_one_shard_is_not_asked_of_another() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=5)
     assert of(view, "a").asked_since((0,), 4)
@@ -185,7 +215,9 @@ def test_asked_of_one_shard_is_not_asked_of_another() -> None:
     assert not of(view, "a").asked_since((0, 1), 4)
 
 
+@pytest.mark.spec("G-10", "L-3")
 def test_an_end_is_believed_whoever_says_it_and_never_unlearned() -> None:
+    assert told(NEW, "b", mark({1: (5, 8)}), asked=1).ends == {pack(0, 1): 8}  # ended is not applied
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
     view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)
     assert view.ends == {pack(0, 1): 8}
@@ -195,8 +227,12 @@ def test_an_end_is_believed_whoever_says_it_and_never_unlearned() -> None:
     assert view.ends == {pack(0, 1): 8}
     assert view.leaders == {pack(0, 2): "b"}
     assert of(view, "a").down is not None
+    for asked, end, lowest in ((4, 9, 8), (5, 7, 7), (6, 8, 7)):
+        view = told(view, "b", mark({1: (7, end), 2: (0, None)}, 2), asked=asked)
+        assert view.ends == {pack(0, 1): lowest}
 
 
+@pytest.mark.spec("G-13")
 def test_an_acknowledged_write_is_known_at_once_where_it_was_numbered_and_only_there() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1)
     view = told(view, "b", mark({1: (10, None)}), asked=2)
@@ -393,11 +429,15 @@ def test_what_is_claimed_of_freshness_is_true() -> None:
             raise AssertionError(f"seed {seed}: {[(m, *a, *o.items()) for m, a, o in steps]}: {broken(steps)}")
 
 
+@pytest.mark.spec("G-11")
 def test_a_write_past_the_end_of_its_origin_is_held_against_who_took_it_whoever_answers_next() -> None:
     view = told(NEW, "a", mark({1: (8, None)}, 1), asked=1)
     view = told(view, "b", mark({1: (8, 8), 2: (0, None)}, 2), asked=2)  # it took over, and "a" has not heard
     view = told(view, "c", mark({1: (8, 8), 2: (0, None)}), asked=3)
     view = view.advanced("a", pack(0, 1), 9)
+    assert (
+        of(view, "a").down == "holds writes past the end of a lost history"
+    )  # at once: the next read may be the writer's own
     view = told(view, "c", mark({1: (8, 8), 2: (0, None)}), asked=4)
     assert of(view, "a").down == "holds writes past the end of a lost history"
 

@@ -14,7 +14,7 @@ from causal.core.cose import read_uint, unwrap
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 from causal.core.wire import decode_claims, decode_frontier, encode_claims, encode_frontier
 from tests.core.claims import EXPIRES_AT, entries, seen_parts, tokens
-from tests.twin import Short, dumb_pack, dumb_unpack, payload_of
+from tests.spec.twins.token import Short, dumb_pack, dumb_unpack, payload_of
 
 MANY = 8  # times the profile's example count for the cheap twins
 
@@ -114,6 +114,7 @@ def test_short_byte_strings_are_judged_as_the_twin_judges_them() -> None:
     assert not all(four)
 
 
+@pytest.mark.spec("T-14")
 @given(st.binary(max_size=24))
 def test_the_payload_is_cbor_in_its_deterministic_form_or_refused(payload: bytes) -> None:
     for data in (payload, b"\x83\x01" + payload):
@@ -190,6 +191,27 @@ def test_more_positions_than_a_count_holds_are_refused_when_sealed() -> None:
         encode_frontier(Frontier.of({pack(i, 0): 1 for i in range(MAX_COUNT + 1)}))
 
 
+@pytest.mark.spec("T-65")
+def test_a_small_text_does_not_become_a_large_value() -> None:
+    """Consecutive numbers take few bits: 500 marks of 65,535 shards each would fit a token, and take gigabytes and seconds once opened."""
+    listed = {store: LeaderMark(5, frozenset(range(1, MAX_COUNT // 4 + 1))) for store in range(4)}
+    most = Frontier.of({}, {}, listed)
+    packed = encode_frontier(most)
+    assert len(packed) < 100
+    assert decode_frontier(packed) == most
+    origins = frozenset(range(3))
+    for mark in (LeaderMark(5, frozenset(range(4))), LeaderMark(5, frozenset(), frozenset(range(4)))):
+        more = Frontier.of({}, {}, {**listed, 4: mark})
+        with pytest.raises(TokenError, match="65535"):
+            encode_frontier(more)
+        with pytest.raises(MalformedToken, match="more shards and origins"):
+            decode_frontier(dumb_pack(Token(None, more, expires_at=EXPIRES_AT), 0))
+    for mark in (LeaderMark(5, frozenset({9, 10, 11})), LeaderMark(5, frozenset(), origins)):
+        fits = Frontier.of({}, {}, {**listed, 4: mark})
+        assert decode_frontier(encode_frontier(fits)) == fits
+
+
+@pytest.mark.spec("T-49")
 def test_a_mark_before_1970_is_refused_when_sealed() -> None:
     with pytest.raises(TokenError, match="lapse"):
         encode_frontier(Frontier.of({}, {}, {0: LeaderMark(-1)}))

@@ -103,3 +103,13 @@ def test_a_block_that_has_ended_shows_nothing(shelf: Shelf) -> None:
 
 def test_words() -> None:
     assert words('say "hi" NOT a:b*') == '"say" """hi""" "NOT" "a:b*"'
+
+
+def test_a_closed_link_answers_nothing(shelf: Shelf) -> None:
+    put(shelf.eu.session(subject="alice"), "a", "one")
+    shelf.feed()
+    link = shelf.derived.open()
+    link.close()
+    for ask in (lambda: link.probe("search", 1.0), lambda: link.read("search", (0,))):
+        with pytest.raises(ConfigError):
+            ask()

@@ -28,6 +28,7 @@ AT_MOST_5_S = ReadPolicy.bounded(5)
 # --- fast clocks -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("C-19")
 def test_a_fast_clock_does_not_undo_what_is_acknowledged(recorded: Recorded) -> None:
     def by_the_clock(now: int, *_: int) -> int:
         return now

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import attrs
+import pytest
 
 from causal import Position, ReadPolicy, WriteLost
 from causal.core import view
@@ -24,6 +25,7 @@ def whoever_takes_writes(known: View, key: int) -> EndpointView | None:
     return next((e for e in known.endpoints if any(led >> 32 == key >> 32 for led in e.leads)), None)
 
 
+@pytest.mark.spec("G-9", "L-7")
 def test_a_write_that_another_leader_numbered_is_not_lost(recorded: Recorded) -> None:
     def play(tell: Story) -> None:
         stage = Stage(tell, "eu", "us")
@@ -42,6 +44,7 @@ def test_a_write_that_another_leader_numbered_is_not_lost(recorded: Recorded) ->
     recorded("leaders/false-loss", told("A write that another leader numbered is not lost", play, rule, without))
 
 
+@pytest.mark.spec("G-36")
 def test_a_leader_read_asks_every_leader(recorded: Recorded) -> None:
     def play(tell: Story) -> None:
         stage = Stage(tell, "eu", "us")
@@ -57,6 +60,7 @@ def test_a_leader_read_asks_every_leader(recorded: Recorded) -> None:
     recorded("leaders/leader-read", told("With several leaders, a leader read asks each of them", play, rule, without))
 
 
+@pytest.mark.spec("G-12", "G-38")
 def test_a_leader_that_cannot_be_asked(recorded: Recorded) -> None:
     live = View.live
 
@@ -83,6 +87,7 @@ def test_a_leader_that_cannot_be_asked(recorded: Recorded) -> None:
     recorded("leaders/unreachable", told("One of two leaders cannot be asked", play, rule, without))
 
 
+@pytest.mark.spec("L-10")
 def test_a_token_from_a_dead_branch_demotes_nobody(recorded: Recorded) -> None:
     def believing_tokens(demand: Demand, known: View, *policy: Any, **time: Any) -> Decision:
         decision = decide(demand, known, *policy, **time)
@@ -112,6 +117,7 @@ def test_a_token_from_a_dead_branch_demotes_nobody(recorded: Recorded) -> None:
     recorded("leaders/dead-branch", told(title, play, rule, patch("causal.request.decide", believing_tokens)))
 
 
+@pytest.mark.spec("G-14")
 def test_a_leader_that_a_replica_has_not_heard_of(recorded: Recorded) -> None:
     judged = view.judged
 

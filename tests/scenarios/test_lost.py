@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import attrs
+import pytest
 
 from causal import CommitUnknown, Frontier, Loss, WriteLost
 from causal.core.demand import Demand
@@ -35,6 +36,7 @@ def demands(change: Callable[[Demand], None]) -> Iterator[None]:
         yield
 
 
+@pytest.mark.spec("L-9")
 def test_one_lost_write_does_not_poison_who_saw_it(recorded: Recorded) -> None:
     def all_is_own(demand: Demand) -> None:
         demand.own = demand.need
@@ -68,6 +70,7 @@ def test_one_lost_write_does_not_poison_who_saw_it(recorded: Recorded) -> None:
     )
 
 
+@pytest.mark.spec("L-5")
 def test_a_lost_write_is_said_to_its_writer(recorded: Recorded) -> None:
     def nothing_is_own(demand: Demand) -> None:
         demand.own = {}
@@ -93,6 +96,7 @@ def test_a_lost_write_is_said_to_its_writer(recorded: Recorded) -> None:
     recorded("lost/said", told("A lost write is said to its writer", play, rule, demands(nothing_is_own)))
 
 
+@pytest.mark.spec("L-11")
 def test_accepting_a_loss_accepts_exactly_that(recorded: Recorded) -> None:
     def start_again(session: SessionState, lost: Iterable[Loss]) -> None:
         session.own = session.seen = Frontier()

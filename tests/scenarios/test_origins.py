@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from causal import GateError, Unreachable, WriteLost
 from causal.core.frontier import Frontier
 from causal.engine import Commit
@@ -90,6 +92,7 @@ def test_two_processes_write_one_log(recorded: Recorded) -> None:
     recorded("origins/two-processes", told_of)
 
 
+@pytest.mark.spec("L-1")
 def test_a_disk_that_was_not_waited_for(recorded: Recorded) -> None:
     @on_disk("eu", durability="relaxed")
     def play(tell: Story, stage: DiskStage) -> None:
@@ -156,6 +159,7 @@ def test_a_disk_that_lies(recorded: Recorded) -> None:
     recorded("origins/disk-lies", told("A disk that lies", play, rule, without))
 
 
+@pytest.mark.spec("L-1")
 def test_a_file_that_was_put_back(recorded: Recorded) -> None:
     @on_disk("eu", "us")
     def play(tell: Story, stage: DiskStage) -> None:

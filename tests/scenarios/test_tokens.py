@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import attrs
+import pytest
 
 from causal import CausalStore, CommitUnknown, Frontier, Keyring, LeaderMark, ReadPolicy
 from causal.claims import Claims
@@ -231,6 +232,7 @@ def writes_much(tell: Story, stage: Stage) -> str | None:
     return alice.token
 
 
+@pytest.mark.spec("L-13")
 def test_a_leader_mark_remembers_the_origins(recorded: Recorded) -> None:
     def forgetful(until: int, exact: frozenset[int] = frozenset(), origins: object = None) -> LeaderMark:
         return LeaderMark(until, exact)

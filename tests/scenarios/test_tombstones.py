@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import pytest
+
 from causal import WriteLost
 from causal.stores.sqlite.files.directory import Directory
 from causal.stores.sqlite.files.registry import Members, Registry
@@ -89,6 +91,7 @@ def test_what_is_deleted_is_forgotten_one_day(recorded: Recorded) -> None:
     recorded("tombstones/idle", told("What is deleted is forgotten one day", play, rule, without))
 
 
+@pytest.mark.spec("L-2")
 def test_a_history_ends_at_what_the_most_advanced_holds(recorded: Recorded) -> None:
     @contextmanager
     def at_what_who_decides_holds() -> Iterator[None]:
@@ -127,6 +130,7 @@ def test_a_history_ends_at_what_the_most_advanced_holds(recorded: Recorded) -> N
     recorded("tombstones/most-advanced", told(title, play, rule, at_what_who_decides_holds()))
 
 
+@pytest.mark.spec("L-4")
 def test_who_returns_gets_another_name(recorded: Recorded) -> None:
     new_origin = Registry.new_origin
 

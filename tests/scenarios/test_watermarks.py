@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import attrs
+import pytest
 
 from causal import ReadPolicy, Watermark
 from causal.core import view
@@ -24,6 +25,7 @@ def replaced_behind(tell: Story, stage: Stage) -> None:
     tell("us is replaced by an older copy of itself, which lacks the photo. Nobody is told.")
 
 
+@pytest.mark.spec("G-19")
 def test_a_snapshot_is_judged_by_its_own_watermark(recorded: Recorded) -> None:
     @contextmanager
     def by_what_was_known() -> Iterator[None]:
@@ -47,6 +49,7 @@ def test_a_snapshot_is_judged_by_its_own_watermark(recorded: Recorded) -> None:
     recorded("watermarks/snapshot", told(title, play, rule, by_what_was_known()))
 
 
+@pytest.mark.spec("G-7", "L-15")
 def test_a_watermark_is_of_one_life_of_a_server(recorded: Recorded) -> None:
     def of_the_server(mark: Watermark) -> Watermark:
         return attrs.evolve(mark, incarnation="whichever life")
@@ -69,6 +72,7 @@ def test_a_watermark_is_of_one_life_of_a_server(recorded: Recorded) -> None:
     recorded("watermarks/incarnation", told(title, play, rule, watermarks_say(of_the_server)))
 
 
+@pytest.mark.spec("L-3")
 def test_ended_is_not_applied(recorded: Recorded) -> None:
     def complete(mark: Watermark) -> Watermark:
         origins = {o: (applied if end is None else end, end) for o, (applied, end) in mark.origins.items()}
@@ -94,6 +98,7 @@ def test_ended_is_not_applied(recorded: Recorded) -> None:
     recorded("watermarks/ended", told("Ended is not applied", play, rule, watermarks_say(complete)))
 
 
+@pytest.mark.spec("G-11")
 def test_who_holds_a_lost_write_is_not_current(recorded: Recorded) -> None:
     judged = view.judged
 

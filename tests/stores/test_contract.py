@@ -274,6 +274,7 @@ def test_a_block_that_showed_nothing_has_seen_nothing(make_world: MakeWorld) -> 
     writing.rollback()
 
 
+@pytest.mark.spec("G-25")
 @pytest.mark.parametrize("how", ["read", "write"])
 def test_seen_covers_what_was_shown_tombstones_and_dependencies_included(make_world: MakeWorld, how: str) -> None:
     world = make_world(shards=("main", "orders"))

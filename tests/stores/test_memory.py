@@ -73,6 +73,7 @@ def test_two_blocks_of_one_thread_on_one_shard_end_in_an_error_not_in_a_deadlock
 # --- failing over --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("L-1")
 def test_a_failover_loses_what_nobody_else_holds() -> None:
     world = memory_world(sites=("eu", "us", "asia"), lag_s=1.0)
     kept = position(world.commit("eu", {"kept": 1}))
@@ -94,6 +95,7 @@ def test_a_failover_loses_what_nobody_else_holds() -> None:
     assert all(world.everything(site) == {"kept": 1, "new": 1} for site in world.sites)
 
 
+@pytest.mark.spec("L-2")
 def test_an_origin_ends_where_its_most_advanced_survivor_is_and_others_still_get_there(world: World) -> None:
     cluster_of(world).pause("asia")
     held = world.put("eu", "held", 1)
@@ -106,6 +108,7 @@ def test_an_origin_ends_where_its_most_advanced_survivor_is_and_others_still_get
     assert world.get("asia", "held") == 1
 
 
+@pytest.mark.spec("L-3")
 def test_ended_is_not_applied() -> None:
     """Closed at 110, applied 100: a demand at 105 is behind, not lost and not applied."""
     world = memory_world(sites=("eu", "us", "asia"), lag_s=10.0)
@@ -122,6 +125,7 @@ def test_ended_is_not_applied() -> None:
     assert asia.judge(later[-1]).verdict is Verdict.BEHIND
 
 
+@pytest.mark.spec("L-4")
 def test_a_site_that_was_cut_off_learns_at_its_return_and_drops_its_tail(world: World) -> None:
     cluster = cluster_of(world)
     cluster.cut_off("eu")

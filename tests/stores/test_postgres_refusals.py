@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from causal import ConfigError, NoEndpoint
+from causal import ConfigError, Frontier, NoEndpoint
 from causal.errors import CausalError, StoreError
 from causal.stores.postgres import PoolSettings, PostgresEngine, Replica, Shard, install
 from causal.stores.postgres.install import script
@@ -290,3 +290,18 @@ def test_install_names_what_is_missing(cluster: PostgresCluster) -> None:
         install(cluster.primary.dsn)
     with pytest.raises(ConfigError, match="this is a standby"):
         install(cluster.replicas[0].admin_dsn)
+
+
+def test_a_shard_that_an_endpoint_does_not_hold_is_refused() -> None:
+    with_two = PostgresEngine(
+        shards={"main": {"primary": "host=/nowhere"}, "orders": {"primary": "host=/nowhere"}}, poll_s=3600.0
+    )
+    link = with_two.open(3)
+    try:
+        for shard in (3 << 16 | 1, 3 << 16 | 9, 0):
+            with pytest.raises(ConfigError, match="main/primary holds shard"):
+                link.read("main/primary", (shard,))
+            with pytest.raises(ConfigError, match="main/primary holds shard"):
+                link.write("main/primary", shard, Frontier())
+    finally:
+        link.close()

@@ -724,3 +724,20 @@ def test_who_is_fenced_is_not_fenced_again_after_it_has_returned(world: World, m
         assert world.put("us", "k", 1).position is not None
     finally:
         before.close()
+
+
+def test_a_site_that_joins_halfway_does_not_keep_the_others_tombstones(world: World) -> None:
+    """Asia copies eu, which has collected, and has no tombstone that would make it say how far its stamps are: us waits for that."""
+    world.open("eu", "us")
+    world.delete("eu", "k")
+    world.settle()
+    world.links["us"].collect()
+    world.settle()
+    assert world.links["eu"].collect() == 1
+    world.open("asia")
+    assert (stored_keys(world, "asia"), stored_keys(world, "us")) == (set(), {"k"})
+    for _ in range(3):
+        for site in ("eu", "us", "asia"):
+            world.links[site].collect()
+        world.settle()
+    assert stored_keys(world, "us") == set()

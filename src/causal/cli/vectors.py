@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from causal.cli.output import Output, json_option
 from causal.lab.vectors.answer import answer
 from causal.lab.vectors.answer import serve as answers
-from causal.lab.vectors.drive import Program, Result, drive
+from causal.lab.vectors.drive import DriveError, Program, Result, drive
 from causal.lab.vectors.format import AREAS, load
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ COLUMNS: Final = {
     "unsupported": "Unsupported",
 }
 SHOWN: Final = 20
+MAX_TIMEOUT_S: Final = 86_400.0
 
 _areas: Final = click.option(
     "--area",
@@ -57,7 +59,7 @@ def list_(areas: Sequence[str], directory: Path | None, as_json: bool) -> None:
     output = Output(as_json=as_json)
     rows = [
         {"area": v.area, "op": v.op, "name": v.name, "cites": v.cites if as_json else " ".join(v.cites)}
-        for v in load(directory, areas or AREAS)
+        for v in load(directory, dict.fromkeys(areas) or AREAS)
     ]
     output.table(rows, {"area": "Area", "op": "Operation", "name": "Name", "cites": "Stands for"})
 
@@ -69,7 +71,12 @@ def list_(areas: Sequence[str], directory: Path | None, as_json: bool) -> None:
 @_areas
 @_directory
 @click.option(
-    "--timeout", "timeout_s", default=30.0, show_default=True, help="How long one answer may take, in seconds."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True, max=MAX_TIMEOUT_S),
+    default=30.0,
+    show_default=True,
+    help="How long one answer may take, in seconds.",
 )
 @click.option(
     "--allow-unsupported", is_flag=True, help="Do not fail for operations that the program says it does not support."
@@ -89,22 +96,33 @@ def run(
     {"id": 1, "out": {...}}, or {"id": 1, "error": {"type": "MalformedToken"}}, or {"id": 1, "unsupported": true}. Standard input is closed
     at the end.
 
-    Exit code 1 if an answer is wrong, is missing, or is no answer.
+    Exit code 1 if an answer is wrong, is missing, or is no answer, or if nothing was answered at all.
     """
     output = Output(as_json=as_json)
-    found = load(directory, areas or AREAS)
-    results = _results(output, found, command, timeout_s)
+    found = load(directory, dict.fromkeys(areas) or AREAS)
+    results: list[Result] = []
+    try:
+        _drive(output, found, command, timeout_s, results)
+    except DriveError:
+        if results:
+            _show(output, results)  # what came before is of use
+        raise
     _show(output, results)
     if any(not r.passed and not (r.unsupported and allow_unsupported) for r in results):
         raise click.exceptions.Exit(1)
+    if not any(r.passed for r in results):
+        raise DriveError("nothing was tested: the program supports no operation of these vectors")
 
 
-def _results(output: Output, found: Sequence[Vector], command: str | None, timeout_s: float) -> list[Result]:
-    with output.progress("vectors", len(found)) as advance:
-        if command is None:
-            return drive(found, answer, advance)
-        with Program(command, timeout_s) as program:
-            return drive(found, program.ask, advance)
+def _drive(
+    output: Output, found: Sequence[Vector], command: str | None, timeout_s: float, results: list[Result]
+) -> None:
+    """Append the results, as they come."""
+    with output.progress("vectors", len(found)) as advance, contextlib.ExitStack() as stack:
+        ask = answer if command is None else stack.enter_context(Program(command, timeout_s)).ask
+        for result in drive(found, ask):
+            results.append(result)
+            advance(1)
 
 
 def _show(output: Output, results: Sequence[Result]) -> None:
@@ -138,4 +156,4 @@ def serve() -> None:
         for line in answers(sys.stdin):
             print(line, flush=True)
     except ValueError as error:
-        raise click.UsageError(f"a line of standard input is no JSON object: {error}") from error
+        raise click.UsageError(f"a line of standard input is no request, a JSON object: {error}") from error

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
+from causal.core.policy import Strategy
 from causal.core.position import LeaderMark, Loss
 from causal.core.view import EndpointView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from causal.core.demand import Demand
+    from causal.core.policy import ReadPolicy
     from causal.core.watermark import Watermark
 
 How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
@@ -108,6 +111,26 @@ def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
             return False
     serve.borne_out = watermarks
     return True
+
+
+def outlived(
+    serve: Serve, demand: Demand, policy: ReadPolicy, now: float, max_staleness_s: float, *, write: bool
+) -> bool:
+    """Return whether what showed an endpoint to be fresh is too old by now, when the snapshot was taken (I5).
+
+    A pause between the decision and the snapshot voids a staleness bound. Heads asked for the request show more than freshness, on the
+    shards that they are of; and a write's leader is gated on the demand alone. Units: seconds of the view's clock.
+    """
+    current = serve.how == "leader" and demand.shards <= at_leaders(demand, policy)
+    if serve.how in UNCHECKED or current or write:
+        return False
+    bounded = policy.strategy is Strategy.BOUNDED
+    return serve.known.fresh_at < now - (min(policy.bound_s, max_staleness_s) if bounded else max_staleness_s)
+
+
+def at_leaders(demand: Demand, policy: ReadPolicy) -> frozenset[int]:
+    """Return the shards that are read at their leaders: all that the block concerns by policy, those of a mark in any case."""
+    return demand.leader_shards | demand.shards if policy.strategy is Strategy.LEADER else demand.leader_shards
 
 
 @lru_cache(256)

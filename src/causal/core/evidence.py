@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 SAMPLES: Final = 24
+PAST_AN_END: Final = "holds writes past the end of a lost history"
 
 
 def pace(
@@ -84,7 +85,7 @@ def judged(
     for key, end in ends.items():
         here = applied.get(key, -1)
         if here > end:
-            down = "holds writes past the end of a lost history"
+            down = PAST_AN_END
         elif here < end and (at := shown(here, tails.get(key, ()))) < fresh_at:
             fresh_at, weakest = at, key
     for key in live:

@@ -241,10 +241,13 @@ class Frontier(_Parts):
     def mark(self, store: int, until: int, *, exact: Iterable[int] = (), origins: Iterable[int] = ()) -> Frontier:
         """Return the join with a leader mark on every shard of `store` (or EVERY_STORE) that is not in `exact`.
 
-        Units: `until` in Unix seconds. Raises: ConfigError for what is not a whole number.
+        Units: `until` in Unix seconds. Raises: ConfigError for a number out of range, or not whole.
         """
         mark = LeaderMark(until, frozenset(exact), frozenset(origins))
         _whole(store, until, *mark.exact, *mark.origins)
+        origins_fit = all(ANY_ORIGIN <= origin <= MAX_ORIGIN for origin in mark.origins)
+        if not (0 <= store <= EVERY_STORE and origins_fit and all(0 <= shard <= MAX_SHARD for shard in mark.exact)):
+            raise ConfigError(f"no such mark: on store {store}, {mark} (u16; shards u32, origins u32)")
         return _make(Frontier, self.entries, self.floors, _joined_marks(self.marks, {store: mark}))
 
     def lapse(self, now: float) -> Frontier:

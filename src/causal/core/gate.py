@@ -24,10 +24,12 @@ from causal.core.decision import (
     Refuse,
     Serve,
     Wait,
+    at_leaders,
     bears_out,
     is_behind,
     is_older,
     is_unproven,
+    outlived,
 )
 from causal.core.demand import Demand, considered, joined
 from causal.core.evidence import refreshing
@@ -53,6 +55,7 @@ __all__ = [
     "considered",
     "covered",
     "decide",
+    "outlived",
 ]
 
 RETRY_S: Final = 1.0
@@ -68,11 +71,6 @@ NO_LEADER: Final = (
 )
 TICK_S: Final = 1e-6
 """A budget of less is spent: added to a clock's reading it may be rounded away, and waiting for it would not end."""
-
-
-def at_leaders(demand: Demand, policy: ReadPolicy) -> frozenset[int]:
-    """Return the shards that are read at their leaders: all that the block concerns by policy, those of a mark in any case."""
-    return demand.leader_shards | demand.shards if policy.strategy is Strategy.LEADER else demand.leader_shards
 
 
 def decide(

@@ -35,7 +35,7 @@ Profile: TypeAlias = Literal["signed", "encrypted"]
 
 SECRET_BYTES: Final = 32
 CACHED_CHARS: Final = 512
-"""No longer token is remembered once opened: so many of the usual size cost little memory."""
+"""No longer token is remembered once opened, nor one that lists more: so many of the usual size cost little memory."""
 _HOURS: Final = 64  # derived keys remembered: more than the hours in which live tokens expire
 _WRONG: Final = "the token does not verify: forged, damaged, or sealed for another subject or audience"
 
@@ -268,7 +268,7 @@ class Keyring:
             hour = token.expires_at // HOUR_S
             cipher = key.cipher(hour)
             key.remember(hour, cipher)
-            iv = secrets.token_bytes(IV_BYTES)
+            iv = self._iv()
             sealed = cipher.encrypt(iv, payload, cose.enc_structure(bound))
             data = cose.frame_encrypt0(key.id, hour.to_bytes(HOUR_BYTES, "big") + iv, sealed)
         text = cose.to_text(data)
@@ -277,6 +277,10 @@ class Keyring:
                 f"the token takes {len(text)} characters, more than {MAX_CHARS}: compact its claims (Token.fit)"
             )
         return text
+
+    def _iv(self) -> bytes:
+        """Return what no two encrypted tokens share."""
+        return secrets.token_bytes(IV_BYTES)
 
     def size(self, token: Token) -> int:
         """Return how many characters `seal` would make of a token: the size that `Token.fit` asks for."""
@@ -350,7 +354,7 @@ class Keyring:
 
     def _remember(self, ring: _Ring, text: str, subject: str | None, audience: str, token: Token) -> None:
         """Keep the claims of a text with the very keys that sealed or opened it: they go when these do."""
-        if self._cached and len(text) <= CACHED_CHARS:
+        if self._cached and len(text) <= CACHED_CHARS and token.listed <= CACHED_CHARS:
             opened = ring.opened
             if 2 * len(opened) >= self._cached:
                 ring.older, ring.opened = opened, (opened := {})

@@ -115,6 +115,14 @@ class Token(_Claims):
         """Everything demanded: the join of `own` and `seen`."""
         return self.own | self.seen if self.seen else self.own
 
+    @property
+    def listed(self) -> int:
+        """How many positions, shards and origins it lists: a run of them takes few characters, and as much memory as any."""
+        listed = len(self.own.entries) + len(self.seen.entries)
+        for mark in self.seen.marks.values():
+            listed += len(mark.exact) + len(mark.origins)
+        return listed
+
     def expiry(self, key: int) -> int:
         """Return when the entry of a packed key expires. Units: Unix seconds."""
         return self.expires_at - self.ages.get(key, 0) * HOUR_S

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from causal.core.endpoint import NEVER, EndpointView, narrowed
-from causal.core.evidence import judged, nearest_first, pace, sampled
+from causal.core.evidence import PAST_AN_END, judged, nearest_first, pace, sampled
 from causal.core.position import MAX_OFFSET, pack
 
 if TYPE_CHECKING:
@@ -147,8 +147,10 @@ class View:
         for place, e in enumerate(self.endpoints):
             if e.name == name and e.applied.get(key, -1) < offset and key in e.leads:
                 after = e.advanced(key, offset)
+                if offset > self.ends.get(key, offset):  # a deposed leader went on, past the end
+                    after = after.rated(after.fresh_at, PAST_AN_END, after.weakest)
                 endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
-                alive = None if key in self.ends else self.alive  # a deposed leader went on: perhaps past the end
+                alive = None if key in self.ends else self.alive
                 parts = self._apart(after)
                 return View(endpoints, self.ends, self.heads, self.leaders, self.tails, alive, parts)
         return self

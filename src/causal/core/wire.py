@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from causal.core.columns import GUARD, bad, get_column, get_set, put_column, put_set
+from causal.core.columns import GUARD, MAX_COUNT, bad, get_column, get_set, put_column, put_set
 from causal.core.cose import BSTR, UINT, bstr, head, read_uint, unwrap
 from causal.core.entries import NOTHING, OFFSET, get_entries, put_entries
 from causal.core.frontier import Frontier
@@ -57,11 +57,16 @@ def _put_extras(acc: int, timestamp: int | None, seen: Frontier, listed: Mapping
         return acc
     marks = [seen.marks[s] for s in stores]
     acc = put_column(acc, [_until_to_wire(m.until, base) for m in marks], OFFSET)
+    spelled = 0
     for store, mark in zip(stores, marks, strict=True):
         implied = mark.exact == listed.get(store, frozenset())
         acc = acc << 1 | implied
+        spelled += len(mark.origins)
         if not implied:
+            spelled += len(mark.exact)
             acc = put_set(acc, mark.exact)
+        if spelled > MAX_COUNT:
+            raise TokenError(f"the leader marks of a token spell at most {MAX_COUNT} shards and origins, all together")
         acc = put_set(acc, (origin - ANY_ORIGIN for origin in mark.origins))
     return acc
 
@@ -83,6 +88,9 @@ def _get_extras(
     stores, pos = get_set(v, pos, EVERY_STORE)
     if stores:
         untils, pos = get_column(v, pos, len(stores), OFFSET, 2 * FOREVER + 2)
+        left = (
+            MAX_COUNT  # a run of consecutive numbers takes few bits: without a bound on all of them, a few kB become GB
+        )
         for store, z in zip(stores, untils, strict=True):
             pos -= 1
             exact = frozenset(listed.get(store, ()))
@@ -90,8 +98,12 @@ def _get_extras(
                 spelled, pos = get_set(v, pos, MAX_SHARD)
                 if exact == set(spelled):
                     raise bad("a list that is not in its shortest form")
+                left -= len(spelled)
                 exact = frozenset(spelled)
             origins, pos = get_set(v, pos, MAX_ORIGIN - ANY_ORIGIN)
+            left -= len(origins)
+            if left < 0:
+                raise bad("more shards and origins than marks may spell")
             if len(origins) > 1 and not origins[0]:
                 raise bad("any origin, and others")
             marks[store] = LeaderMark(

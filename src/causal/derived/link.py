@@ -85,6 +85,7 @@ class Local(Generic[R]):
         self.every = frozenset(store << 16 | index for index in shards.values())
         self._known: tuple[Checkpoint | None, dict[int, Watermark]] = (None, {})
         self._listed: tuple[Sequence[Endpoint], tuple[Endpoint, ...]] = ((), ())
+        self._closed = False
 
     def watermarks(self, checkpoint: Checkpoint) -> dict[int, Watermark]:
         """Return a checkpoint as watermarks: the same mapping while it is the same checkpoint."""
@@ -94,10 +95,16 @@ class Local(Generic[R]):
             self._known = checkpoint, marks
         return marks
 
+    def marks(self) -> dict[int, Watermark]:
+        """Return the checkpoint now, as watermarks. Raises: Unreachable, StoreError."""
+        self._still_open()
+        return self.watermarks(self.opened.checkpoint())
+
     def read(self, endpoint: str) -> DerivedRead[R]:
         """Open one snapshot. Raises: ConfigError for a witness, Unreachable, StoreError."""
         if endpoint != self.name:
             raise ConfigError(f"{endpoint} is asked for its heads, and read through its own store")
+        self._still_open()
         snapshot = self.opened.snapshot()
         return DerivedRead(snapshot, self.watermarks(snapshot.checkpoint), self.store)
 
@@ -123,8 +130,13 @@ class Local(Generic[R]):
         """Refuse a write. Raises: ConfigError."""
         raise ConfigError(f"{self.name} is derived: write to its source, and it follows")
 
+    def _still_open(self) -> None:
+        if self._closed:
+            raise ConfigError("this link is closed")
+
     def close(self) -> None:
         """End the feeder, then close what it feeds. Idempotent."""
+        self._closed = True
         if self.feeder is not None:
             self.feeder.stop()
         self.opened.close()
@@ -144,7 +156,7 @@ class DerivedLink(Generic[R]):
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         """Return the checkpoint now, or what an endpoint of the source says of itself."""
         if endpoint == self.local.name:
-            return self.local.watermarks(self.local.opened.checkpoint())
+            return self.local.marks()
         return self.local.mine(self._source.probe(endpoint, timeout_s))
 
     def read(self, endpoint: str, shards: Sequence[int]) -> DerivedRead[R]:
@@ -185,7 +197,7 @@ class AsyncDerivedLink(Generic[R]):
     async def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         """Return the checkpoint now, or what an endpoint of the source says of itself."""
         if endpoint == self.local.name:
-            return self.local.watermarks(self.local.opened.checkpoint())
+            return self.local.marks()
         return self.local.mine(await self._source.probe(endpoint, timeout_s))
 
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncDerivedRead[R]:

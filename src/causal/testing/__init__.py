@@ -20,19 +20,56 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("causal.testing needs the package hypothesis: pip install hypothesis", name=error.name) from error
 
+from causal.testing.assertions import (
+    assert_covered,
+    assert_freshest_token_sent,
+    assert_no_read_went_backwards,
+    assert_read_your_writes,
+)
 from causal.testing.book import Book
-from causal.testing.machine import POLICIES, EngineMachine, PlaceLag, Subject, VirtualTime
-from causal.testing.strategies import frontiers, positions, timestamps, tokens
+from causal.testing.contract import ContractBroken, EngineContract
+from causal.testing.lagging import LaggingEngine, LaggingReplica
+from causal.testing.machine import POLICIES, EngineMachine, StoreMachine
+from causal.testing.stage import NotOffered, Stage
+from causal.testing.strategies import (
+    frontiers,
+    histories,
+    keyrings,
+    leader_marks,
+    positions,
+    timestamps,
+    tokens,
+    watermarks,
+)
+from causal.testing.subject import Data, Forgets, KeyValue, PlaceLag, Subject, VirtualTime
 
 __all__ = [
     "POLICIES",
     "Book",
+    "ContractBroken",
+    "Data",
+    "EngineContract",
     "EngineMachine",
+    "Forgets",
+    "KeyValue",
+    "LaggingEngine",
+    "LaggingReplica",
+    "NotOffered",
     "PlaceLag",
+    "Stage",
+    "StoreMachine",
     "Subject",
     "VirtualTime",
+    "assert_covered",
+    "assert_freshest_token_sent",
+    "assert_no_read_went_backwards",
+    "assert_read_your_writes",
     "frontiers",
+    "histories",
+    "keyrings",
+    "leader_marks",
     "positions",
     "timestamps",
     "tokens",
+    "watermarks",
 ]

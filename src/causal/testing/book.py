@@ -13,6 +13,8 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from causal.core.position import Position
+
 
 @attrs.frozen
 class Wrote:
@@ -38,6 +40,10 @@ class Book:
 
     def __init__(self) -> None:
         self.writes: list[Wrote] = []
+        self.places: dict[int, Position] = {}
+        """Where writes stand in their origin's log, as they were acknowledged."""
+        self.ends: dict[tuple[int, int], int] = {}
+        """Where histories end: by shard and origin. What lies past an end is lost, and missed by nobody."""
         self._beats: set[tuple[int, int]] = set()
 
     def write(self, shard: str, changes: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
@@ -47,22 +53,45 @@ class Book:
             self.writes.append(Wrote(shard, key, value, known | ids - {n}))  # all of a transaction, or nothing
         return known | ids
 
+    @property
+    def lost(self) -> frozenset[int]:
+        """The writes that lie past an end."""
+        return frozenset(n for n, place in self.places.items() if self.is_lost(place)) if self.ends else frozenset()
+
+    def is_lost(self, place: Position) -> bool:
+        """Return whether a position lies past the end of its history."""
+        end = self.ends.get((place.shard, place.origin))
+        return end is not None and place.offset > end
+
+    def must_be_told(self, shard: str, shown: Mapping[str, str | None], own: frozenset[int]) -> None:
+        """Judge that someone was served who has lost writes of their own, and was not told. Raises: AssertionError."""
+        lost = self.lost
+        for key, value in shown.items():
+            mine = [n for n in own & lost if (self.writes[n].shard, self.writes[n].key) == (shard, key)]
+            forgotten = mine and not (value is None and any(self.writes[n].value is None for n in mine))
+            assert not forgotten or (value is not None and self._id(value) in lost), (
+                f"{self._say(max(mine))} is lost, and its writer was shown {value!r} and never told"
+            )
+
     def read(self, shard: str, shown: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
         """Judge what one snapshot showed (None: nothing there) to someone who knew `known`; return what they know now.
 
         Raises: AssertionError with the writes that contradict each other.
         """
+        lost = self.lost
+        shown = {key: value for key, value in shown.items() if value is None or self._id(value) not in lost}
         for value in shown.values():
             if value is not None:
                 n = self._id(value)
                 known |= self.writes[n].past | {n}
+        known -= lost
         for key, value in shown.items():
             mine = {n for n in known if (self.writes[n].shard, self.writes[n].key) == (shard, key)}
             if value is not None:
                 self._wins(self._id(value), mine)
             elif mine:
                 known |= self._deleted(shard, key, mine)
-        return known
+        return known - lost
 
     def _id(self, value: str) -> int:
         found = [n for n, w in enumerate(self.writes) if w.value == value]

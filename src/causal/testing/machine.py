@@ -1,6 +1,7 @@
 """A state machine that drives engines through sessions: moving between sites, replaying tokens, with replicas cut off.
 
-Owns what is done at random, only ever what is possible then. What may be shown is judged by `book.py`.
+Owns what is done at random, only ever what is possible then, and that a lost write must be said. What else may be shown is judged by
+`book.py`. Reads and writes through the hooks of `subject.py`.
 """
 
 from __future__ import annotations
@@ -12,61 +13,18 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from causal.controls import Controls, Lag
 from causal.core.keyring import Keyring
 from causal.core.policy import ReadPolicy
-from causal.errors import CausalError, GateError
+from causal.errors import CausalError, GateError, WriteLost
 from causal.store import CausalStore, Session
 from causal.testing.book import Book
+from causal.testing.subject import PlaceLag, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from causal.engine import Engine
-
-
-class VirtualTime:
-    """A clock that moves when it is told to, or when a gated read waits. `step` is called after each move.
-
-    Units: seconds; `wall_ns` in nanoseconds. Thread-safety: one thread at a time.
-    """
-
-    def __init__(self, start_s: float = 1_700_000_000.0) -> None:
-        self.now_s = 0.0
-        self.step: Callable[[], object] = lambda: None
-        self._start_s = start_s
-
-    def monotonic(self) -> float:
-        """Return the time since the start."""
-        return self.now_s
-
-    def wall(self) -> float:
-        """Return the time of day."""
-        return self._start_s + self.now_s
-
-    def wall_ns(self) -> int:
-        """Return the time of day in nanoseconds."""
-        return int(self.wall() * 1e9)
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now_s += seconds
-        self.step()
-
-
-@attrs.define
-class Subject:
-    """An engine under test: one engine for each site, and the time that drives its lag (set `time.step` to replicate what is due).
-
-    `controls` makes sites lag and disappear; None if the engine cannot. Thread-safety: one thread at a time.
-    """
-
-    name: str
-    engines: Mapping[str, Engine[Any, Any]]
-    time: VirtualTime
-    controls: Controls | None = None
-    close: Callable[[], object] = lambda: None
-    stores: dict[str, CausalStore[Any, Any]] = attrs.field(factory=dict)
+    from causal.controls import Lag
+    from causal.core.position import Loss
 
 
 @attrs.frozen
@@ -75,14 +33,26 @@ class Carried:
 
     texts: tuple[str | None, ...]
     known: frozenset[int]
+    own: frozenset[int] = frozenset()
+    """What its client itself wrote: that is never lost in silence."""
 
 
 @attrs.frozen
 class Act:
     """What a client does in one block, and what it knows after it was shown something. Thread-safety: immutable."""
 
-    do: Callable[[Session[Any, Any]], Mapping[str, str | None]]
-    know: Callable[[Mapping[str, str | None], frozenset[int]], frozenset[int]]
+    do: Callable[[Subject, Session[Any, Any]], Mapping[str, str | None]]
+    shard: str
+    changes: Callable[[], Mapping[str, str | None]] = dict
+
+
+@attrs.define
+class Visit:
+    """A client at a site: a session on each subject, and what it knows. Thread-safety: one thread at a time."""
+
+    sessions: Sequence[Session[Any, Any]]
+    known: frozenset[int]
+    own: frozenset[int]
 
 
 POLICIES: Final = (
@@ -99,19 +69,24 @@ POLICIES: Final = (
 PASS_S: Final = (0.01, 0.03, 0.06, 0.1, 0.3, 2.0, 1000.0, 100_000.0)
 
 
-class EngineMachine(RuleBasedStateMachine):
-    """Drives one key-value engine, or several side by side, through random sessions, and judges all that they show.
+class StoreMachine(RuleBasedStateMachine):
+    """Drives one store, or several side by side, through random sessions, and judges all that they show.
 
     A subclass says what is tested:
 
-        class MyMachine(EngineMachine):
-            def make(self, lag): return [Subject("mine", {site: MyEngine(site, lag) for site in self.sites}, time, controls)]
+        class MyMachine(StoreMachine):
+            def make(self, lag):
+                engines = {site: MyEngine(site, lag) for site in self.sites}
+                return [Subject("mine", engines, time, controls, data=MyData())]
 
-        TestMyEngine = MyMachine.TestCase
+        TestMyStore = MyMachine.TestCase
 
     Never shown: a state without the session's own writes, an older state than before, an effect without its cause (on any
-    shard), half a transaction. Several engines must also show the same. In the end, with all sites in touch, all are read
-    everywhere and agree. Needs engines whose connections are `causal.kv.Reader` and `Writer`, and whose versions carry dependencies.
+    shard), half a transaction. Several stores must also show the same. In the end, with all sites in touch, all are read
+    everywhere and agree. Where sites can be made to forget (`Forgets`, of a single subject), a session whose own write is lost must be
+    told so before it is served, and of nothing else; and what only others wrote may vanish for it.
+
+    An engine whose versions carry no dependencies is causal shard by shard: test it with one shard.
 
     Thread-safety: one thread at a time.
     """
@@ -127,7 +102,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.book = Book()
         self.subjects: Sequence[Subject] = ()
         self.carried: dict[str, list[Carried]] = {c: [] for c in self.clients}
-        self.live: dict[tuple[str, str], tuple[list[Session[Any, Any]], frozenset[int]]] = {}
+        self.live: dict[tuple[str, str], Visit] = {}
         self.paused: set[str] = set()
         self.cut: set[str] = set()
 
@@ -143,6 +118,11 @@ class EngineMachine(RuleBasedStateMachine):
     def begin(self, median_s: float, seed: int, max_token_chars: int) -> None:
         """Open everything. Each place has a lag of its own, so that an effect can be due before its cause."""
         self.subjects = self.make(PlaceLag(median_s, 1.5, seed))
+        if any(subject.forgets for subject in self.subjects):
+            assert len(self.subjects) == 1, "what is lost differs from store to store: test one that forgets alone"
+            max_token_chars = (
+                512  # a short token folds own writes into a mark: what then is lost is only said to be in doubt
+            )
         for subject in self.subjects:
             keyring = Keyring.generate()
             for site, engine in subject.engines.items():
@@ -179,7 +159,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.carried[giver].clear()
             return
         carried = data.draw(st.sampled_from(self.carried[giver]), "token")
-        sealed = []
+        sealed = []  # as somebody else's: what its giver wrote is demanded, and its loss may be said, or not
         for text, subject in zip(carried.texts, self.subjects, strict=True):
             session = subject.stores[self.sites[0]].session(text, subject=giver)
             assert not session.rejected
@@ -206,6 +186,19 @@ class EngineMachine(RuleBasedStateMachine):
             self.cut ^= {site}
         self._control(what, site)
 
+    @rule(data=st.data())
+    @precondition(lambda self: any(s.forgets for s in self.subjects))
+    def forget(self, data: st.DataObject) -> None:
+        """Fail over, so that what a site alone held is lost; or restart it, so that it lacks some of what others wrote."""
+        (subject,), site = self.subjects, data.draw(st.sampled_from(self.sites), "site")
+        assert subject.forgets is not None
+        if data.draw(st.booleans(), "fails over"):
+            for end in subject.forgets.fail_over(site):
+                self.book.ends[end.shard, end.origin] = end.offset
+        else:
+            subject.forgets.restart(site)
+        subject.time.step()
+
     # --- how a rule is carried out ---------------------------------------------------------------------------------
 
     def _shards(self, data: st.DataObject) -> list[str]:
@@ -213,36 +206,34 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _write(self, data: st.DataObject, shard: str) -> Act:
         keys = data.draw(st.lists(st.sampled_from(self.keys), min_size=1, max_size=2, unique=True), "keys")
-        deleted = data.draw(st.sampled_from([(), (), (), (keys[0],)]), "deleted")
+        choices = [(), (), (), (keys[0],)] if all(s.deletes for s in self.subjects) else [()]
+        deleted = data.draw(st.sampled_from(choices), "deleted")
         looks = data.draw(st.booleans(), "reads first")
 
         def changes() -> Mapping[str, str | None]:
             first = len(self.book.writes)
             return {key: None if key in deleted else f"v{first + n}" for n, key in enumerate(keys)}
 
-        def do(session: Session[Any, Any]) -> Mapping[str, str | None]:
+        def do(subject: Subject, session: Session[Any, Any]) -> Mapping[str, str | None]:
             with session.write(shard=shard) as tx:
-                shown = {key: tx.get(key) for key in keys} if looks else {}
+                shown = {key: subject.data.get(tx, key) for key in keys} if looks else {}
                 for key, value in changes().items():
                     if value is None:
-                        tx.delete(key)
+                        subject.data.delete(tx, key)
                     else:
-                        tx.put(key, value)
+                        subject.data.put(tx, key, value)
                 return shown
 
-        def know(shown: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
-            return self.book.write(shard, changes(), self.book.read(shard, shown, known))
-
-        return Act(do, know)
+        return Act(do, shard, changes)
 
     def _read(self, data: st.DataObject, shard: str, policy: ReadPolicy) -> Act:
         key = data.draw(st.sampled_from([None, None, *self.keys]), "key")
 
-        def do(session: Session[Any, Any]) -> Mapping[str, str | None]:
+        def do(subject: Subject, session: Session[Any, Any]) -> Mapping[str, str | None]:
             with session.read(shard=shard, policy=policy) as db:
-                return {key: db.get(key)} if key is not None else dict.fromkeys(self.keys) | dict(db.scan())
+                return subject.page(db, self.keys) if key is None else {key: subject.data.get(db, key)}
 
-        return Act(do, lambda shown, known: self.book.read(shard, shown, known))
+        return Act(do, shard)
 
     def _visit(self, data: st.DataObject, acts: Sequence[Act]) -> None:
         """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
@@ -252,38 +243,68 @@ class EngineMachine(RuleBasedStateMachine):
         choices = ["last", "last", "last", "all", "old", "new"] if held else ["new"]
         how = data.draw(st.sampled_from([*choices, *(["live"] if (client, site) in self.live else [])]), "session")
         if how == "live":
-            sessions, known = self.live[client, site]
+            visit = self.live[client, site]
         else:
             old = [data.draw(st.sampled_from(held), "token")] if how == "old" else []
-            chosen = {"new": [], "last": held[-1:], "all": held, "old": old}[how]
-            known = frozenset[int]().union(*(c.known for c in chosen))
-            sessions = [
-                s.stores[site].session(*[c.texts[n] for c in chosen], subject=client)
-                for n, s in enumerate(self.subjects)
-            ]
+            visit = self._come(client, site, {"new": [], "last": held[-1:], "all": held, "old": old}[how])
         for act in acts:
-            known = self._carry_out(act, sessions, known)
-        self.live[client, site] = sessions, known
-        self._carry(client, Carried(tuple(s.token() for s in sessions), known))
+            self._carry_out(act, visit)
+        self.live[client, site] = visit
+        self._carry(client, Carried(tuple(s.token() for s in visit.sessions), visit.known, visit.own))
 
-    def _carry_out(self, act: Act, sessions: Sequence[Session[Any, Any]], known: frozenset[int]) -> frozenset[int]:
-        """Do the same in every engine; compare, judge, and return what the client knows then."""
-        outcomes = [self._try(act, session) for session in sessions]
+    def _come(self, client: str, site: str, chosen: Sequence[Carried]) -> Visit:
+        sessions = [
+            s.stores[site].session(*[c.texts[n] for c in chosen], subject=client) for n, s in enumerate(self.subjects)
+        ]
+        none = frozenset[int]()
+        return Visit(sessions, none.union(*(c.known for c in chosen)), none.union(*(c.own for c in chosen)))
+
+    def _carry_out(self, act: Act, visit: Visit) -> None:
+        """Do the same in every store; compare, judge, and note what the client knows then."""
+        before = visit.sessions[0].own
+        outcomes = [self._try(act, subject, visit, n) for n, subject in enumerate(self.subjects)]
         for subject in self.subjects:
             subject.time.step()
         names = [subject.name for subject in self.subjects]
         assert all(o == outcomes[0] for o in outcomes), f"not the same: {dict(zip(names, outcomes, strict=True))}"
-        return known if isinstance(outcomes[0], str) else act.know(outcomes[0], known)
+        if isinstance(outcomes[0], str):
+            return
+        self._judge(act.shard, outcomes[0], visit)
+        if changes := act.changes():
+            mine = len(self.book.writes)
+            visit.known = self.book.write(act.shard, changes, visit.known)
+            ids = frozenset(range(mine, len(self.book.writes)))
+            visit.own |= ids
+            new = set(visit.sessions[0].own) - set(before)
+            if len(new) == 1:
+                self.book.places.update(dict.fromkeys(ids, *new))
 
-    def _try(self, act: Act, session: Session[Any, Any]) -> Mapping[str, str | None] | str:
-        """Return what was shown, or the name of a refusal that a caller may try again."""
+    def _judge(self, shard: str, shown: Mapping[str, str | None], visit: Visit) -> None:
+        """Judge what a served read showed. A server that has not heard of a failover may still show what is lost: all of that, or told."""
+        self.book.must_be_told(shard, shown, visit.own)
+        visit.known = self.book.read(shard, shown, visit.known)
+
+    def _try(self, act: Act, subject: Subject, visit: Visit, nth: int) -> Mapping[str, str | None] | str:
+        """Return what was shown, or the name of a refusal that a caller may try again. A loss that is said is accepted."""
+        session = visit.sessions[nth]
         assert not session.rejected
-        try:
-            return act.do(session)
-        except GateError as error:
-            if not error.retryable:
-                raise
-            return type(error).__name__
+        while True:
+            try:
+                return act.do(subject, session)
+            except WriteLost as error:
+                self._told(error.lost, visit)
+                session.forget(error.lost)
+            except GateError as error:
+                if not error.retryable:
+                    raise
+                return type(error).__name__
+
+    def _told(self, lost: Iterable[Loss], visit: Visit) -> None:
+        """A session was told of losses: they are true, and from now on nobody misses what is lost."""
+        for loss in lost:
+            assert self.book.is_lost(loss.position), f"{loss} was said to be lost, and it is not"
+        visit.own -= self.book.lost
+        visit.known -= self.book.lost
 
     def _carry(self, client: str, carried: Carried) -> None:
         self.carried[client] = [*self.carried[client], carried][-self.max_carried :]
@@ -314,26 +335,32 @@ class EngineMachine(RuleBasedStateMachine):
         for shard in self.shards:
             shown: list[Mapping[str, str | None]] = []
             for client, site in ((c, s) for c in self.clients for s in self.sites):
+                visit = self._come(client, site, self.carried[client])
+                act = self._all(shard)
                 for n, subject in enumerate(self.subjects):
-                    session = subject.stores[site].session(*(c.texts[n] for c in self.carried[client]), subject=client)
-                    known = frozenset[int]().union(*(c.known for c in self.carried[client]))
                     try:
-                        with session.read(shard=shard) as db:
-                            shown.append(dict.fromkeys(self.keys) | dict(db.scan()))
+                        found = self._try(act, subject, visit, n)
                     except CausalError as error:
                         raise AssertionError(
                             f"{subject.name} refuses {client} at {site}, with all sites in touch"
                         ) from error
-                    self.book.read(shard, shown[-1], known)
+                    assert not isinstance(found, str), (
+                        f"{subject.name} refuses {client} at {site} ({found}), with all sites in touch"
+                    )
+                    shown.append(found)
+                    self._judge(shard, found, visit)
             assert all(s == shown[0] for s in shown), f"sites do not agree on {shard}: {shown}"
 
+    def _all(self, shard: str) -> Act:
+        def do(subject: Subject, session: Session[Any, Any]) -> Mapping[str, str | None]:
+            with session.read(shard=shard) as db:
+                return subject.page(db, self.keys)
 
-class PlaceLag(Lag):
-    """A lag that is the same for all writes of a shard on their way to a site: seeded, and different from place to place.
+        return Act(do, shard)
 
-    Thread-safety: immutable.
+
+class EngineMachine(StoreMachine):
+    """The machine over engines whose connections are `causal.kv.Reader` and `Writer`: `StoreMachine` under its first name.
+
+    Thread-safety: one thread at a time.
     """
-
-    def delay_s(self, site: str, shard: int, origin: int, offset: int) -> float:
-        """Return the delay of a shard's writes on their way to a site."""
-        return super().delay_s(site, shard, 0, 0)

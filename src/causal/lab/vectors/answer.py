@@ -44,6 +44,15 @@ def _evidence(error: CausalError) -> dict[str, Any]:
 
 
 def serve(lines: Iterable[str]) -> Iterator[str]:
-    """Answer a JSON object a line, in order, each at once. A line that is none ends it, with a ValueError."""
+    """Answer a JSON object a line, in order, each at once. A line that is no request ends it, with a ValueError."""
     for line in lines:
-        yield json.dumps(answer(json.loads(line)))
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise ValueError(f"{line.strip()[:200]} is no object")  # noqa: TRY004 - it is the line that is wrong
+        try:
+            answered = answer(request)
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"request {request.get('id')!r} ({request.get('op')!r}) cannot be read: {error!r}"
+            ) from error
+        yield json.dumps(answered)

@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import shlex
+import signal
 import subprocess
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
 from causal.errors import CausalError
+from causal.lab.vectors.format import same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from causal.lab.vectors.format import Vector
 
 MAX_LINE: Final = 1 << 24
 """The longest line that a program may answer, in bytes."""
+MAX_COMPLAINT: Final = 1000
+"""How much is told of what a program that ended had written to standard error, in characters: the end of it."""
+_AHEAD: Final = 64
+"""How many lines are read that nobody has waited for yet. A program that goes on and on is then held up by its pipe."""
 _END_S: Final = 2.0
 
 
@@ -47,28 +53,27 @@ class Result:
         return not self.wrong and not self.unsupported
 
 
-def drive(
-    vectors: Iterable[Vector],
-    ask: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-    tell: Callable[[int], object] = lambda _: None,
-) -> list[Result]:
-    """Ask for an answer to each vector, and judge it. `tell` hears of each.
+def drive(vectors: Iterable[Vector], ask: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Iterator[Result]:
+    """Ask for an answer to each vector, and judge it, one after the other.
 
-    Raises: DriveError.
+    Raises: DriveError, after the results that there are.
     """
-    results = []
     for number, vector in enumerate(vectors, 1):
-        answer = ask({"id": number, "op": vector.op, "in": vector.given})
-        if answer.get("id") != number:
-            raise DriveError(f"the answer to {number} ({vector.name}) has the id {answer.get('id')!r}")
+        try:
+            answer = ask({"id": number, "op": vector.op, "in": vector.given})
+        except DriveError as error:
+            raise DriveError(f"{vector.area}: {vector.name}: {error}") from error
+        if not same(answer.get("id"), number):
+            raise DriveError(
+                f"{vector.area}: {vector.name}: the answer to request {number} has the id {answer.get('id')!r}; each request is "
+                "answered with its own id, in order, by one line of standard output, on which nothing else may be written"
+            )
         unsupported = answer.get("unsupported") is True
-        results.append(Result(vector, "" if unsupported else vector.judge(answer), unsupported))
-        tell(1)
-    return results
+        yield Result(vector, "" if unsupported else vector.judge(answer), unsupported)
 
 
 class Program:
-    """A program under test, run without a shell, for as long as the block lasts.
+    """A program under test, run without a shell, for as long as the block lasts. What it started itself ends with it.
 
     Units: `timeout_s` is how long one answer may take, in seconds. Thread-safety: one thread at a time.
     Raises: DriveError.
@@ -76,63 +81,85 @@ class Program:
 
     def __init__(self, command: str, timeout_s: float = 30.0) -> None:
         self._timeout_s = timeout_s
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._complaints: deque[bytes] = deque(maxlen=20)
+        self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lines: queue.Queue[bytes] = queue.Queue(_AHEAD)
+        self._complaint = b""
+        self._left = threading.Event()
         try:
             words = shlex.split(command)
+            if not words:
+                raise DriveError("the command is empty: give a program, with its arguments")
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603 - it is what is asked for
-        except (OSError, ValueError, IndexError) as error:
+            # Nothing between us and the pipes; a session of its own, so that all of what it starts can be ended together.
+            self._process = subprocess.Popen(  # noqa: S603 - it is what is asked for
+                words, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
             raise DriveError(f"{command!r} cannot be started: {error}") from error
-        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._listen, self._overhear)]
-        for reader in self._readers:
-            reader.start()
+        # Threads, because each of the pipes may block while the others have to be served.
+        self._threads = [threading.Thread(target=do, daemon=True) for do in (self._tell, self._listen, self._overhear)]
+        for thread in self._threads:
+            thread.start()
 
     def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send one request, and return the answer to it."""
-        stdin = self._process.stdin
-        assert stdin is not None
-        try:
-            stdin.write(json.dumps(request).encode() + b"\n")
-            stdin.flush()
-        except OSError:
-            raise DriveError(self._ended(request)) from None
+        self._requests.put(json.dumps(request).encode() + b"\n")
+        what = f"request {request['id']} ({request['op']})"
         try:
             line = self._lines.get(timeout=self._timeout_s)
         except queue.Empty:
             raise DriveError(
-                f"no answer to request {request['id']} ({request['op']}) in {self._timeout_s:g} s"
+                f"no answer to {what} in {self._timeout_s:g} s: a program that needs longer is given it by --timeout, and one that "
+                "has answered must flush its standard output"
             ) from None
         if not line:
-            raise DriveError(self._ended(request))
+            raise DriveError(self._ended(what))
+        if len(line) >= MAX_LINE:
+            raise DriveError(f"{what} was answered with a line of more than {MAX_LINE:,} bytes")
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise DriveError(
-                f"request {request['id']} ({request['op']}) was answered with no JSON object: {line[:200]!r}"
-            )
+            raise DriveError(f"{what} was answered with no JSON object: {line[:200]!r}")
         return answer
+
+    def _tell(self) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(OSError), stdin:  # it has ended: whoever listens finds out
+            while request := self._requests.get():
+                while request:  # a pipe without a buffer takes what it has room for
+                    request = request[stdin.write(request) :]
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        while line := self._process.stdout.readline(MAX_LINE):
-            self._lines.put(line)
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(self._process.stdout.fileno(), "rb", closefd=False) as lines,
+        ):
+            while (line := lines.readline(MAX_LINE)) and not self._left.is_set():
+                self._lines.put(line)
         self._lines.put(b"")
 
     def _overhear(self) -> None:
-        assert self._process.stderr is not None
-        self._complaints.extend(self._process.stderr)
+        stderr = self._process.stderr
+        assert stderr is not None
+        with contextlib.suppress(OSError, ValueError):
+            while some := stderr.read(4096):
+                self._complaint = (self._complaint + some)[-4 * MAX_COMPLAINT :]
 
-    def _ended(self, request: Mapping[str, Any]) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+    def _ended(self, what: str) -> str:
+        try:
             self._process.wait(_END_S)
-        self._readers[1].join(_END_S)
-        said = b"".join(self._complaints).decode(errors="replace").strip()
-        return (
-            f"the program ended, with exit code {self._process.returncode}, at request {request['id']} ({request['op']})"
-            + (f": {said}" if said else "")
+        except subprocess.TimeoutExpired:
+            return f"the program closed its standard output at {what}, and goes on"
+        self._threads[2].join(_END_S)
+        said = " | ".join(
+            line.strip() for line in self._complaint.decode(errors="replace").splitlines() if line.strip()
+        )
+        return f"the program ended, with exit code {self._process.returncode}, at {what}" + (
+            f": {said[-MAX_COMPLAINT:]}" if said else ""
         )
 
     def __enter__(self) -> Self:
@@ -141,17 +168,33 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process = self._process
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+        self._left.set()
+        self._requests.put(b"")
+        self._drain()
         try:
-            process.wait(_END_S)
+            self._process.wait(_END_S if kind is None else 0)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for reader in self._readers:
-            reader.join(_END_S)
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            stream.close()
+            self._kill()
+            self._process.wait()
+        for thread in self._threads:
+            thread.join(_END_S / 10)
+        if any(thread.is_alive() for thread in self._threads):  # something that it started holds its pipes
+            self._kill()
+        for thread, stream in zip(self._threads, (None, self._process.stdout, self._process.stderr), strict=True):
+            self._drain()
+            thread.join(_END_S)
+            # Under a thread that still reads it, closing would wait for it; the thread ends when the pipe does.
+            if stream is not None and not thread.is_alive():
+                stream.close()
+
+    def _drain(self) -> None:
+        """Make room for a reader that waits for it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._lines.get_nowait()
+
+    def _kill(self) -> None:
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()

@@ -16,6 +16,8 @@ from causal.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+SPEC: Final = 1
+"""The version of the specification that the files are of."""
 AREAS: Final = ("clock", "frontier", "token", "compaction", "gate", "failover", "carriers", "histories")
 """A file each, in the order in which an implementation is best begun."""
 
@@ -39,13 +41,13 @@ class Vector:
     def judge(self, answer: Mapping[str, Any]) -> str:
         """Return what is wrong with a program's answer, in words; nothing if it is right."""
         if self.error is None:
-            if "out" not in answer:
+            if "out" not in answer or "error" in answer:
                 return f"should give {_shown(self.out)}, and gave {_shown(answer)}"
             return (
                 "" if same(self.out, answer["out"]) else f"should give {_shown(self.out)}, not {_shown(answer['out'])}"
             )
         found = answer.get("error")
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or "out" in answer:
             return f"should be refused with {_shown(self.error)}, and gave {_shown(answer)}"
         if all(name in found and same(value, found[name]) for name, value in self.error.items()):
             return ""
@@ -81,9 +83,15 @@ def load(where: Path | None = None, areas: Iterable[str] = AREAS) -> list[Vector
         path = (directory() if where is None else where) / f"{area}.json"
         try:
             file = json.loads(path.read_text(encoding="utf-8"))
+            if file["spec"] != SPEC:
+                raise ConfigError(
+                    f"{path} is of version {file['spec']!r} of the specification, and this program reads {SPEC}"
+                )
             found += (_vector(file["area"], file.get("given", {}), vector) for vector in file["vectors"])
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except ConfigError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no file of vectors: {error!r}") from error
     return found

@@ -129,15 +129,15 @@ class AsyncPostgresLink:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.servers.living, seen, shard)
 
     async def read(self, endpoint: str, shards: Sequence[int]) -> AsyncReadBlock:
-        block, pool = await self._open(endpoint, Reading, writing=False)
+        block, pool = await self._open(endpoint, shards, Reading, writing=False)
         return AsyncReadBlock(block, pool, self)
 
     async def write(self, endpoint: str, shard: int, deps: Frontier) -> AsyncWriteBlock:
-        block, pool = await self._open(endpoint, Writing, writing=True)
+        block, pool = await self._open(endpoint, (shard,), Writing, writing=True)
         return AsyncWriteBlock(block, pool, self)
 
-    async def _open(self, endpoint: str, kind: Any, *, writing: bool) -> tuple[Any, AsyncPool]:
-        server, pool = self.servers.of(endpoint), self._pools[endpoint]
+    async def _open(self, endpoint: str, shards: Sequence[int], kind: Any, *, writing: bool) -> tuple[Any, AsyncPool]:
+        server, pool = self.servers.holding(endpoint, shards), self._pools[endpoint]
         if server.ground is None:
             await self.probe(endpoint, self._settings.timeout_s)
         try:

@@ -108,15 +108,15 @@ class PostgresLink:
                 self._pools[name].renew()
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadBlock:
-        block, pool = self._open(endpoint, Reading, writing=False)
+        block, pool = self._open(endpoint, shards, Reading, writing=False)
         return ReadBlock(block, pool, self._servers)
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteBlock:
-        block, pool = self._open(endpoint, Writing, writing=True)
+        block, pool = self._open(endpoint, (shard,), Writing, writing=True)
         return WriteBlock(block, pool, self._servers)
 
-    def _open(self, endpoint: str, kind: type[B], *, writing: bool) -> tuple[B, Pool]:
-        server, pool = self._servers.of(endpoint), self._pools[endpoint]
+    def _open(self, endpoint: str, shards: Sequence[int], kind: type[B], *, writing: bool) -> tuple[B, Pool]:
+        server, pool = self._servers.holding(endpoint, shards), self._pools[endpoint]
         if server.ground is None:
             self.probe(endpoint, self._settings.timeout_s)
         try:

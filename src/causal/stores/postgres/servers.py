@@ -21,7 +21,7 @@ from causal.stores.postgres.lsn import spell
 from causal.stores.postgres.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from causal.core.watermark import Watermark
     from causal.stores.postgres.answers import Ground
@@ -80,6 +80,14 @@ class Servers:
             return self.by_name[endpoint]
         except KeyError:
             raise ConfigError(f"no endpoint {endpoint!r} here") from None
+
+    def holding(self, endpoint: str, shards: Iterable[int]) -> Server:
+        """Return a server by its endpoint's name. Raises: ConfigError where it does not hold one of the shards."""
+        server = self.of(endpoint)
+        for shard in shards:
+            if shard != server.shard:
+                raise ConfigError(f"{endpoint} holds shard {server.shard}, not {shard}")
+        return server
 
     def probe(self, endpoint: str, timeout_s: float, changed: list[str]) -> Mapping[int, Watermark]:
         """Ask a server; return its marks, and note which servers have `changed` lives since they were known. Raises: StoreError."""

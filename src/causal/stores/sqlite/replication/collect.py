@@ -101,9 +101,12 @@ def _free(directory: Directory, file: ShardFile, past: int) -> int:
 def _send_heartbeat(file: ShardFile, clock: HybridLogicalClock, wall: Callable[[], int]) -> None:
     with file.snapshot() as db:
         waiting = db.execute("SELECT max(stamp) FROM data WHERE value IS NULL").fetchone()[0]
-    # An origin without an entry may begin above the tombstone, and others do not know it.
-    if waiting is not None and any(
-        row[3] and row[2] is None and (row[4] < waiting or not row[1]) for row in file.rows()
+    # An origin without an entry may begin above the tombstone, and others do not know it. One that begins above what was removed (its
+    # stamp is not 0) says so though its own site holds none: it may have copied a site that had removed one, and others hold it still.
+    least = 0 if waiting is None else waiting
+    if any(
+        row[3] and row[2] is None and (row[4] < least or (not row[1] and (row[4] or waiting is not None)))
+        for row in file.rows()
     ):
         with file.writing() as db:
             heartbeat(db, clock, wall())

@@ -1,0 +1,100 @@
+"""Sentences of docs/spec/frontier.md that no other test stands for."""
+
+import pytest
+from hypothesis import given
+
+from causal.core.frontier import EVERY_STORE, Frontier, LeaderMark, Loss, Position
+from causal.core.watermark import Verdict, Watermark
+from causal.engine import Commit
+from causal.session import SessionState
+from tests.core.test_frontier import FRONTIERS, SHARDS
+
+OTHER_STORE = 1 << 16
+WHOLE = Frontier.of(
+    Frontier([Position(0, 1, 5), Position(0, 2, 3), Position(1, 1, 4), Position(OTHER_STORE, 1, 9)]).entries,
+    {0: 2, 1: 3},
+    {
+        0: LeaderMark(9, frozenset({1})),
+        1: LeaderMark(8),
+        EVERY_STORE: LeaderMark(7, frozenset({OTHER_STORE})),
+    },
+)
+
+
+@pytest.mark.spec("F-3")
+def test_offsets_of_different_origins_and_shards_are_never_compared() -> None:
+    far = Frontier([Position(0, 2, 99), Position(1, 1, 99)])
+    demand = Frontier([Position(0, 1, 5)])
+    assert not far >= demand
+    assert set(far | demand) == {*far, *demand}
+    assert Watermark(0, {2: (99, None)}).judge(demand).verdict is Verdict.UNKNOWN
+    assert Watermark(0, {1: (4, None), 2: (99, None)}).judge(demand).verdict is Verdict.BEHIND
+
+
+@pytest.mark.spec("F-5")
+def test_an_entry_at_0_demands_that_its_origin_is_known() -> None:
+    demand = Frontier([Position(0, 1, 0)])
+    assert demand
+    assert not Frontier() >= demand
+    assert set(demand | Frontier([Position(0, 2, 3)])) == {Position(0, 1, 0), Position(0, 2, 3)}
+    assert Watermark(0, {2: (9, None)}).judge(demand).verdict is Verdict.UNKNOWN
+    assert Watermark(0, {1: (0, None)}).judge(demand).verdict is Verdict.APPLIED
+
+
+@pytest.mark.spec("F-14")
+def test_the_part_on_a_shard_has_its_entries_its_stores_floor_and_the_marks_that_cover_it() -> None:
+    both = WHOLE.on(0)
+    assert set(both) == {Position(0, 1, 5), Position(0, 2, 3)}
+    assert both.floors == {0: 2}
+    assert both.marks.keys() == {0, EVERY_STORE}
+    assert WHOLE.on(1).marks.keys() == {EVERY_STORE}
+    foreign = WHOLE.on(OTHER_STORE)
+    assert (set(foreign), foreign.floors) == ({Position(OTHER_STORE, 1, 9)}, {1: 3})
+    assert foreign.marks.keys() == {1}
+
+
+@pytest.mark.spec("F-15")
+def test_the_part_of_a_store_has_its_mark_and_the_one_on_every_store() -> None:
+    first = WHOLE.store(0)
+    assert set(first) == {Position(0, 1, 5), Position(0, 2, 3), Position(1, 1, 4)}
+    assert (first.floors, first.marks) == ({0: 2}, {s: WHOLE.marks[s] for s in (0, EVERY_STORE)})
+    none = WHOLE.store(2)
+    assert (set(none), none.floors, none.marks.keys()) == (set(), {}, {EVERY_STORE})
+
+
+@pytest.mark.spec("F-14")
+@given(FRONTIERS, SHARDS)
+def test_a_watermark_judges_a_frontier_as_its_part_on_the_shard(frontier: Frontier, shard: int) -> None:
+    for watermark in (Watermark(shard, {}), Watermark(shard, {0: (3, None), 1: (2, 4)}), Watermark(shard, {1: (5, 4)})):
+        assert watermark.judge(frontier) == watermark.judge(frontier.on(shard))
+
+
+@pytest.mark.spec("F-18")
+def test_only_acknowledged_writes_are_own() -> None:
+    state = SessionState("alice")
+    state.join(Frontier([Position(0, 1, 7)]), own=False, now=0)
+    assert (set(state.own), set(state.seen)) == (set(), {Position(0, 1, 7)})
+    state.acknowledged(Commit(Position(0, 1, 5), Frontier([Position(1, 1, 2)])), now=0)
+    assert set(state.own) == {Position(0, 1, 5)}
+    assert set(state.seen) == {Position(0, 1, 7), Position(1, 1, 2)}
+    assert state.joined == state.own | state.seen
+
+
+@pytest.mark.spec("F-19")
+def test_an_accepted_loss_lowers_what_was_seen_of_it_and_nothing_that_survives() -> None:
+    for seen, left in ((5, 5), (6, 6), (7, 6), (8, 6), (9, 9)):
+        state = SessionState("alice")
+        state.own, state.seen = Frontier([Position(0, 1, 8)]), Frontier([Position(0, 1, seen)])
+        state.forget([Loss(Position(0, 1, 8), 6)])
+        assert (state.own.offset(0, 1), state.seen.offset(0, 1)) == (6, left)
+
+
+@pytest.mark.spec("F-30")
+def test_no_position_is_named_for_what_a_mark_or_a_divergence_makes_worse() -> None:
+    behind, unknown, lost = Position(0, 2, 5), Position(0, 3, 1), Position(0, 1, 10)
+    marked, diverged = Watermark(0, {1: (6, 9), 2: (4, None)}), Watermark(0, {1: (10, 9), 2: (4, None)})
+    for position, positions in ((behind, ()), (unknown, (unknown,)), (lost, (lost,))):
+        demand = Frontier([position])
+        for judgement in (marked.judge(demand.mark(0, 9)), diverged.judge(demand)):
+            assert judgement.verdict >= Verdict.UNKNOWN
+            assert judgement.positions == positions

@@ -1,0 +1,67 @@
+"""The engine over PostgreSQL keeps the contract, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from causal.testing import EngineContract, Stage
+from causal.testing.contract.watermarks import Watermarks
+from tests.testing.stages import PostgresStage
+
+pytest.importorskip("psycopg")
+
+
+class Servers:
+    """One cluster for all tests, as long as no test promotes its standby."""
+
+    def __init__(self) -> None:
+        self.cluster: Any = None
+
+    def get(self) -> Any:
+        from causal.lab.postgres import PostgresCluster
+
+        if self.cluster is not None and self.cluster.replicas[0].reshaped:
+            self.close()
+        if self.cluster is None:
+            self.cluster = PostgresCluster(1)
+            self.cluster.start()
+        return self.cluster
+
+    def close(self) -> None:
+        if self.cluster is not None:
+            self.cluster.close()
+            self.cluster = None
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    made = Servers()
+    yield made
+    made.close()
+
+
+class TestPostgres(EngineContract):
+    servers: Servers
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, servers: Servers) -> None:
+        self.servers = servers
+
+    def stage(self) -> Stage:
+        return PostgresStage(self.servers.get())
+
+
+class TestRepeatableRead(Watermarks):
+    """Snapshots and watermarks, where a block reads one snapshot."""
+
+    servers: Servers
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, servers: Servers) -> None:
+        self.servers = servers
+
+    def stage(self) -> Stage:
+        return PostgresStage(self.servers.get(), "repeatable read")

@@ -1,0 +1,100 @@
+"""The machine over a store whose sites fail over and forget: sound as it is, and what it finds where a bug is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from causal.controls import Lag
+from causal.core.frontier import Frontier, Position
+from causal.stores.memory import MemoryCluster
+from causal.testing import StoreMachine, Subject, VirtualTime
+from tests.testing import broken
+
+
+class Failing:
+    """Makes a memory cluster forget, and says what."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self.cluster = cluster
+
+    def fail_over(self, site: str) -> Frontier:
+        before = {s: c.own for s, c in self.cluster.site(site).copies.items()}
+        self.cluster.fail_over(site)
+        copies = self.cluster.site(site).copies
+        return Frontier(Position(s, o, copies[s].origins[o][1] or 0) for s, o in before.items())
+
+    def restart(self, site: str) -> None:
+        self.cluster.restart(site, back=3)
+
+
+class Machine(StoreMachine):
+    """Everything at once: lag, pauses, cut-off sites, failovers and restarts."""
+
+    cluster: type[MemoryCluster] = MemoryCluster
+    kind: type[Any] | None = None
+    forgetting = True
+
+    def make(self, lag: Lag) -> Sequence[Subject]:
+        time = VirtualTime()
+        cluster = self.cluster(
+            self.sites,
+            shards=self.shards,
+            lag_s=lag,
+            wall=time.wall_ns,
+            monotonic=time.monotonic,
+            sleep=lambda s: None,
+        )
+        time.step = cluster.step
+        engines = {}
+        for site in self.sites:
+            engine = broken.BrokenEngine(cluster=cluster, site=site, latency_s=0.05)
+            if self.kind is not None:
+                engine.kind = self.kind
+            engines[site] = engine
+        return [Subject("memory", engines, time, cluster, forgets=Failing(cluster) if self.forgetting else None)]
+
+
+TestForgetful = pytest.mark.timeout(1800)(Machine.TestCase)
+TestForgetful.settings = settings(stateful_step_count=30)
+
+FINDING = settings(
+    max_examples=100,
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+"""The default budget, without shrinking: that it is found is enough."""
+
+
+def found(machine: type[Machine]) -> str:
+    """Run a machine, and return what it found."""
+    with pytest.raises(BaseException) as caught:
+        run_state_machine_as_test(machine, settings=FINDING)
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        broken.SeesNothing,
+        broken.ReceivedIsNotApplied,
+        broken.PositionBeforeTheCommit,
+        broken.DropsDependencies,
+        broken.RollbackKeepsTheLock,
+        broken.NoEnd,
+    ],
+)
+def test_a_planted_bug_is_found(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("causal.stores.memory.link.BUSY_S", 0.001)
+    assert found(type("Planted", (Machine,), {"kind": kind})).startswith(("AssertionError", "Unreachable"))
