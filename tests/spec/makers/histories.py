@@ -410,6 +410,33 @@ def versions() -> Iterator[Line]:
         ],
         "ryw ccv",
     )
+    yield case(
+        "one transaction writes a key twice: the later counts",
+        "S-9",
+        "a w k x @1; a w k y @1; b r k y @1; b r k y @1",
+        "",
+    )
+    yield case(
+        "one transaction writes a key twice, and the earlier is read",
+        "S-9",
+        "a w k x @1; a w k y @1; b r k x @1",
+        CAUSAL,
+    )
+    yield case("one value, written twice, read in order", "S-9", "a w k x @1; a w k x @2; b r k x @1; b r k x @2", "")
+    yield case(
+        "one value, written twice, read backwards",
+        "S-9 S-23",
+        "a w k x @1; a w k x @2; b r k x @2; b r k x @1",
+        f"mr {CAUSAL}",
+    )
+    high, top = 2**64 - 2, 2**64 - 1
+    for name, then, violated in (("rise", top, ""), ("go back", high, "mr ccv")):
+        first = high if then == top else top
+        rows = [
+            f'{{"session": "b", "seq": {n}, "op": "read", "key": "k", "value": "{o}", "version": [1, {o}]}}'
+            for n, o in ((1, first), (2, then))
+        ]
+        yield case(f"offsets of 64 bits that {name}", "S-14 S-23", rows, violated)
     removed = with_(told("a w k x @1; a w k - @2; a r k - @2"), 1, delete=True)
     yield case("a tombstone is a version", "S-21", removed, "")
     yield case(
@@ -477,6 +504,7 @@ def failovers() -> Iterator[Line]:
     )
     later = with_(went, 2, seq=3)
     yield case("it was told before it went on", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 10)], "")
+    yield case("it was told at the read itself", "S-29", [*later, end(1, 8), tell("lost", "a", 3, 1, 10)], "")
     yield case("it accepted the loss before it went on", "S-29", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
     yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
     yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
