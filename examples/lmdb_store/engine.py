@@ -23,19 +23,20 @@ _opening = threading.Lock()
 
 
 def environment(path: Path) -> Any:
-    """Open an environment, once in each process: LMDB allows no second time. One that is marked `down` does not answer."""
+    """Open an environment and its tables, once in each process: LMDB allows no second time. One that is marked `down` does not answer."""
     if (path / "down").exists():
         raise Unreachable(f"{path.name} is down")
     with _opening:
         if path not in _open:
             path.mkdir(parents=True, exist_ok=True)
-            _open[path] = lmdb.open(str(path), max_dbs=3, map_size=2**26, sync=False)
+            env = lmdb.open(str(path), max_dbs=3, map_size=2**26, sync=False)
+            _open[path] = env, [env.open_db(name) for name in (b"data", b"log", b"meta")]
         return _open[path]
 
 
 def forget_environments() -> None:
     """Close what is open: in a child after a fork, or before files are put back."""
-    for env in _open.values():
+    for env, _ in _open.values():
         env.close()
     _open.clear()
 
@@ -43,10 +44,9 @@ def forget_environments() -> None:
 class Box:
     """What is read and written in one transaction: the connection of a block."""
 
-    def __init__(self, path: Path, env: Any, *, write: bool = False) -> None:
+    def __init__(self, path: Path, *, write: bool = False) -> None:
         self.path, self.changes = path, dict[str, str | None]()
-        # Tables are opened in a transaction of their own, which writes only where they are not there yet.
-        self.data, self.log, self.meta = (env.open_db(name) for name in (b"data", b"log", b"meta"))
+        env, (self.data, self.log, self.meta) = environment(path)
         self.txn: Any = env.begin(write=write)
 
     def get(self, key: str) -> str | None:
@@ -130,8 +130,7 @@ class LMDBLink:
     def box(self, endpoint: str, shards: Sequence[int], *, write: bool = False) -> Box:
         if self.closed or endpoint not in {"leader", "follower"} or set(shards) != {self.shard}:
             raise ConfigError(f"closed, or nothing that this store has: {endpoint}, {shards}")
-        path = self.engine.directory / endpoint
-        return Box(path, environment(path), write=write)
+        return Box(self.engine.directory / endpoint, write=write)
 
     def probe(self, endpoint: str, timeout_s: float) -> Mapping[int, Watermark]:
         handle = self.read(endpoint, (self.shard,))
@@ -182,14 +181,14 @@ class LMDBEngine:
     def install(self) -> None:
         """Let the leader number origin 1, and the follower know of it."""
         for name, leads in (("leader", 1), ("follower", 0)):
-            box = Box(self.directory / name, environment(self.directory / name), write=True)
+            box = Box(self.directory / name, write=True)
             box.mark({1: (0, None)}, leads)
             box.end(commit=True)
 
     def replicate(self) -> None:
         """Copy to the follower what its leader's log has more, each transaction whole and in its order."""
-        theirs = Box(self.directory / "leader", environment(self.directory / "leader"))
-        mine = Box(self.directory / "follower", environment(self.directory / "follower"), write=True)
+        theirs = Box(self.directory / "leader")
+        mine = Box(self.directory / "follower", write=True)
         try:
             for origin, (applied, _) in theirs.origins().items():
                 for offset in range(mine.origins()[origin][0] + 1, applied + 1):
@@ -204,7 +203,7 @@ class LMDBEngine:
 
     def promote(self) -> None:
         """Let the follower lead: the histories that it followed end where it is, and it numbers a new one."""
-        box = Box(self.directory / "follower", environment(self.directory / "follower"), write=True)
+        box = Box(self.directory / "follower", write=True)
         ended = {origin: (applied, applied if end is None else end) for origin, (applied, end) in box.origins().items()}
         new = max(ended) + 1
         box.mark(ended | {new: (0, None)}, new)

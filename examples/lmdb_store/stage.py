@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from causal import Unreachable
+from causal import Frontier
 from causal.testing import Stage
 from examples.lmdb_store.engine import LMDBEngine, environment, forget_environments
 
@@ -57,7 +57,7 @@ class LMDBStage(Stage):
     @contextmanager
     def forgetting(self, endpoint: str) -> Iterator[None]:
         path = self.directory / endpoint
-        environment(path).copy(str(self._room("copy")))
+        environment(path)[0].copy(str(self._room("copy")))
         yield
         forget_environments()
         shutil.copy(self.directory / "copy" / "data.mdb", path / "new.mdb")
@@ -65,17 +65,14 @@ class LMDBStage(Stage):
 
     @contextmanager
     def outside(self, key: str, value: str) -> Iterator[Any]:
-        with environment(self.directory / "leader").begin():
-            pass
         link = self.engine("leader").open(self.store)
-        handle = link.write("leader", self.store << 16, None)
+        handle = link.write("leader", self.store << 16, Frontier())
         handle.connection.put(key, value)
-        handle.commit(None)
+        handle.commit(Frontier())
         yield None
 
     def close(self) -> None:
-        with suppress(Unreachable):
-            forget_environments()
+        forget_environments()
 
     def _room(self, name: str) -> Path:
         room = self.directory / name
