@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from causal import Frontier
-from causal.testing import Stage
+from causal.controls import Lag
+from causal.testing import Stage, Subject, VirtualTime
 from examples.lmdb_store.engine import LMDBEngine, environment, forget_environments
 
 
@@ -78,3 +79,43 @@ class LMDBStage(Stage):
         room = self.directory / name
         room.mkdir(exist_ok=True)
         return room
+
+
+class Controls:
+    """What the state machine does to the two environments: copy when time has passed, stand still, be cut off."""
+
+    def __init__(self, stage: LMDBStage, time: VirtualTime, lag_s: float) -> None:
+        self.stage, self.time, self.lag_s = stage, time, lag_s
+        self.paused, self.cut, self.copied_s = False, set[str](), 0.0
+        time.step = self.step
+
+    def step(self) -> None:
+        if not self.paused and not self.cut and self.time.now_s >= self.copied_s + self.lag_s:
+            self.stage.catch_up("follower")
+            self.copied_s = self.time.now_s
+
+    def pause(self, endpoint: str) -> None:
+        self.paused = True
+
+    def resume(self, endpoint: str) -> None:
+        self.paused = False
+
+    def catch_up(self, endpoint: str) -> None:
+        if not self.cut:
+            self.stage.catch_up("follower")
+
+    def cut_off(self, site: str) -> None:
+        self.cut.add(site)
+        self.stage.cut_off(site)
+
+    def rejoin(self, site: str) -> None:
+        self.cut.discard(site)
+        self.stage.rejoin(site)
+
+
+def subject(stage: LMDBStage, lag: Lag) -> Subject:
+    """Return the store for a `StoreMachine` whose sites are "leader" and "follower"."""
+    time = VirtualTime()
+    controls = Controls(stage, time, lag.delay_s("follower", 0, 0, 0))
+    engines = {site: stage.engine(site) for site in ("leader", "follower")}
+    return Subject("lmdb", engines, time, controls, close=stage.close, data=stage)

@@ -87,10 +87,9 @@ def found(machine: type[Machine]) -> str:
 @pytest.mark.parametrize(
     "kind",
     [
-        broken.SeesNothing,
+        broken.WatermarkWhenAskedFor,
         broken.ReceivedIsNotApplied,
         broken.PositionBeforeTheCommit,
-        broken.DropsDependencies,
         broken.RollbackKeepsTheLock,
         broken.NoEnd,
     ],
@@ -98,3 +97,18 @@ def found(machine: type[Machine]) -> str:
 def test_a_planted_bug_is_found(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("causal.stores.memory.link.BUSY_S", 0.001)
     assert found(type("Planted", (Machine,), {"kind": kind})).startswith(("AssertionError", "Unreachable"))
+
+
+def test_a_lost_write_that_is_not_said_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that forgets losses by itself, instead of its user."""
+
+    def silent(self: StoreMachine, lost: Any, visit: Any) -> None:
+        """As if nobody had said anything."""
+
+    monkeypatch.setattr(StoreMachine, "_told", silent)
+    assert "is lost, and its writer was shown" in found(Machine)
+
+
+def test_a_loss_that_is_none_is_found() -> None:
+    """A server that everybody takes for the leader of every history is thought to have lost what it does not have yet."""
+    assert "was said to be lost, and it is not" in found(type("Planted", (Machine,), {"kind": broken.EverybodyLeads}))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import find, given, settings
 
-from causal.core.frontier import MAX_OFFSET, MAX_SHARD, Frontier, LeaderMark, Position
 from causal import Keyring
+from causal.core.frontier import MAX_OFFSET, MAX_SHARD, Frontier, LeaderMark, Position
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
 from causal.core.position import ANY_ORIGIN, FOREVER
 from causal.core.token import Token

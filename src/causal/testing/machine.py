@@ -21,7 +21,8 @@ from causal.testing.book import Book
 from causal.testing.subject import PlaceLag, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from causal.controls import Lag
     from causal.core.position import Loss, Position
@@ -53,7 +54,7 @@ class Visit:
     sessions: Sequence[Session[Any, Any]]
     known: frozenset[int]
     own: frozenset[int]
-    before: Set[Position] = frozenset()
+    before: AbstractSet[Position] = frozenset()
     """The positions of own writes before the last block began: what is new after it is that of the block."""
 
 
