@@ -29,7 +29,16 @@ class Failing:
         return Frontier(Position(s, o, copies[s].origins[o][1] or 0) for s, o in before.items())
 
     def restart(self, site: str) -> None:
-        self.cluster.restart(site, back=3)
+        """It lacks at most three of others' writes, and none that nobody else holds: that would be lost without a failover."""
+        back, here = 0, self.cluster.site(site)
+        for entry in reversed(here.history):
+            place = entry.position
+            if place.origin != here.copies[place.shard].own:
+                others = [other.copies[place.shard].origins for other in self.cluster.sites.values() if other is not here]
+                if back == 3 or not any(o.get(place.origin, (0, None))[0] >= place.offset for o in others):
+                    break
+                back += 1
+        self.cluster.restart(site, back=back)
 
 
 class Machine(StoreMachine):
