@@ -22,9 +22,10 @@ from causal.testing.subject import PlaceLag, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from causal.controls import Lag
-    from causal.core.position import Loss
+    from causal.core.position import Loss, Position
 
 
 @attrs.frozen
@@ -53,6 +54,8 @@ class Visit:
     sessions: Sequence[Session[Any, Any]]
     known: frozenset[int]
     own: frozenset[int]
+    before: AbstractSet[Position] = frozenset()
+    """The positions of own writes before the last block began: what is new after it is that of the block."""
 
 
 POLICIES: Final = (
@@ -261,7 +264,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _carry_out(self, act: Act, visit: Visit) -> None:
         """Do the same in every store; compare, judge, and note what the client knows then."""
-        before = visit.sessions[0].own
         outcomes = [self._try(act, subject, visit, n) for n, subject in enumerate(self.subjects)]
         for subject in self.subjects:
             subject.time.step()
@@ -275,7 +277,7 @@ class StoreMachine(RuleBasedStateMachine):
             visit.known = self.book.write(act.shard, changes, visit.known)
             ids = frozenset(range(mine, len(self.book.writes)))
             visit.own |= ids
-            new = set(visit.sessions[0].own) - set(before)
+            new = set(visit.sessions[0].own) - visit.before
             if len(new) == 1:
                 self.book.places.update(dict.fromkeys(ids, *new))
 
@@ -289,6 +291,7 @@ class StoreMachine(RuleBasedStateMachine):
         session = visit.sessions[nth]
         assert not session.rejected
         while True:
+            visit.before = set(session.own)
             try:
                 return act.do(subject, session)
             except WriteLost as error:
