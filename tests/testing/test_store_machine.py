@@ -34,7 +34,9 @@ class Failing:
         for entry in reversed(here.history):
             place = entry.position
             if place.origin != here.copies[place.shard].own:
-                others = [other.copies[place.shard].origins for other in self.cluster.sites.values() if other is not here]
+                others = [
+                    other.copies[place.shard].origins for other in self.cluster.sites.values() if other is not here
+                ]
                 if back == 3 or not any(o.get(place.origin, (0, None))[0] >= place.offset for o in others):
                     break
                 back += 1
@@ -73,7 +75,7 @@ TestForgetful.settings = settings(stateful_step_count=30)
 
 FINDING = settings(
     max_examples=100,
-    stateful_step_count=30,
+    stateful_step_count=50,
     deadline=None,
     database=None,
     derandomize=True,
@@ -96,7 +98,7 @@ def found(machine: type[Machine]) -> str:
 @pytest.mark.parametrize(
     "kind",
     [
-        broken.WatermarkWhenAskedFor,
+        broken.SeesNothing,
         broken.ReceivedIsNotApplied,
         broken.PositionBeforeTheCommit,
         broken.RollbackKeepsTheLock,

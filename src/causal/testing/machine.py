@@ -153,6 +153,13 @@ class StoreMachine(RuleBasedStateMachine):
         self._visit(data, [self._read(data, shard, policy) for shard in self._shards(data)])
 
     @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """Read at one site, and at once at another, with what was given there: where what reads showed must count."""
+        client, shards = data.draw(st.sampled_from(self.clients), "client"), self._shards(data)
+        for site in data.draw(st.permutations(self.sites), "sites")[:2]:
+            self._visit(data, [self._read(data, shard, ReadPolicy()) for shard in shards], client, site)
+
+    @rule(data=st.data())
     @precondition(lambda self: any(self.carried.values()))
     def hand_on(self, data: st.DataObject) -> None:
         """Hand one client's token to another, sealed for them; or let a client lose all of its own: nothing is promised then."""
@@ -238,10 +245,10 @@ class StoreMachine(RuleBasedStateMachine):
 
         return Act(do, shard)
 
-    def _visit(self, data: st.DataObject, acts: Sequence[Act]) -> None:
+    def _visit(self, data: st.DataObject, acts: Sequence[Act], client: str = "", site: str = "") -> None:
         """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
-        client = data.draw(st.sampled_from(self.clients), "client")
-        site = data.draw(st.sampled_from(self.sites), "site")
+        client = client or data.draw(st.sampled_from(self.clients), "client")
+        site = site or data.draw(st.sampled_from(self.sites), "site")
         held = self.carried[client]
         choices = ["last", "last", "last", "all", "old", "new"] if held else ["new"]
         how = data.draw(st.sampled_from([*choices, *(["live"] if (client, site) in self.live else [])]), "session")
