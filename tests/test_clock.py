@@ -327,6 +327,13 @@ def test_a_restarted_clock_starts_above_all_that_the_one_before_handed_out() -> 
     assert clock.now() > before
 
 
+@pytest.mark.spec("C-22")
+@pytest.mark.parametrize("bound", [1, T0_MS << 16, (T0_MS + 900 << 16) + 7])
+def test_a_clock_behind_its_bound_starts_just_there(bound: int) -> None:
+    """One lower would be what somebody may have handed out."""
+    assert HybridLogicalClock(wall=Wall(0), ceiling=MemoryCeiling(bound)).now() == bound
+
+
 @pytest.mark.spec("C-23")
 def test_what_is_handed_out_is_reserved_first() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
@@ -338,11 +345,27 @@ def test_what_is_handed_out_is_reserved_first() -> None:
             assert stamp < ceiling.bound
 
 
+@pytest.mark.spec("C-23")
+def test_the_bound_itself_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ceiling = MemoryCeiling()
+    clock = HybridLogicalClock(wall=Wall(), ceiling=ceiling)
+    monkeypatch.setattr(HybridLogicalClock, "_wake_keeper", lambda _: None)
+    ahead = clock.update(Timestamp.from_parts(T0_MS + 400))
+    assert ceiling.bound == ahead + 65_536
+    while clock.now() < ahead + 65_535:
+        assert ceiling.bound == ahead + 65_536
+    assert clock.now() == ahead + 65_536
+    assert ceiling.bound == ahead + 2 * 65_536
+
+
 @pytest.mark.spec("C-24")
 def test_the_reserve_reaches_half_the_drift_ahead_and_no_further() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     PatientClock(wall=wall, max_drift_s=0.5, ceiling=ceiling).now()
     assert ceiling.bound == Timestamp.from_parts(T0_MS + 250)
+    odd = MemoryCeiling()
+    PatientClock(wall=wall, max_drift_s=0.501, ceiling=odd).now()
+    assert odd.bound == Timestamp.from_parts(T0_MS + 250)
     generous = MemoryCeiling()
     PatientClock(wall=wall, max_drift_s=3600, ceiling=generous).now()
     assert generous.bound == Timestamp.from_parts(T0_MS + MAX_RESERVE_MS)
