@@ -1,5 +1,8 @@
 """Sentences of docs/spec/frontier.md that no other test stands for."""
 
+import functools
+import operator
+
 import pytest
 from hypothesis import given
 
@@ -51,6 +54,17 @@ def test_what_a_mark_stands_for_is_not_what_the_other_side_lists() -> None:
     for joined in (marked | listed, listed | marked):
         assert joined.marks == marked.marks
         assert [shard for shard in range(4) if joined.marked(shard)] == [0, 1, 3]
+
+
+@pytest.mark.spec("F-10")
+def test_no_part_stands_in_for_another() -> None:
+    entry, floor = Frontier([Position(0, 1, 5)]), Frontier.of({}, {0: 99})
+    here, everywhere = Frontier().mark(0, 900), Frontier().mark(EVERY_STORE, 900)
+    parts = (entry, floor, here, everywhere)
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        assert not any(other >= part for other in others)
+        assert not functools.reduce(operator.or_, others) >= part
 
 
 @pytest.mark.spec("F-14")
