@@ -1,5 +1,8 @@
 """Sentences of docs/spec/frontier.md that no other test stands for."""
 
+import functools
+import operator
+
 import pytest
 from hypothesis import given
 
@@ -36,9 +39,32 @@ def test_an_entry_at_0_demands_that_its_origin_is_known() -> None:
     demand = Frontier([Position(0, 1, 0)])
     assert demand
     assert not Frontier() >= demand
-    assert set(demand | Frontier([Position(0, 2, 3)])) == {Position(0, 1, 0), Position(0, 2, 3)}
+    other, third = Frontier([Position(0, 2, 3)]), Frontier([Position(0, 3, 0), Position(0, 4, 1)])
+    for joined in (demand | other, other | demand):
+        assert set(joined) == {Position(0, 1, 0), Position(0, 2, 3)}
+    for joined in (demand | third, third | demand):
+        assert set(joined) == {Position(0, 1, 0), Position(0, 3, 0), Position(0, 4, 1)}
     assert Watermark(0, {2: (9, None)}).judge(demand).verdict is Verdict.UNKNOWN
     assert Watermark(0, {1: (0, None)}).judge(demand).verdict is Verdict.APPLIED
+
+
+@pytest.mark.spec("F-8")
+def test_what_a_mark_stands_for_is_not_what_the_other_side_lists() -> None:
+    marked, listed = Frontier().mark(0, 900, exact={2}), Frontier([Position(0, 1, 5), Position(1, 1, 5)])
+    for joined in (marked | listed, listed | marked):
+        assert joined.marks == marked.marks
+        assert [shard for shard in range(4) if joined.marked(shard)] == [0, 1, 3]
+
+
+@pytest.mark.spec("F-10")
+def test_no_part_stands_in_for_another() -> None:
+    entry, floor = Frontier([Position(0, 1, 5)]), Frontier.of({}, {0: 99})
+    here, everywhere = Frontier().mark(0, 900), Frontier().mark(EVERY_STORE, 900)
+    parts = (entry, floor, here, everywhere)
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        assert not any(other >= part for other in others)
+        assert not functools.reduce(operator.or_, others) >= part
 
 
 @pytest.mark.spec("F-14")

@@ -119,6 +119,9 @@ RICH = (
 )
 """Three frontiers that differ in every part."""
 
+APART = (f((0, 1, 5)), f(floors={0: 7}), f(marks={0: m(900, (1,), (1,))}))
+"""Three frontiers that have one part each."""
+
 
 def joins() -> Iterator[Vector]:
     for name, cites, frontiers in (
@@ -152,6 +155,10 @@ def joins() -> Iterator[Vector]:
         ("an entry does not lift a mark", "8", [f(marks={0: m(900, (2,))}), f((0, 1, 5))]),
         ("a mark survives what lists all its store", "8", [f((0, 1, 5), (1, 1, 5)), f(marks={0: m(900)})]),
         *((f"three, in order {order}", "9", [RICH[n] for n in order]) for order in itertools.permutations(range(3))),
+        *(
+            (f"parts apart, in order {order}", "9", [APART[n] for n in order])
+            for order in itertools.permutations(range(3))
+        ),
     ):
         yield vector(
             f"join: {name}", "frontier.join", cites, {"frontiers": frontiers}, lambda fs=frontiers: joined(*fs)
