@@ -17,12 +17,14 @@ from causal import (
     Guarantee,
     Keyring,
     Limits,
+    NoEndpoint,
     Overloaded,
     ReadPolicy,
     TokenError,
     WriteLost,
 )
 from causal.stores.memory import MemoryCluster, MemoryEngine
+from tests.fake_engine import Time, near_and_far
 
 KEYS = Keyring.generate()
 Make = Callable[..., CausalStore[Any, Any]]
@@ -162,6 +164,55 @@ def test_a_write_is_gated_too(world: World) -> None:
     free = world.store("us", guarantees=Guarantee.READ_YOUR_WRITES)
     with free.session(token, subject="alice").write() as tx:
         tx.put("j", 1)
+
+
+@pytest.mark.spec("G-55")
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_write_is_refused_by_a_leader_that_has_not_heard_that_it_was_replaced(asynchronous: bool) -> None:
+    engine, time = near_and_far(), Time()
+    near, far = engine.servers["near"], engine.servers["far"]
+    if asynchronous:
+        store = time.async_store(engine)
+
+        async def awrite() -> None:
+            async with store.session(subject="alice").write():
+                pass
+
+        def write() -> None:
+            asyncio.run(awrite())
+    else:
+        blocking = time.store(engine)
+
+        def write() -> None:
+            with blocking.session(subject="alice").write():
+                pass
+
+    write()
+    near.origins[0] = {1: (11, 11), 2: (0, None)}
+    near.leads = {0: {2}}
+    write()  # nobody knows yet: it is acknowledged, and lost
+    assert far.origins[0][1] == (12, None)
+    far.origins[0][1] = (11, None)  # it was rewound, and does not know that it was replaced
+    far.life += 1
+    view = (store if asynchronous else blocking)._state
+    view.observe("near", near.watermarks(), view.number_now(), time.monotonic())
+    for _ in range(2):
+        engine.calls.clear()
+        with pytest.raises(NoEndpoint, match="taken over"):
+            write()
+        assert ("probe", "far") in engine.calls
+        assert ("write", "far") not in engine.calls
+        assert engine.open_handles == []
+    far.origins[0], far.leads[0] = {1: (11, 11), 2: (0, None), 3: (0, None)}, {3}
+    write()
+    assert far.origins[0][3] == (1, None)
+    far.origins[0], far.leads[0] = {1: (11, None)}, {1}  # as before
+    far.life += 1
+    with pytest.raises(NoEndpoint, match="taken over"):
+        write()
+    engine.leader = "near"
+    write()
+    assert near.origins[0][2] == (1, None)
 
 
 def test_reads_inside_a_write_block_see_it_and_no_other_thread_does(world: World) -> None:

@@ -158,7 +158,7 @@ class Request:
         wrote_at = self.session.wrote_at if self.policy.strategy is Strategy.WINDOW else None
         wrote_ago_s = self.store.wall() - wrote_at if wrote_at is not None else math.inf
         self.arrived = self.store.number_now()
-        self.demand = self.demand.again(self.arrived, wrote_ago_s, self.at)
+        self.demand = self.demand.again(self.arrived, wrote_ago_s, self.at, None if self.at is None else self.shard)
 
     def _serves(self, serve: Serve) -> Serve:
         self.serve = serve

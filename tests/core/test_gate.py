@@ -659,6 +659,70 @@ def test_a_write_goes_to_its_leader_or_nowhere() -> None:
         assert isinstance(gate(at(11, at="us"), asked, ReadPolicy(then=then), elapsed_s=1.0), Refuse)
 
 
+def heard(asked: int = 1, leads: frozenset[int] = frozenset({1}), **more: Any) -> View:
+    """`far` numbers origin 1, or so it says; `near` has heard where that ended."""
+    far = leader(10, asked=asked, **more)
+    return view_of(far=attrs.evolve(far, leads=leads), near=Known({1: (10, 10), 2: (0, None)}, frozenset({2}), asked=2))
+
+
+@pytest.mark.spec("G-55")
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_write_is_not_sent_to_who_numbers_only_what_has_ended(asked_first: bool) -> None:
+    view, write = heard(), at(10, at="far", writes=0)
+    if asked_first:  # before the end was known, or after
+        view = view.observe("far", leader(10).watermarks("far"), asked=3, asked_at=NOW, now=NOW)
+    probe = gate(write, view)
+    assert isinstance(probe, Probe)
+    assert probe.endpoints == ("far",)
+    assert "taken over" in probe.reason
+    still = view.observe("far", leader(10).watermarks("far"), asked=101, asked_at=NOW, now=NOW)
+    for elapsed_s in (0.0, 1.0):
+        refusal = gate(write, still, elapsed_s=elapsed_s)
+        assert isinstance(refusal, Refuse)
+        assert refusal.why == "no endpoint"
+        assert "taken over" in refusal.reason
+    lost = gate(at(11, at="far", writes=0), view)
+    assert isinstance(lost, Refuse)
+    assert lost.why == "lost"  # that first
+    assert isinstance(gate(at(10, at="far", writes=1), view), Serve)  # it is of another shard
+
+
+@pytest.mark.spec("G-55")
+def test_a_write_goes_to_who_has_begun_anew_or_knows_that_its_history_has_ended() -> None:
+    write = at(10, at="far", writes=0)
+    anew = Known({1: (10, 10), 3: (0, None)}, frozenset({3})).watermarks("far")
+    silent = Known({1: (10, 10)}).watermarks("far")
+    knows = Known({1: (10, 10)}, frozenset({1})).watermarks("far")
+    forgets = Known({1: (10, None)}).watermarks("far")
+    both = Known({1: (10, None), 3: (0, None)}, frozenset({1, 3})).watermarks("far")
+    for answer in (anew, silent, knows, forgets, both):
+        for asked in (3, 101):
+            for before in (
+                heard(),
+                heard().observe("far", leader(10).watermarks("far"), asked=3, asked_at=NOW, now=NOW),
+            ):
+                view = before.observe("far", answer, asked=asked, asked_at=NOW, now=NOW)
+                assert serves(gate(write, view)) == ("far", "covered")
+                late = view.observe("far", leader(10).watermarks("far"), asked=2, asked_at=NOW, now=NOW)
+                assert serves(gate(write, late)) == (
+                    "far",
+                    "covered",
+                )  # an older answer says nothing of who numbers what
+
+
+@pytest.mark.spec("G-55")
+def test_the_common_case_of_a_write_is_not_one_at_who_was_replaced() -> None:
+    demand = at(10)
+    view = view_of(far=leader(10), near=replica(10, asked=2))
+    plain = covered(demand, view, ReadPolicy(), NOW, STALENESS_S, at="far")
+    assert plain is not None
+    assert covered(demand, view, ReadPolicy(), NOW, STALENESS_S, at="far") is plain
+    told = view.observe("near", Known({1: (10, 10)}).watermarks("near"), asked=3, asked_at=NOW, now=NOW)
+    assert told.of("far") is plain.known  # nothing was heard of it: the same knowledge, but the end
+    assert covered(demand, told, ReadPolicy(), NOW, STALENESS_S, at="far") is None
+    assert covered(at(10), told, ReadPolicy(), NOW, STALENESS_S, at="near") is not None
+
+
 @pytest.mark.spec("G-17", "G-50")
 def test_a_write_needs_no_freshness() -> None:
     view = view_of(us=Known({1: (10, None), 2: (3, None)}, frozenset({2}), asked_at=NOW - 10**6))

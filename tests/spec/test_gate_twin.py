@@ -69,6 +69,7 @@ def case(chance: Random) -> dict[str, Any]:
         demand["floor"] = str(chance.randrange(5))
     if chance.random() < 0.2:
         demand["at"] = chance.choice(names)
+        demand["writes"] = chance.choice(demand["shards"])
     if chance.random() < 0.5:
         demand["wrote_ago_s"] = chance.choice([0, 0.5, 1, 2])
     policy: dict[str, Any] = {

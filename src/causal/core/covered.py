@@ -39,6 +39,8 @@ def covered(
         if (at is not None and endpoint.name != at) or not endpoint.serves:
             continue
         if endpoint.fresh_at >= limit and endpoint.down is None and endpoint.asked:
+            if at is not None and view.ends and endpoint.replaced(demand.shards, view.ends):
+                return None  # not the common case: see `succeeded`
             memo: Serve | None = demand.memo
             if memo is not None and memo.known is endpoint:
                 return memo  # the same demand, the same knowledge: both are immutable, so the same answer

@@ -28,13 +28,26 @@ class Demand:
     """What one read or write demands of an endpoint: a session's frontier, narrowed to one store and to what the block concerns.
 
     `own` and `seen` are joined in `need` (packed keys). `shards` are those that the block reads. `leader_shards` are covered by a leader
-    mark; `origins` are what that mark remembers of dropped own writes. `at` restricts serving to one endpoint: a write's leader.
+    mark; `origins` are what that mark remembers of dropped own writes. `at` restricts serving to one endpoint: the leader of a write, which
+    is of the shard `writes`.
     `arrived` is the request's number (see `EndpointView.asked`), `wrote_ago_s` the age of the session's last write.
 
     Thread-safety: immutable by convention, but for `memo`, in which the gate keeps its last common answer.
     """
 
-    __slots__ = ("arrived", "at", "floor", "leader_shards", "mark", "memo", "need", "own", "shards", "wrote_ago_s")
+    __slots__ = (
+        "arrived",
+        "at",
+        "floor",
+        "leader_shards",
+        "mark",
+        "memo",
+        "need",
+        "own",
+        "shards",
+        "writes",
+        "wrote_ago_s",
+    )
 
     def __init__(
         self,
@@ -46,6 +59,7 @@ class Demand:
         mark: LeaderMark | None = None,
         floor: int | None = None,
         at: str | None = None,
+        writes: int | None = None,
         arrived: int = 0,
         wrote_ago_s: float = float("inf"),
     ) -> None:
@@ -57,6 +71,7 @@ class Demand:
         self.mark = mark
         self.floor = floor
         self.at = at
+        self.writes = writes
         self.arrived = arrived
         self.wrote_ago_s = wrote_ago_s
 
@@ -131,12 +146,14 @@ class Demand:
             arrived=arrived,
         )
 
-    def again(self, arrived: int, wrote_ago_s: float = float("inf"), at: str | None = None) -> Demand:
+    def again(
+        self, arrived: int, wrote_ago_s: float = float("inf"), at: str | None = None, writes: int | None = None
+    ) -> Demand:
         """Return the same demand for a new request."""
         twin = object.__new__(Demand)
         twin.need, twin.own, twin.shards, twin.memo = self.need, self.own, self.shards, None
         twin.leader_shards, twin.mark, twin.floor = self.leader_shards, self.mark, self.floor
-        twin.at, twin.arrived, twin.wrote_ago_s = at, arrived, wrote_ago_s
+        twin.at, twin.writes, twin.arrived, twin.wrote_ago_s = at, writes, arrived, wrote_ago_s
         return twin
 
 

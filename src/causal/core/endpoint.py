@@ -54,6 +54,8 @@ class EndpointView:
     """What it holds, if that is not all of the store: nothing is asked of it, and nothing held against it, on any other shard."""
     serves: bool = True
     """Whether it may be read. A witness is only asked."""
+    outlived: frozenset[int] = frozenset()
+    """What it says that it numbers, not knowing that it has ended."""
 
     def holds(self, shard: int) -> bool:
         """Return whether it has a copy of a shard."""
@@ -76,6 +78,7 @@ class EndpointView:
             rates=narrowed(self.rates, shards),
             marks={s: mark for s, mark in self.marks.items() if s in shards},
             shards=shards if self.shards is None else shards & self.shards,
+            outlived=frozenset(key for key in self.outlived if key >> 32 in shards),
         )
 
     def covers(self, need: Mapping[int, int]) -> bool:
@@ -115,6 +118,7 @@ class EndpointView:
             weakest,
             self.shards,
             self.serves,
+            self.outlived,
         )
 
     def asked_since(self, shards: Iterable[int], arrived: int) -> bool:
@@ -123,6 +127,17 @@ class EndpointView:
         if not self.serves:
             shards = [shard for shard in shards if self.holds(shard)]
         return all(get(shard, -1) > arrived for shard in shards)
+
+    def replaced(self, shards: Iterable[int], ends: Mapping[int, int]) -> bool:
+        """Return whether, on any of these shards, it says that it numbers something, and all of that has ended.
+
+        Not if it numbers nothing, or says itself what has ended: it knows, and may begin another origin with its next write.
+        """
+        claims = self.leads | self.outlived
+        if claims.isdisjoint(ends):
+            return False
+        numbering = {key >> 32 for key in claims if key not in ends}
+        return any(shard not in numbering and any(key >> 32 == shard for key in claims) for shard in shards)
 
     def heard_since(self, shards: Iterable[int], arrived: int) -> bool:
         """Return whether a question numbered after `arrived` was answered on every shard, or not answered at all."""

@@ -34,7 +34,7 @@ from causal.core.decision import (
 from causal.core.demand import Demand, considered, joined
 from causal.core.evidence import refreshing
 from causal.core.frontier import ANY_ORIGIN, Loss
-from causal.core.lost import settled
+from causal.core.lost import settled, succeeded
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.view import EndpointView, View
 
@@ -121,6 +121,9 @@ class _Case:
         need, refusal, clipped = settled(self.demand, self.view)
         if refusal is not None:
             return refusal
+        replaced = succeeded(self.demand, self.view) if self.view.ends else None
+        if replaced is not None:
+            return replaced
         how: How = "covered"
         if self.policy.strategy is Strategy.QUORUM:
             how, quorum = "quorum", self.quorum()

@@ -1,7 +1,7 @@
 """What is lost: demanded positions that no endpoint will ever apply (I6).
 
 Owns the judgement, made before anybody is chosen: an own write that is lost is said at once, for reads and writes; what others lost no
-longer counts. Knows nothing of policies.
+longer counts; and who would lose whatever is written there. Knows nothing of policies.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from causal.core.decision import Refuse
+from causal.core.decision import Probe, Refuse
 from causal.core.position import ANY_ORIGIN, Loss, Position
 
 if TYPE_CHECKING:
@@ -41,6 +41,19 @@ def settled(demand: Demand, view: View) -> tuple[Mapping[int, int], Refuse | Non
     if not clipped:
         return demand.need, None, ()
     return {k: min(v, ends.get(k, v)) for k, v in demand.need.items()}, None, clipped
+
+
+def succeeded(demand: Demand, view: View) -> Probe | Refuse | None:
+    """Ask the leader of a write that is known to number, on that shard, only what has ended; refuse if it still does.
+
+    What it acknowledged would be lost at once: it has not heard that somebody has taken over.
+    """
+    leader, shard = view.of(demand.at or ""), demand.writes
+    if leader is None or leader.down is not None or shard is None or not leader.replaced((shard,), view.ends):
+        return None
+    if not leader.asked_since((shard,), demand.arrived):
+        return Probe((leader.name,), f"somebody has taken over from {leader.name}, unless it has begun anew by now")
+    return Refuse("no endpoint", f"somebody has taken over from {leader.name}: all that it numbers here has ended")
 
 
 def _doubt(demand: Demand, view: View) -> Refuse | None:

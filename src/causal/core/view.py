@@ -182,6 +182,9 @@ class View:
         applied = {k: v for k, v in before.applied.items() if k >> 32 not in stale}
         late = {s for s in watermarks if asked < before.asked.get(s, -1)}
         leads = {k for k in before.leads if (k >> 32 not in watermarks or k >> 32 in late) and k >> 32 not in stale}
+        outlived = {
+            k for k in before.outlived if (k >> 32 not in watermarks or k >> 32 in late) and k >> 32 not in stale
+        }
         questions = {s: n for s, n in before.asked.items() if s not in stale}
         ends, heads, leaders, tails = dict(self.ends), dict(self.heads), dict(self.leaders), dict(self.tails)
         for shard, mark in watermarks.items():
@@ -194,7 +197,11 @@ class View:
                     leaders.pop(key, None)
                     if key in heads:
                         tails[key] = heads.pop(key)
-                elif origin in mark.leads and key not in ends and shard not in late:
+                elif origin not in mark.leads or shard in late:
+                    continue
+                elif key in ends:
+                    outlived.add(key)
+                else:
                     leads.add(key)
                     other = self.leader(key)
                     if other is None or other.name == name or other.asked.get(shard, -1) < asked:
@@ -224,6 +231,7 @@ class View:
             None,
             before.shards,
             before.serves,
+            frozenset(outlived),
         )
         news = View((*(e for e in self.endpoints if e.name != name), after), ends, heads, leaders, tails)
         live = news.live()
@@ -284,6 +292,7 @@ class View:
             before.weakest,
             before.shards,
             before.serves,
+            before.outlived,
         )
         live = self.live()
         endpoints = (*self.endpoints[:place], after, *self.endpoints[place + 1 :])
@@ -305,6 +314,10 @@ class View:
     ) -> tuple[dict[int, int], dict[int, int]] | None:
         """Return what has moved at an endpoint, and the heads of what it numbers; None where an origin begins, ends or changes hands."""
         here, ends, leads, marks, lives = before.applied, self.ends, before.leads, before.marks, before.incarnations
+        outlived = before.outlived
+        for key in outlived:
+            if (told := watermarks.get(key >> 32)) is not None and key & 0xFFFFFFFF not in told.leads:
+                return None
         news: Iterable[int] = watermarks
         if alike:
             news = list(compress(watermarks, map(is_not, watermarks.values(), map(marks.__getitem__, watermarks))))
@@ -327,13 +340,13 @@ class View:
                 if known is None:
                     return None
                 if end is not None:
-                    if ends.get(key, MAX_OFFSET) > end or key in leads:
+                    if ends.get(key, MAX_OFFSET) > end or key in leads or key in outlived:
                         return None
                 elif origin in mine and key not in ends:
                     if key not in leads or self.leaders.get(key) != before.name:
                         return None
                     led[key] = offset
-                elif key in leads:
+                elif key in leads or (origin in mine and key not in outlived):
                     return None
                 if offset > known:
                     moved[key] = offset

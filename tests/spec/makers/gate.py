@@ -14,7 +14,7 @@ ABOUT = (
     "came: an answer (from, asked: the number of the question, at_s: when it was sent, says: a watermark of each shard, whose origins "
     "are [origin, applied, end or null]), a failure (failed, asked, at_s, why), or an acknowledged write (acknowledged, by). A demand "
     "has shards and arrived, and where they are not empty own, seen, leader_shards, mark_origins ('any' or numbers), floor, at (the "
-    "endpoint of a write), wrote_ago_s. A policy leaves out what is as usual: wait_s 0.1, then 'leader', unproven 'refuse', strategy "
+    "endpoint of a write), writes (the shard that it writes, if not the first of shards), wrote_ago_s. A policy leaves out what is as usual: wait_s 0.1, then 'leader', unproven 'refuse', strategy "
     "'session', token true. gate.demand: what a block on `shard` demands of the frontiers own and seen; dependencies: all shards of "
     "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
     "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
@@ -49,6 +49,7 @@ def demand_of(given: dict[str, Any]) -> dict[str, Any]:
         "mark_origins": origins if origins == "any" else set(origins),
         "floor": int(given["floor"]) if "floor" in given else None,
         "at": given.get("at"),
+        "writes": given.get("writes", given["shards"][0]),
         "arrived": given["arrived"],
         "wrote_ago_s": given.get("wrote_ago_s"),
     }
@@ -846,6 +847,44 @@ def choices() -> Cases:
         "G-50",
         case(SITES, [says("us", mark({1: 10, 2: 3}, [2]), at_s=0)], wants(10, at="us")),
     )
+
+    over = says("near", mark({1: (10, 10), 2: 0}, [2]), asked=3)
+    for name, news in (
+        ("it numbers what has ended", [leads("far", 10), over]),
+        ("it says so again, of what is known to have ended", [over, leads("far", 10, asked=4)]),
+        ("it has said so when asked", [over, leads("far", 10, asked=101)]),
+        ("it was asked, and the end is heard of after that", [leads("far", 10, asked=101), over]),
+        ("when asked, it has begun another", [over, says("far", mark({1: (10, 10), 3: 0}, [3]), asked=101)]),
+        ("it numbers another, too", [over, says("far", mark({1: 10, 3: 0}, [1, 3]), asked=4)]),
+        ("it knows of the end, and numbers nothing yet", [over, says("far", mark({1: (10, 10)}), asked=4)]),
+        ("it tells the end itself", [over, says("far", mark({1: (10, 10)}, [1]), asked=4)]),
+        (
+            "it no longer says that it numbers it",
+            [over, leads("far", 10, asked=4), says("far", mark({1: 10}), asked=5)],
+        ),
+        ("an older answer says nothing", [over, says("far", mark({1: 10}), asked=5), leads("far", 10, asked=4)]),
+        (
+            "what it said in another life is forgotten",
+            [over, leads("far", 10, asked=4), says("far", mark({1: 10}, life="y"), asked=5)],
+        ),
+    ):
+        yield f"a write where somebody has taken over: {name}", "G-55", case(PAIR, news, wants(10, at="far"))
+    yield (
+        "a lost write is said before that",
+        "G-30 G-55",
+        case(PAIR, [leads("far", 10), over], wants(11, at="far")),
+    )
+    elsewhere = [
+        says("far", mark({1: 10}, [1]), mark({3: 7}, [3], shard=1)),
+        says("near", mark({1: (10, 10), 2: 0}, [2]), mark({3: 7}, shard=1), asked=3),
+    ]
+    for shard in (0, 1):
+        wants_both = {"shards": [0, 1], "arrived": 100, "own": [[1, 3, "7"]], "at": "far", "writes": shard}
+        yield (
+            f"somebody has taken over shard 0, and shard {shard} is written",
+            "G-55",
+            case(PAIR, elsewhere, wants_both),
+        )
 
     some = [{"name": "far", "latency_s": 0.05}, {"name": "near", "latency_s": 0, "holds": [0]}]
     split_shards = [

@@ -30,6 +30,7 @@ def world(endpoints: list[dict[str, Any]], news: list[dict[str, Any]]) -> dict[s
             "rank": rank,
             "applied": {},
             "leads": set(),
+            "outlived": set(),
             "life": {},
             "asked": {},
             "asked_at": NEVER,
@@ -66,6 +67,7 @@ def answered(known: dict[str, Any], event: dict[str, Any]) -> None:
     rivals = {key: leader(known, key) for key in known["leaders"]}
     e["applied"] = {k: n for k, n in e["applied"].items() if k[0] not in gone}
     e["leads"] = {k for k in e["leads"] if k[0] not in gone and (k[0] not in says or k[0] in newer)}
+    e["outlived"] = {k for k in e["outlived"] if k[0] not in gone and (k[0] not in says or k[0] in newer)}
     e["asked"] = {shard: n for shard, n in e["asked"].items() if shard not in gone}
     e["life"] = {shard: life for shard, life in e["life"].items() if shard not in gone}
     leaders = dict(known["leaders"])
@@ -80,7 +82,9 @@ def answered(known: dict[str, Any], event: dict[str, Any]) -> None:
                 leaders.pop(key, None)
                 if key in known["heads"]:
                     known["tails"][key] = known["heads"].pop(key)
-            elif origin in mark["leads"] and key not in known["ends"] and shard not in newer:
+            elif origin in mark["leads"] and key in known["ends"] and shard not in newer:
+                e["outlived"].add(key)
+            elif origin in mark["leads"] and shard not in newer:
                 e["leads"].add(key)
                 rival = rivals.get(key)
                 if rival is None or rival is e or rival["asked"].get(shard, -1) < asked:
@@ -159,7 +163,7 @@ def part(known: dict[str, Any], shards: set[int]) -> dict[str, Any]:
             asked = {shard: n for shard, n in e["asked"].items() if shard in shards}
             at[name] = {
                 **e,
-                **{what: of(e[what]) for what in ("applied", "leads", "rates")},
+                **{what: of(e[what]) for what in ("applied", "leads", "outlived", "rates")},
                 "asked": asked,
                 "holds": shards & holds,
                 "life": {shard: life for shard, life in e["life"].items() if shard in shards},
@@ -350,6 +354,11 @@ class Table:
         if isinstance(judged, dict):
             return judged
         need, clipped = judged
+        for e in self.nearest:
+            if e["name"] == self.at and self.down(e) is None and self.replaced(e):
+                if not asked_since(e, [self.demand["writes"]], self.arrived):
+                    return self.probe([e], "takeover")
+                return self.refuse("no endpoint")
         how = "covered"
         if strategy == "quorum":
             how = "quorum"
@@ -482,6 +491,11 @@ class Table:
         if then == "leader" and self.at is None:
             return self.fall_back(need, clipped)
         return self.time_out()
+
+    def replaced(self, e: Known) -> bool:
+        """Whether all that it says that it numbers of the shard that is written has ended, and it does not say so."""
+        claims = {k for k in e["leads"] | e["outlived"] if k[0] == self.demand["writes"]}
+        return bool(claims) and claims <= set(self.known["ends"])
 
     def spared(self, e: Known, need: Need) -> bool:
         if not e["leads"] or self.at is not None or e is self.nearest[0]:

@@ -29,6 +29,7 @@ _REASONS: Final = {
     "a quorum asks": "quorum",
     "nobody is shown": "bound",
     "no endpoint numbers": "takeover",
+    "somebody has taken over": "takeover",
     "before refusing": "untried",
 }
 """How a question's reason begins, and its kind."""
@@ -93,6 +94,7 @@ def demand(given: Given) -> Demand:
         mark=LeaderMark(FOREVER, frozenset(), origins(given.get("mark_origins", ()))) if leaders else None,
         floor=None if floor is None else int(floor),
         at=given.get("at"),
+        writes=given.get("writes", given["shards"][0] if "at" in given else None),
         arrived=given["arrived"],
         wrote_ago_s=math.inf if wrote is None else wrote,
     )
