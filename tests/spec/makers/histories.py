@@ -71,6 +71,7 @@ def vectors() -> Iterator[Line]:
     yield from parallel()
     yield from versions()
     yield from failovers()
+    yield from shaped()
     yield from records()
     yield from refused()
 
@@ -604,6 +605,65 @@ def failovers() -> Iterator[Line]:
     yield case(
         "a write in doubt that is lost is nobody's to be told", "S-8 S-29", [*with_(nothing, 0, ok=None), end(1, 8)], ""
     )
+
+
+def shaped() -> Iterator[Line]:
+    """The rest of the counterexamples of the page: what sessions see where one of its rules is left out."""
+    floored = told("carol w k gone 3@110; carol w j next 1@130; carol r k -")
+    yield case(
+        "a floor over all origins: what was lost under it is told to nobody",
+        "S-19 S-29",
+        [*floored, end(3, 100)],
+        "lost",
+    )
+    pruned = told("alice w k new @5; alice r k new @5; alice r k -")
+    at = ("leader", "one of the replicas that are known", "a replica that joined")
+    yield case(
+        "pruned, because all replicas that one process knew had it",
+        "S-22 S-23",
+        [{**line, "endpoint": endpoint} for line, endpoint in zip(pruned, at, strict=True)],
+        f"ryw mr {CAUSAL}",
+    )
+    fast = told("a w k old 1@9; alice r k old 1@9; alice w k new 2@4; alice r k old 1@9")
+    for name, stamps, violated in (
+        ("a fast clock undoes what was acknowledged", (600, 600, 5, 600), CAUSAL),
+        ("a fast clock, and a stamp above what the session had seen", (600, 600, 601, 600), f"ryw {CAUSAL}"),
+    ):
+        yield case(
+            name,
+            "S-15 S-26",
+            [{**line, "stamp": stamp} for line, stamp in zip(fast, stamps, strict=True)],
+            violated,
+        )
+    yield case(
+        "two processes write one log: what was committed late is passed over",
+        "S-22",
+        "alice w k x @103; bob w j y @105; alice r j y @105; alice r k -",
+        f"ryw {CAUSAL}",
+    )
+    flushed = told("alice w k row @30; bob r k row @30; bob r k -")
+    yield case(
+        "an asynchronous commit was read, and the position that was taken down is too low",
+        "S-23",
+        with_(with_(flushed, 1, endpoint="primary"), 2, endpoint="standby"),
+        f"mr {CAUSAL}",
+    )
+    demoted = told("bob w k old 1@60; alice w k new 2@70; alice r k old 1@60")
+    yield case(
+        "a demoted primary shows its follower to be fresh, when the token has aged",
+        "S-16 S-22",
+        [*with_(demoted, 2, endpoint="follower"), end(1, 65)],
+        "ryw ccv",
+    )
+    yield case(
+        "a key that seals before the process next door has it, where tokens that do not open are ignored",
+        "S-22",
+        "alice w basket lamp @8; alice r basket -",
+        f"ryw {CAUSAL}",
+    )
+    late = told("alice w k x @12; alice w j y @13; alice r j y @13; alice r k -")
+    yield case("no answer to a commit that was carried out", "S-8", with_(late, 0, ok=None), "")
+    yield case("a commit without a position is acknowledged all the same", "S-8 S-22", late, f"ryw {CAUSAL}")
 
 
 def records() -> Iterator[Line]:
