@@ -55,7 +55,7 @@ PLANTED: Final = {
         "(whole - spread) >= bitLength(low)",
         "token",
     ),
-    "every spelling opens": ("packed.ts", "pack(claims), packed) !== 0", "pack(claims), packed) > 1", "token"),
+    "every spelling opens": ("unpack.ts", "pack(claims), packed) !== 0", "pack(claims), packed) > 1", "token"),
     "base64url is read as Node reads it": ("base64url.ts", 'toString("base64url") !== text', "length < 0", "token"),
     "the secret itself signs": (
         "keyring.ts",

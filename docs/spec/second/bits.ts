@@ -52,7 +52,7 @@ export class BitWriter {
 
   // T-24
   count(value: number): void {
-    if (value > COUNT_MAX) throw new TokenError(`${value} are more than 65,535`); // T-49's sentence
+    if (value > COUNT_MAX) throw new TokenError(`${value} are more than 65,535`); // step 2 of sealing
     if (value < COUNT_ESCAPE) {
       this.bits(BigInt(value), COUNT_BITS);
     } else {

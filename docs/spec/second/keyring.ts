@@ -9,7 +9,8 @@ import type { Claims } from "./claims.ts";
 import { BadSignature, ConfigError, ExpiredToken, MalformedToken, TokenError, UnknownKey } from "./errors.ts";
 import { A256GCM, IV_BYTES, TAG_BYTES, decode as decodeFrame, encode as encodeFrame, protectedHeader } from "./frame.ts";
 import type { Algorithm, Encrypted, Frame, Signed } from "./frame.ts";
-import { pack, unpack } from "./packed.ts";
+import { pack } from "./pack.ts";
+import { unpack } from "./unpack.ts";
 
 const TEXT_MAX = 4096;
 const KEY_BYTES = 32;

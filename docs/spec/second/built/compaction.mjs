@@ -92,6 +92,8 @@ function floored(claims        , ladder        )         {
 
 // --- 4 ---------------------------------------------------------------------------------------------------------------
 
+// Each number of kept shards is tried from above, as a longer list is not always longer text. HAZARD: that is quadratic
+// in the shards, and a short token may have 65,535 of them; who compacts what clients bring bounds them first.
 function marked(claims        , ladder        )         {
   const order = shardsToKeep(claims, ladder);
   const whole = (compacted        )         => sizeOf(compacted, ladder.measure);

@@ -9,7 +9,8 @@ import { EXPIRY_MAX, checkRanges, normalForm } from "./claims.mjs";
 import { BadSignature, ConfigError, ExpiredToken, MalformedToken, TokenError, UnknownKey } from "./errors.mjs";
 import { A256GCM, IV_BYTES, TAG_BYTES, decode as decodeFrame, encode as encodeFrame, protectedHeader } from "./frame.mjs";
 
-import { pack, unpack } from "./packed.mjs";
+import { pack } from "./pack.mjs";
+import { unpack } from "./unpack.mjs";
 
 const TEXT_MAX = 4096;
 const KEY_BYTES = 32;
