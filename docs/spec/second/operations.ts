@@ -5,7 +5,7 @@ import type { Ceiling } from "./ceiling.ts";
 import * as clock from "./clock.ts";
 import { bounds, compact, sizeOf, withUnopened } from "./compaction.ts";
 import type { Measure, Settings } from "./compaction.ts";
-import { ClockDrift, TokenError } from "./errors.ts";
+import { ClockError, TokenError } from "./errors.ts";
 import type { Algorithm } from "./frame.ts";
 import * as frontier from "./frontier.ts";
 import { joinTokens, fingerprint } from "./joining.ts";
@@ -130,8 +130,8 @@ function clockTrace(given: JsonObject): JsonObject {
       lasts.set(node, next);
       timestamps.push(next);
     } catch (error) {
-      if (!(error instanceof ClockDrift)) throw error;
-      timestamps.push(null); // C-17: as if the message had not come
+      if (!(error instanceof ClockError)) throw error;
+      timestamps.push(null); // C-12, C-17: as if it had not come
     }
   }
   return { timestamps: timestamps.map((each) => (each === null ? null : String(each))) };

@@ -5,7 +5,7 @@ import { CeiledClock } from "./ceiling.mjs";
 import * as clock from "./clock.mjs";
 import { bounds, compact, sizeOf, withUnopened } from "./compaction.mjs";
 
-import { ClockDrift, TokenError } from "./errors.mjs";
+import { ClockError, TokenError } from "./errors.mjs";
 
 import * as frontier from "./frontier.mjs";
 import { joinTokens, fingerprint } from "./joining.mjs";
@@ -128,8 +128,8 @@ function clockTrace(given            )             {
       lasts.set(node, next);
       timestamps.push(next);
     } catch (error) {
-      if (!(error instanceof ClockDrift)) throw error;
-      timestamps.push(null); // C-17: as if the message had not come
+      if (!(error instanceof ClockError)) throw error;
+      timestamps.push(null); // C-12, C-17: as if it had not come
     }
   }
   return { timestamps: timestamps.map((each) => (each === null ? null : String(each))) };
