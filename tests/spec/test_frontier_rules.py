@@ -67,6 +67,37 @@ def test_no_part_stands_in_for_another() -> None:
         assert not functools.reduce(operator.or_, others) >= part
 
 
+@pytest.mark.spec("F-12")
+def test_of_two_frontiers_neither_may_cover_the_other() -> None:
+    a, b = Frontier([Position(0, 1, 9), Position(0, 2, 1)]), Frontier([Position(0, 1, 5), Position(0, 2, 2)])
+    assert not a >= b
+    assert not b >= a
+    for one, other in ((a, b), (a, a | b), (a | b, a)):
+        assert (one >= other) is (one | other == one)
+
+
+@pytest.mark.spec("F-24")
+def test_what_caused_the_worst_verdict_is_named_in_ascending_order() -> None:
+    demand = Frontier.of({2: 5, 10: 5, 9: 5, 1: 0})
+    found = Watermark(0, {1: (0, None), 2: (4, None)}).judge(demand)
+    assert (found.verdict, found.positions) == (Verdict.UNKNOWN, (Position(0, 9, 5), Position(0, 10, 5)))
+
+
+@pytest.mark.spec("F-26")
+def test_foreign_positions_show_only_where_all_else_is_applied() -> None:
+    foreign = Frontier([Position(OTHER_STORE, 1, 9)])
+    here = Watermark(0, {1: (5, None)})
+    assert here.judge(foreign | Frontier.of({}, {0: 5}), known_stores=[0]).verdict is Verdict.FOREIGN
+    assert here.judge(foreign | Frontier.of({}, {0: 6}), known_stores=[0]).verdict is Verdict.BEHIND
+
+
+@pytest.mark.spec("F-27")
+def test_what_falls_short_of_a_floor_is_named_up_to_the_end_of_its_origin() -> None:
+    found = Watermark(0, {1: (6, 9), 2: (4, None), 3: (30, None)}).judge(Frontier.of({}, {0: 20}))
+    assert (found.verdict, found.positions) == (Verdict.BEHIND, (Position(0, 1, 9), Position(0, 2, 20)))
+    assert Watermark(0, {1: (9, 9), 3: (20, None)}).judge(Frontier.of({}, {0: 20})).verdict is Verdict.APPLIED
+
+
 @pytest.mark.spec("F-14")
 def test_the_part_on_a_shard_has_its_entries_its_stores_floor_and_the_marks_that_cover_it() -> None:
     both = WHOLE.on(0)

@@ -73,6 +73,9 @@ def aged() -> Iterator[Vector]:
     yield rung("if that is not enough, ages fall away", "K-7 K-2", claims, 2)
     young = said(own=row(3), ages=[[0, 1, 3], [1, 1, 2]])
     yield rung("ages fall away before any position does", "K-7 K-2", young, 3)
+    foldable = said(own=row(1), seen=row(2, first=5), ages=[[0, 1, 3], [5, 1, 2]])
+    yield rung("ages fall away before a floor folds", "K-2 K-7", foldable, 3, floor=[[0, "50000"]])
+    yield rung("ages fall away, and then a floor folds", "K-2 K-7 K-8", foldable, 2, floor=[[0, "50000"]])
     foreign = said(
         own=[*row(2), *row(2, store=7)], ages=[[0, 1, 30], [1, 1, 3], [7 << 16, 1, 30], [(7 << 16) + 1, 1, 3]]
     )

@@ -404,6 +404,17 @@ def judgements() -> Iterator[Vector]:
     yield judged("all is applied", "24", LIVE, f(fine, (0, 2, 4)))
     yield judged("one of two is behind", "24", LIVE, f(fine, behind))
     yield judged("two are behind", "24", LIVE, f((0, 1, 7), behind))
+    yield judged(
+        "two are behind, written down the other way round", "24", LIVE, {"entries": [[0, 2, "5"], [0, 1, "7"]]}
+    )
+    yield judged(
+        "origins in ascending order, not as text", "24", {}, {"entries": [[0, 10, "1"], [0, 9, "3"], [0, 2**31, "0"]]}
+    )
+    yield judged("a floor, of a watermark in descending order", "24 27", {3: (1, None), 2: (4, None)}, f(floors={0: 5}))
+    yield judged("a foreign store and a floor, both fine", "26 27", LIVE, f(foreign, floors={0: 4}), [0])
+    yield judged(
+        "a foreign store, and a foreign floor and mark", "26", LIVE, f(foreign, floors={1: 9}, marks={1: m(9)}), [0]
+    )
     yield judged("unknown is worse than behind", "24", LIVE, f(behind, unknown))
     yield judged("lost is worse than unknown", "24", LIVE, f(lost, behind, unknown))
     yield judged("a larger offset of another origin does not help", "3 24", LIVE, f((0, 2, 5)))

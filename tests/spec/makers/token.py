@@ -218,6 +218,9 @@ def rejected() -> Iterator[Vector]:
     payload = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     other = twin.encrypted(payload, KEY_ID, secret, hour + 1, IV, AUDIENCE, SUBJECT)
     yield refused("encrypted under the key of another hour", malformed, twin.text_of(other))
+    for name, error, data, subject, now in frames.two_faults():
+        more = {"key_id": 9} if error == "UnknownKey" else {}
+        yield refused(f"two faults: {name}", error, twin.text_of(data), AUDIENCE, subject, now=now, **more)
     ours = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     for alg in (4, 5, 3):
         text = authentic(ours, alg)

@@ -31,7 +31,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"(seal|open): a text of 4,096", "T-1"),
     (r"(seal|open): .*algorithm 5", "T-10 T-11 T-4"),
     (r"(seal|open): .*algorithm 3", "T-12 T-11 T-4 T-5"),
-    (r"(seal|open): encrypted, expires", "T-5"),
+    (r"(seal|open): encrypted, expires", "T-4 T-5"),
     (r"(seal|open): encrypted, packed", "T-12 T-9"),
     (r"(seal|open): (a subject of|an audience of)", "T-6"),
     (r"(seal|open): (an anonymous|a subject without)", "T-7"),
@@ -74,7 +74,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"encrypted under the key of another hour", "T-13"),
     (r"expired|expires at 0", "T-47"),
     (r"expired, algorithm 4", "T-48"),
-    (r"expired, of a version|expired, and", "T-44"),
+    (r"two faults", "T-44"),
     # spellings
     (r"spelling: a count below", "T-54 T-24"),
     (r"spelling: a byte of zeros", "T-51 T-41"),
