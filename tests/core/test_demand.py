@@ -78,7 +78,7 @@ def test_several_marks_are_joined() -> None:
     assert demand.mark.until == 2000
 
 
-@pytest.mark.spec("G-3")
+@pytest.mark.spec("G-2", "G-3")
 def test_a_floor_folds_what_was_seen() -> None:
     seen = Frontier.of({}, {0: 70, 7: 90})
     assert narrowed(at(), seen, every=(0,)).floor == 70

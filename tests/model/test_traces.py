@@ -223,6 +223,15 @@ def low_watermark(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
     yield changed(run, place, mark=mark), place
 
 
+def foreign_acknowledgement(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
+    """A write is acknowledged to somebody else; or before it was committed."""
+    place = nth(run, "ack", 1)
+    commit, ack = run.events[place - 1 : place + 1]
+    assert (commit.op, commit.who) == ("commit", ack.who)
+    yield changed(run, place, who=next(e.who for e in run.events if e.who != ack.who)), place
+    yield run._replace(events=(*run.events[: place - 1], ack, commit, *run.events[place + 1 :])), place - 1
+
+
 def weak_acknowledgement(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
     """An acknowledgement that does not cover the write; then one that forgets what the session demanded before."""
     place = nth(run, "ack", 1)
@@ -257,6 +266,7 @@ MUTATIONS = (
     stale_read,
     dropped_dependency,
     low_watermark,
+    foreign_acknowledgement,
     weak_acknowledgement,
     forgotten_token,
     ungated_write,
@@ -276,6 +286,18 @@ def test_a_mutated_run_is_rejected_at_the_event(mutation: Mutation, recorded: li
 def test_tlc_rejects_it_at_the_same_event(mutation: Mutation, recorded: list[Row], tmp_path: Path) -> None:
     mutated, place = next(mutation(trace.events(recorded)))
     assert by_tlc(mutated, tmp_path) == place + 1
+
+
+def test_who_has_not_heard_of_an_origin_of_its_shard_does_not_cover_it(recorded: list[Row]) -> None:
+    rows = [dict(row) for row in recorded]
+    whole = trace.events(rows)
+    read = [row for row in rows if row["op"] == "read"][4]
+    origin, offset = read["version"]
+    assert (read["shard"], origin, offset) in map(tuple, read["in"])
+    read["watermark"] = {o: n for o, n in read["watermark"].items() if int(o) != origin}
+    for name in ("version", "stamp"):
+        del read[name]
+    assert trace.rejected(trace.events(rows)) == nth(whole, "read", 4) + 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)

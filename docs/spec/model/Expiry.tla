@@ -15,7 +15,7 @@
 (*                                                                         *)
 (* Left out: a leader that was deposed and does not know it (a hazard of   *)
 (* the specification, not a case that it solves), several origins and      *)
-(* shards (Origins), ages of single entries: the token has one.            *)
+(* shards (Compaction), ages of single entries: the token has one.         *)
 (***************************************************************************)
 EXTENDS Integers
 

@@ -10,10 +10,10 @@
 (* what the versions before it in its log store; a reader joins that.      *)
 (*                                                                         *)
 (* Left out: failover and lost writes (Failover), several origins          *)
-(* (Origins), age and staleness (Expiry), what a token drops (Compaction), *)
-(* keys: a shard is one state, and a read of it shows all that a prefix of *)
-(* its log wrote. One origin a shard, so a position is a shard and an      *)
-(* offset.                                                                 *)
+(* (Compaction, Trace), age and staleness (Expiry), what a token drops     *)
+(* (Compaction), keys: a shard is one state, and a read of it shows all    *)
+(* that a prefix of its log wrote. One origin a shard, so a position is a  *)
+(* shard and an offset.                                                    *)
 (***************************************************************************)
 EXTENDS Naturals, Sequences, FiniteSets
 

@@ -25,7 +25,7 @@ EXTENDS Integers, Sequences, TraceData
 VARIABLES
   i,        \* the number of the next event
   token,    \* token[c]: what a session demands
-  versions  \* what was committed: [key, at, offset, stamp, deps]
+  versions  \* what was committed: [who, key, at, offset, stamp, deps]
 
 vars == <<i, token, versions>>
 
@@ -33,7 +33,8 @@ Max(a, b)  == IF a >= b THEN a ELSE b
 Join(f, g) == IF f = << >> THEN g ELSE [p \in Places |-> Max(f[p], g[p])]
 Nothing    == [p \in Places |-> 0]
 
-\* What was not recorded, of a frontier or of a place in a watermark, is believed.
+\* What was not recorded is believed: a frontier, or (-1) a place of another shard than that of the watermark. An origin of the same shard
+\* that a watermark does not list is at 0 there: who has not heard of it does not cover it.
 AtLeast(f, g)    == IF f = << >> THEN TRUE ELSE \A p \in Places : f[p] >= g[p]
 Covers(mark, f)  == \A p \in Places : mark[p] = -1 \/ mark[p] >= f[p]
 Gated(e)         == Covers(e.mark, Join(e.in, token[e.who])) /\ AtLeast(e.in, token[e.who])
@@ -50,14 +51,14 @@ Commit(e) ==
   /\ \A v \in versions : v.at = e.at => v.offset < e.offset
   /\ \A v \in Visible(e.mark, e.key) : v.stamp < e.stamp
   /\ versions' = versions \cup
-       {[key |-> e.key, at |-> e.at, offset |-> e.offset, stamp |-> e.stamp,
+       {[who |-> e.who, key |-> e.key, at |-> e.at, offset |-> e.offset, stamp |-> e.stamp,
          deps |-> [Join(e.in, token[e.who]) EXCEPT ![e.at] = e.offset]]}
   /\ UNCHANGED token
 
-\* The writer learns of it: what it demands from now on covers the write, and what the write depends on.
+\* The writer, and nobody else, learns of it: what it demands from now on covers the write, and what the write depends on.
 Acknowledge(e) ==
   /\ \E v \in versions :
-       /\ v.at = e.at /\ v.offset = e.offset
+       /\ v.who = e.who /\ v.at = e.at /\ v.offset = e.offset
        /\ LET least == Join(token[e.who], v.deps)
           IN AtLeast(e.out, least) /\ token' = [token EXCEPT ![e.who] = Join(e.out, least)]
   /\ UNCHANGED versions

@@ -75,7 +75,10 @@ def events(rows: Iterable[Mapping[str, Any]]) -> Run:
 
     def event(op: str, row: Mapping[str, Any]) -> Event:
         shard = row.get("shard", 0)
-        mark = [(shard, int(origin), n) for origin, n in row.get("watermark", {}).items()]
+        # Of its own shard, what a watermark does not list, the endpoint has never heard of; of others, it says nothing.
+        heard = {place: 0 for place in places if place[0] == shard and "watermark" in row}
+        heard |= {(shard, int(origin)): n for origin, n in row.get("watermark", {}).items()}
+        mark = [(*place, n) for place, n in heard.items()]
         at = offset = stamp = 0
         if "version" in row:
             at, offset = places[shard, row["version"][0]], small[(shard, *row["version"])]
@@ -133,6 +136,7 @@ def positions(row: Mapping[str, Any]) -> Iterator[tuple[int, int, int]]:
 class Version(NamedTuple):
     """What was committed."""
 
+    who: int
     key: int
     at: int
     offset: int
@@ -165,9 +169,10 @@ def rejected(run: Run) -> int | None:
             fine = gated and all(v.offset < e.offset for v in versions if v.at == e.at)
             fine = fine and all(v.stamp < e.stamp for v in visible)
             deps = (*demand[: e.at - 1], e.offset, *demand[e.at :])
-            versions.append(Version(e.key, e.at, e.offset, e.stamp, deps))
+            versions.append(Version(e.who, e.key, e.at, e.offset, e.stamp, deps))
         else:
             fine = bool(this) or not e.offset
+            fine = fine and (e.op == "read" or this[0].who == e.who)
             least = join(token[e.who], this[0].deps) if this else token[e.who]
             if e.op == "read":
                 newest = max(visible, key=lambda v: v.stamp, default=None)
