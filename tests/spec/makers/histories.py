@@ -369,6 +369,24 @@ def parallel() -> Iterator[Line]:
         with_(with_(with_(three, 0, after=0), 1, after=0, ok=False), 2, after=2),
         f"ryw {CAUSAL}",
     )
+    yield case(
+        "what was answered while it was under way does not count",
+        "S-5",
+        [{**three[1], "after": 0}, {**three[0], "after": 0}, {**three[2], "after": 2}],
+        "",
+    )
+    late = told("a r j -; a w k x @1; a r j -; a r k -")
+    yield case(
+        "a refused request was answered last, and what was answered before it counts",
+        "S-5 S-7",
+        [
+            {**late[0], "seq": 2, "after": 0},
+            {**late[1], "seq": 1, "after": 0},
+            {**late[2], "after": 0, "ok": False},
+            {**late[3], "after": 3},
+        ],
+        f"ryw {CAUSAL}",
+    )
     other = "b r y 1 @2; a w x 1 @1; a w y 1 @2; b r x -"
     yield case("lines of sessions in an order in which they cannot have been", "S-6 S-24", other, f"mw {CAUSAL}")
     yield case(
@@ -386,13 +404,40 @@ def versions() -> Iterator[Line]:
         [{**line, "stamp": 12 - line["stamp"]} for line in stamped],
         "",
     )
+    less = {name: value for name, value in stamped[2].items() if name != "stamp"}
+    yield case("a stamp that only a read of the version tells", "S-15 S-22", [*stamped[:2], less], "ryw ccv")
+    against = told("a w k x @1; c w k y @2; b r k y @2; b r k x @1")
+    yield case(
+        "one origin's offsets, whatever its stamps",
+        "S-14 S-15",
+        [{**line, "stamp": stamp} for line, stamp in zip(against, (9, 5, 5, 9), strict=True)],
+        "mr ccv",
+    )
     equal = [{**line, "stamp": 7} for line in lines]
     yield case("of equal stamps the higher origin's is newer", "S-15", equal, "")
     yield case("two origins without stamps: nobody knows which is newer", "S-17", lines, "")
+    yield case(
+        "two origins without stamps: of one, the higher offset is newer",
+        "S-14 S-17",
+        "d w k x 1@1; a w k z 1@2; b w k y 2@1; c r k z 1@2; c r k x 1@1",
+        "mr ccv",
+    )
     yield case("two origins, one version of which has no stamp: nobody knows", "S-17", [lines[0], *stamped[1:]], "")
     ended = told("a w k x 2@1; a r k y 1@10; b w k y 1@10")
     yield case("two origins, the older of which has not ended", "S-17", ended, "")
     yield case("two origins, the older of which has ended", "S-16 S-22", [*ended, end(1, 10)], "ryw ccv")
+    three = told("a w k x 3@1; a r k y 1@10; b w k y 1@10; c w k z 2@5")
+    yield case("three origins, one of which goes on beside the highest", "S-16 S-17", [*three, end(1, 10)], "")
+    yield case("three origins, two of which have ended", "S-16 S-22", [*three, end(1, 10), end(2, 5)], "ryw ccv")
+    some = [{**line, "stamp": s} for line, s in zip(told("a w k x 1@10; a r k y 2@1"), (7, 5), strict=True)]
+    unstamped = told("a r k y 2@1; c w k z 2@2; a r k x 1@10")
+    yield case(
+        "two origins, and stamps of all versions but one",
+        "S-15 S-17",
+        [*some, *({**line, "seq": line["seq"] + 2} for line in unstamped[1:])],
+        "",
+    )
+    yield case("a later write of a lower version, read", "S-24", "a w k x @2; a w k y @1; b r k y @1", "mw ccv")
     yield case("an end on another shard ends nothing here", "S-16", [*ended, end(1, 10, shard=1)], "")
     yield case(
         "two origins of unknown order, read both ways",
@@ -491,6 +536,24 @@ def versions() -> Iterator[Line]:
         for line, value in zip(told("a w k 0; a w k 0; b r k 0; b r k 0"), (1, True, True, 1), strict=True)
     ]
     yield case("true is not 1", "S-10 S-23", kinds, f"mr {CAUSAL}", "black")
+    for mode, version in (("white", "@1"), ("black", "")):
+        for name, wrote, returned, violated in (
+            ("1 is not true", 1, True, CAUSAL),
+            ("0.0 is not false", 0.0, False, CAUSAL),
+            ("1 and 1.0 are one number", 1, 1.0, ""),
+            ("1 is not a text", 1, "1", CAUSAL),
+        ):
+            two = told(f"a w k 1 {version}; b r k 1 {version}")
+            given = [{**line, "value": value} for line, value in zip(two, (wrote, returned), strict=True)]
+            yield case(name, "S-10 S-11", given, violated, mode)
+    yield case("a version that was read, and not its value", "S-11", "a w k x @1; b r k - @1", "")
+    yield case("a value without a version is not nothing", "S-9", "a w k x @1; a r k y", "")
+    yield case(
+        "a write without a version obliges nobody who reads its effect",
+        "S-9",
+        "a w k x; a w j y @1; b r j y @1; b r k -",
+        "",
+    )
     yield case("an operation without a version is not judged", "S-9", "a w k x; a r k -; a r k y", "")
 
 
@@ -510,6 +573,12 @@ def failovers() -> Iterator[Line]:
     yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
     yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
     yield case("it was told of another write", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 9)], "lost")
+    yield case(
+        "it goes on at another origin, where more may have been lost than it knows",
+        "S-29",
+        [*told("b w k old 1@8; a w k new 2@10; a r k old 1@8"), end(2, 8)],
+        "",
+    )
     yield case("it still reads what will be lost", "S-29", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
     yield case("the end lies past the write", "S-22 S-29", [*went, end(1, 12)], "ryw ccv")
     yield case("of two ends the earlier counts", "S-19", [*went, end(1, 12), end(1, 8)], "lost")
@@ -756,6 +825,13 @@ def refused() -> Iterator[Line]:
         ("seq", True),
         ("session", ""),
         ("session", "a\nb"),
+        ("session", "s" * 1025),
+        ("seq", 1 << 63),
+        ("seq", 2.5),
+        ("after", -1),
+        ("version", [1, 1 << 64]),
+        ("version", [1 << 32, 1]),
+        ("at", True),
         ("key", ""),
         ("shard", 1 << 32),
         ("value", [1]),
@@ -764,13 +840,22 @@ def refused() -> Iterator[Line]:
         ("ok", 1),
         ("held", None),
         ("watermark", {"a": 1}),
+        ("watermark", {"\u0663": 1}),
+        ("watermark", {"1": -1}),
     ):
         yield wrong(
-            f"{name} is {value!r}",
+            f"{name} is {value!r}" if value != "s" * 1025 else "a session's name of 1,025 characters",
             "S-1",
             [good[0], {**good[1], name: value}],
             f"{name} is of another type, or out of range",
         )
+    for op, name in (("end", "shard"), ("end", "offset"), ("lost", "version"), ("forget", "seq")):
+        whole = end(1, 2) if op == "end" else tell(op, "a", 2, 1, 1)
+        part = {field: value for field, value in whole.items() if field != name}
+        yield wrong(f"a line of {op} without {name}", "S-1", [*good, part], "no field may be guessed")
+    yield wrong(
+        "a loss of no version", "S-1", [*good, {**tell("lost", "a", 2, 1, 1), "version": None}], "of which write?"
+    )
     yield wrong("no operation", "S-2", [end(1, 2)], "there is nothing to judge")
     yield wrong("another format", "S-2", [{"op": "meta", "format": 2}, good[0]], "this is format 1")
     yield wrong(
