@@ -204,6 +204,15 @@ def by_characters() -> Iterator[Vector]:
         "foreign stores alone are too long: the limit holds for the rest", "K-19 K-3", both, 70, measure=4, stores=[0]
     )
     yield rung("foreign stores that fit count", "K-3 K-17 K-19", both, 200, measure=4, stores=[0])
+    everywhere = [mark(65_535, UNTIL + 5, [977 * i for i in range(60)], [])]
+    yield rung(
+        "a mark on every store alone is too long: the limit holds for the rest",
+        "K-19 K-3",
+        said(own=row(12, offset=2**41), marks=everywhere),
+        90,
+        measure=4,
+        stores=[0],
+    )
     yield rung("no store is known, and it does not fit", "K-19 K-3", both, 50, measure=4, stores=[])
     below = said(own=row(2, offset=2**41))
     yield rung("not even a mark fits: it is made all the same", "K-18 K-17", below, 20, measure=4)
