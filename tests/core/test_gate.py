@@ -711,6 +711,22 @@ def test_a_write_goes_to_who_has_begun_anew_or_knows_that_its_history_has_ended(
 
 
 @pytest.mark.spec("G-55")
+def test_what_another_life_numbered_is_forgotten_and_what_a_part_of_a_view_knows_is_not() -> None:
+    write, of_shard_1 = at(10, at="far", writes=0), {1: Watermark(1, {3: (7, None)}, ("far", 1), frozenset({3}))}
+    told = heard().observe("far", leader(10).watermarks("far"), asked=3, asked_at=NOW, now=NOW)
+    told = told.observe("far", of_shard_1, asked=4, asked_at=NOW, now=NOW)
+    assert isinstance(gate(write, told), Probe)
+    another = {1: attrs.evolve(of_shard_1[1], incarnation=("far", 2))}
+    known = told.observe("far", another, asked=5, asked_at=NOW, now=NOW).of("far")
+    assert known is not None
+    assert not known.replaced((0,), told.ends)
+    whole = told.of("far")
+    assert whole is not None
+    assert whole.on(frozenset({0})).replaced((0,), told.ends)
+    assert not whole.on(frozenset({1})).replaced((0, 1), told.ends)
+
+
+@pytest.mark.spec("G-55")
 def test_the_common_case_of_a_write_is_not_one_at_who_was_replaced() -> None:
     demand = at(10)
     view = view_of(far=leader(10), near=replica(10, asked=2))

@@ -316,7 +316,8 @@ class View:
         here, ends, leads, marks, lives = before.applied, self.ends, before.leads, before.marks, before.incarnations
         outlived = before.outlived
         for key in outlived:
-            if (told := watermarks.get(key >> 32)) is not None and key & 0xFFFFFFFF not in told.leads:
+            told, origin = watermarks.get(key >> 32), key & 0xFFFFFFFF
+            if told is not None and (origin not in told.leads or origin not in told.origins):
                 return None
         news: Iterable[int] = watermarks
         if alike:

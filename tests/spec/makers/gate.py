@@ -372,6 +372,11 @@ def views() -> Cases:
             says("far", mark({1: (7, 8)}), asked=3),
         ),
     )
+    yield (
+        "the lowest of two ends, whoever is heard first",
+        "G-10",
+        view(PAIR, says("near", mark({1: (6, 7)})), says("far", mark({1: (7, 8)}), asked=2)),
+    )
     yield "who is at the end is not past it", "G-11", view(PAIR, follows("far", 8), ended)
     yield (
         "an origin that only a follower has heard of is live",
@@ -879,6 +884,23 @@ def choices() -> Cases:
         says("far", mark({1: 10}, [1]), mark({3: 7}, [3], shard=1)),
         says("near", mark({1: (10, 10), 2: 0}, [2]), mark({3: 7}, shard=1), asked=3),
     ]
+    whole = [
+        says("far", mark({1: 10}, [1]), mark({3: 7}, [3], shard=1)),
+        over,
+        says("far", mark({1: 10}, [1]), mark({3: 7}, [3], shard=1), asked=4),
+        says("far", mark({3: 7}, [3], shard=1, life="y"), asked=5),
+    ]
+    yield (
+        "a write where somebody has taken over: one life of a whole server, of which another shard tells that it is over",
+        "G-55 G-7",
+        case(PAIR, whole, {"shards": [0], "arrived": 100, "at": "far"}),
+    )
+    holders = [{"name": "far", "latency_s": 0.05}, {"name": "near", "latency_s": 0, "holds": [0]}]
+    yield (
+        "a write where somebody has taken over: where endpoints hold only some shards",
+        "G-55 G-18",
+        case(holders, [over, leads("far", 10, asked=4)], wants(10, at="far")),
+    )
     for shard in (0, 1):
         wants_both = {"shards": [0, 1], "arrived": 100, "own": [[1, 3, "7"]], "at": "far", "writes": shard}
         yield (

@@ -262,6 +262,7 @@ MODEL = Model(
         Config("twice", TWICE, states=2_433, depth=14),
         Config("cache", CACHE, states=13_410, depth=16, liveness=False),
         Config("cache_rejoin", {"Cache": True, "Length": 2}, states=7_191, depth=14, liveness=False),
+        Config("unheard", {"HEARD": False, **TWICE}, states=4_581, depth=14, liveness=False),
         Config("restarts", {"Restarts": 1}, states=47_252, depth=17, by_hand=True),
         Config("twice_long", {"Failovers": 2}, states=79_806, depth=21, by_hand=True),
         Config(
