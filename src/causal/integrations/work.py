@@ -67,7 +67,7 @@ def partial(session: Claims) -> str | None:
 
 def _says_all(carrier: Any, now: float) -> bool:
     return all(
-        text != ANYTHING and text.isdecimal() and len(text) < 16 and int(text) <= now
+        text != ANYTHING and text.isascii() and text.isdecimal() and len(text) < 16 and int(text) <= now
         for text in extract(carrier, name=PARTIAL)
     )
 

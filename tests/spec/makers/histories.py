@@ -137,6 +137,18 @@ def guarantees() -> Iterator[Line]:
         "",
     )
     yield from both(
+        "a session's own second write, read without the first",
+        "S-22 S-24",
+        "alice w photo new @2; alice w album a @3; alice r album a @3; alice r photo -",
+        f"ryw {CAUSAL}",
+    )
+    yield from both(
+        "a session's own reply, read without what it answers",
+        "S-23 S-25",
+        "alice w post p @2; bob r post p @2; bob w reply y @3; bob r reply y @3; bob r post -",
+        f"mr {CAUSAL}",
+    )
+    yield from both(
         "a cause two sessions away",
         "S-26",
         "alice w photo new @2; alice w album a @3; bob r album a @3; bob w reply y @4; carol r reply y @4; carol r photo -",
@@ -580,6 +592,7 @@ def failovers() -> Iterator[Line]:
         "",
     )
     yield case("it still reads what will be lost", "S-29", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
+    yield case("the end lies at the write", "S-19 S-22", [*told("a w k new @8; a r k -"), end(1, 8)], f"ryw {CAUSAL}")
     yield case("the end lies past the write", "S-22 S-29", [*went, end(1, 12)], "ryw ccv")
     yield case("of two ends the earlier counts", "S-19", [*went, end(1, 12), end(1, 8)], "lost")
     yield case(
