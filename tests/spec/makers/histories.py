@@ -583,6 +583,14 @@ def failovers() -> Iterator[Line]:
     yield case("it was told at the read itself", "S-29", [*later, end(1, 8), tell("lost", "a", 3, 1, 10)], "")
     yield case("it accepted the loss before it went on", "S-29", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
     yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
+    elsewhere = with_(told("a w 7/k new @10; a r 7/k -"), 1, seq=3)
+    for shard, violated in ((7, ""), (0, "lost")):
+        yield case(
+            f"a loss on shard 7, told of shard {shard}",
+            "S-20 S-29",
+            [*elsewhere, end(1, 8, shard=7), tell("lost", "a", 2, 1, 10, shard=shard)],
+            violated,
+        )
     yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
     yield case("it was told of another write", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 9)], "lost")
     yield case(
