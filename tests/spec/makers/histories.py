@@ -382,6 +382,15 @@ def parallel() -> Iterator[Line]:
         f"ryw {CAUSAL}",
     )
     yield case(
+        "the very request that it started after counts, whatever was under way beside it",
+        "S-5",
+        [
+            {**line, "seq": seq, "after": after}
+            for line, seq, after in zip(told("a w x 1 @1; a r x -; a r z -"), (1, 3, 2), (0, 1, 0), strict=True)
+        ],
+        f"ryw {CAUSAL}",
+    )
+    yield case(
         "what was answered while it was under way does not count",
         "S-5",
         [{**three[1], "after": 0}, {**three[0], "after": 0}, {**three[2], "after": 2}],
@@ -423,6 +432,15 @@ def versions() -> Iterator[Line]:
         "one origin's offsets, whatever its stamps",
         "S-14 S-15",
         [{**line, "stamp": stamp} for line, stamp in zip(against, (9, 5, 5, 9), strict=True)],
+        "mr ccv",
+    )
+    yield case(
+        "one origin's offsets of 64 bits, whatever its stamps",
+        "S-14 S-15",
+        [
+            {**line, "stamp": stamp, "version": [1, 2**64 - offset]}
+            for line, stamp, offset in zip(against, (9, 5, 5, 9), (2, 1, 1, 2), strict=True)
+        ],
         "mr ccv",
     )
     equal = [{**line, "stamp": 7} for line in lines]
@@ -564,6 +582,12 @@ def versions() -> Iterator[Line]:
         "a write without a version obliges nobody who reads its effect",
         "S-9",
         "a w k x; a w j y @1; b r j y @1; b r k -",
+        "",
+    )
+    yield case(
+        "a write without a version overwrites nothing",
+        "S-9 S-17",
+        "z w k q 2@1; a w k x 1@1; b r k x 1@1; b w k y; b w j t 1@2; c r j t 1@2; c r k x 1@1",
         "",
     )
     yield case("an operation without a version is not judged", "S-9", "a w k x; a r k -; a r k y", "")
