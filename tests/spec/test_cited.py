@@ -1,11 +1,17 @@
-"""Every numbered sentence of the specification has a vector and a test, and each way to have none is noticed."""
+"""Every numbered sentence of the specification has a vector and a test, each way to have none is noticed, and every test that a page
+names is there.
+"""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.spec.cited import missing, sentences
+from tests.spec.cited import ROOT, missing, sentences
+
+SPEC = ROOT / "docs" / "spec"
+NAMED = re.compile(r"`(?:tests/)?([a-z_/]*\btest_\w+\.py)?(?:::)?(test_\w+)?`")
 
 PAGE = "- **X-1** MUST be so.\n- **X-2** SHOULD be so.\n"
 HEAD = "import pytest\n\n"
@@ -160,3 +166,21 @@ def test_what_no_vector_cites_is_noticed(tmp_path: Path) -> None:
 
 def test_a_vector_that_cites_nothing_is_noticed(tmp_path: Path) -> None:
     assert lapses(tmp_path, cites=("X-1", "X-2", "X-3")) == ["X-3: cited by x: a case, and nowhere said"]
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    paths = [*(ROOT / "tests").rglob("*.py")]
+    files = {path: path.read_text(encoding="utf-8") for path in paths}
+    named, unknown = 0, []
+    for page in sorted(SPEC.glob("*.md")):
+        for file, name in NAMED.findall(page.read_text(encoding="utf-8")):
+            inside = [
+                text
+                for path, text in files.items()
+                if f"/{path.relative_to(ROOT)}".endswith(f"/{file}" if file else "")
+            ]
+            named += 1
+            if not inside or (name and not any(f"def {name}(" in text for text in inside)):
+                unknown.append(f"{page.name}: {file} {name}")
+    assert named > 80
+    assert not unknown

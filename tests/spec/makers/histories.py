@@ -137,6 +137,18 @@ def guarantees() -> Iterator[Line]:
         "",
     )
     yield from both(
+        "a session's own second write, read without the first",
+        "S-22 S-24",
+        "alice w photo new @2; alice w album a @3; alice r album a @3; alice r photo -",
+        f"ryw {CAUSAL}",
+    )
+    yield from both(
+        "a session's own reply, read without what it answers",
+        "S-23 S-25",
+        "alice w post p @2; bob r post p @2; bob w reply y @3; bob r reply y @3; bob r post -",
+        f"mr {CAUSAL}",
+    )
+    yield from both(
         "a cause two sessions away",
         "S-26",
         "alice w photo new @2; alice w album a @3; bob r album a @3; bob w reply y @4; carol r reply y @4; carol r photo -",
@@ -370,6 +382,15 @@ def parallel() -> Iterator[Line]:
         f"ryw {CAUSAL}",
     )
     yield case(
+        "the very request that it started after counts, whatever was under way beside it",
+        "S-5",
+        [
+            {**line, "seq": seq, "after": after}
+            for line, seq, after in zip(told("a w x 1 @1; a r x -; a r z -"), (1, 3, 2), (0, 1, 0), strict=True)
+        ],
+        f"ryw {CAUSAL}",
+    )
+    yield case(
         "what was answered while it was under way does not count",
         "S-5",
         [{**three[1], "after": 0}, {**three[0], "after": 0}, {**three[2], "after": 2}],
@@ -411,6 +432,15 @@ def versions() -> Iterator[Line]:
         "one origin's offsets, whatever its stamps",
         "S-14 S-15",
         [{**line, "stamp": stamp} for line, stamp in zip(against, (9, 5, 5, 9), strict=True)],
+        "mr ccv",
+    )
+    yield case(
+        "one origin's offsets of 64 bits, whatever its stamps",
+        "S-14 S-15",
+        [
+            {**line, "stamp": stamp, "version": [1, 2**64 - offset]}
+            for line, stamp, offset in zip(against, (9, 5, 5, 9), (2, 1, 1, 2), strict=True)
+        ],
         "mr ccv",
     )
     equal = [{**line, "stamp": 7} for line in lines]
@@ -554,6 +584,12 @@ def versions() -> Iterator[Line]:
         "a w k x; a w j y @1; b r j y @1; b r k -",
         "",
     )
+    yield case(
+        "a write without a version overwrites nothing",
+        "S-9 S-17",
+        "z w k q 2@1; a w k x 1@1; b r k x 1@1; b w k y; b w j t 1@2; c r j t 1@2; c r k x 1@1",
+        "",
+    )
     yield case("an operation without a version is not judged", "S-9", "a w k x; a r k -; a r k y", "")
 
 
@@ -571,6 +607,14 @@ def failovers() -> Iterator[Line]:
     yield case("it was told at the read itself", "S-29", [*later, end(1, 8), tell("lost", "a", 3, 1, 10)], "")
     yield case("it accepted the loss before it went on", "S-29", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
     yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
+    elsewhere = with_(told("a w 7/k new @10; a r 7/k -"), 1, seq=3)
+    for shard, violated in ((7, ""), (0, "lost")):
+        yield case(
+            f"a loss on shard 7, told of shard {shard}",
+            "S-20 S-29",
+            [*elsewhere, end(1, 8, shard=7), tell("lost", "a", 2, 1, 10, shard=shard)],
+            violated,
+        )
     yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
     yield case("it was told of another write", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 9)], "lost")
     yield case(
@@ -580,6 +624,7 @@ def failovers() -> Iterator[Line]:
         "",
     )
     yield case("it still reads what will be lost", "S-29", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
+    yield case("the end lies at the write", "S-19 S-22", [*told("a w k new @8; a r k -"), end(1, 8)], f"ryw {CAUSAL}")
     yield case("the end lies past the write", "S-22 S-29", [*went, end(1, 12)], "ryw ccv")
     yield case("of two ends the earlier counts", "S-19", [*went, end(1, 12), end(1, 8)], "lost")
     yield case(

@@ -159,9 +159,8 @@ def _call(given: Given) -> dict[str, Any]:
 
 def _job(given: Given) -> dict[str, Any]:
     message = [tuple(pair) for pair in given["message"]]
-    whole = bool(extract(message)) and work._says_all(message, given["now"])
     put_off = running(None, message, consistency="delayed")._may_wait()
-    return {**_presented(extract(message)), "whole": whole, "retried": not put_off}
+    return {**_presented(extract(message)), "whole": work.whole(message, given["now"]), "retried": not put_off}
 
 
 def _refusal(given: Given) -> dict[str, Any]:
