@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import causal.clock
@@ -114,7 +114,12 @@ events = st.lists(
 )
 
 
+@pytest.mark.spec("C-6", "C-8", "C-10", "C-16", "C-17")
 @given(events, st.sampled_from([0, 0.001, 0.5]), st.booleans())
+@example([(0, 0), (None, 1)], 0.5, False)  # a receive of the very timestamp that would be next
+@example([(0, None), (0, None), (1_000_000, None)], 0.5, False)
+@example([(0, None), (-3_600 * 10**9, None), (-3_600 * 10**9, 0)], 0.5, False)
+@example([(0, 500 << 16), (0, 501 << 16)], 0.5, False)
 def test_i1_the_clock_is_the_pure_steps_and_a_refusal(
     events: list[tuple[int | None, int | None]], max_drift_s: float, ceiling: bool
 ) -> None:
@@ -145,7 +150,10 @@ def test_i1_the_clock_is_the_pure_steps_and_a_refusal(
         assert clock.last == (None if last == START else last)
 
 
+@pytest.mark.spec("C-9")
 @given(st.integers(0, MAX_LOGICAL), st.integers(0, 3), st.integers(-5, 0))
+@example(MAX_LOGICAL - 1, 3, 0)
+@example(MAX_LOGICAL, 1, -5)
 def test_i1_an_exhausted_counter_carries(logical: int, steps: int, wall_moves_ms: int) -> None:
     wall = Wall()
     clock = HybridLogicalClock(wall=wall)
@@ -156,6 +164,7 @@ def test_i1_an_exhausted_counter_carries(logical: int, steps: int, wall_moves_ms
     assert clock.last == Timestamp.from_parts(T0_MS, logical) + 1 + steps
 
 
+@pytest.mark.spec("C-9")
 def test_a_counter_exhausted_by_calls_alone_carries() -> None:
     clock = HybridLogicalClock(wall=Wall())
     stamps = [clock.now() for _ in range(MAX_LOGICAL + 3)]
@@ -195,6 +204,21 @@ def test_the_last_timestamp_of_all_is_handed_out_once() -> None:
 
 
 # -- drift --
+
+
+@pytest.mark.spec("C-11")
+@pytest.mark.parametrize("ms", [-1, 0, T0_MS])
+@pytest.mark.parametrize("ns", [1, 500_000, 999_999])
+def test_both_steps_round_a_finer_wall_down(ms: int, ns: int) -> None:
+    wall = Wall()
+    wall.ns = ms * 10**6 + ns
+    floor = max(ms, 0) << 16
+    assert HybridLogicalClock(wall=wall).now() == floor
+    assert HybridLogicalClock(wall=wall).update(Timestamp(0)) == max(1, ms << 16)
+    ahead = Timestamp.from_parts(ms + 501)
+    with pytest.raises(ClockDrift) as caught:  # the bound is counted from the whole millisecond, too
+        HybridLogicalClock(wall=wall, max_drift_s=0.5).update(ahead)
+    assert caught.value.wall_ms == ms
 
 
 @pytest.mark.spec("C-14")
@@ -303,6 +327,13 @@ def test_a_restarted_clock_starts_above_all_that_the_one_before_handed_out() -> 
     assert clock.now() > before
 
 
+@pytest.mark.spec("C-22")
+@pytest.mark.parametrize("bound", [1, T0_MS << 16, (T0_MS + 900 << 16) + 7])
+def test_a_clock_behind_its_bound_starts_just_there(bound: int) -> None:
+    """One lower would be what somebody may have handed out."""
+    assert HybridLogicalClock(wall=Wall(0), ceiling=MemoryCeiling(bound)).now() == bound
+
+
 @pytest.mark.spec("C-23")
 def test_what_is_handed_out_is_reserved_first() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
@@ -314,11 +345,27 @@ def test_what_is_handed_out_is_reserved_first() -> None:
             assert stamp < ceiling.bound
 
 
+@pytest.mark.spec("C-23")
+def test_the_bound_itself_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ceiling = MemoryCeiling()
+    clock = HybridLogicalClock(wall=Wall(), ceiling=ceiling)
+    monkeypatch.setattr(HybridLogicalClock, "_wake_keeper", lambda _: None)
+    ahead = clock.update(Timestamp.from_parts(T0_MS + 400))
+    assert ceiling.bound == ahead + 65_536
+    while clock.now() < ahead + 65_535:
+        assert ceiling.bound == ahead + 65_536
+    assert clock.now() == ahead + 65_536
+    assert ceiling.bound == ahead + 2 * 65_536
+
+
 @pytest.mark.spec("C-24")
 def test_the_reserve_reaches_half_the_drift_ahead_and_no_further() -> None:
     wall, ceiling = Wall(), MemoryCeiling()
     PatientClock(wall=wall, max_drift_s=0.5, ceiling=ceiling).now()
     assert ceiling.bound == Timestamp.from_parts(T0_MS + 250)
+    odd = MemoryCeiling()
+    PatientClock(wall=wall, max_drift_s=0.501, ceiling=odd).now()
+    assert odd.bound == Timestamp.from_parts(T0_MS + 250)
     generous = MemoryCeiling()
     PatientClock(wall=wall, max_drift_s=3600, ceiling=generous).now()
     assert generous.bound == Timestamp.from_parts(T0_MS + MAX_RESERVE_MS)

@@ -37,7 +37,7 @@ def test_the_testing_module_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) 
     for name in [name for name in sys.modules if name.partition(".")[0] == "hypothesis" or "causal.testing" in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Without("hypothesis"), *sys.meta_path])
-    with pytest.raises(ImportError, match="pip install hypothesis") as caught:
+    with pytest.raises(ImportError, match=r"pip install 'causal-tokens\[testing\]'") as caught:
         importlib.import_module("causal.testing")
     assert caught.value.name == "hypothesis"
 

@@ -246,6 +246,11 @@ def test_a_program_that_complains_at_length_is_not_held_up_and_its_end_is_quoted
         ("print([r['id'], 2])", "answered with no JSON object: b'[1, 2]"),
         ('print("[" * 100_000)', "answered with no JSON object"),
         ('sys.stdout.buffer.write(b"\\xff\\xfe\\n")', "answered with no JSON object"),
+        ('print(\'{"id": 1, "out": {"sum": NaN}}\')', "answered with no JSON object"),
+        ('print(\'{"id": 1, "error": {"type": "NoNumber", "more": -Infinity}}\')', "answered with no JSON object"),
+        ('print(\'{"id": 1, "out": {"sum": 3}, "out": {"sum": 2}}\')', "answered with no JSON object"),  # a name twice
+        ('print(\'{"id": 1, "out": {"sum": 3, "sum": 2}}\')', "answered with no JSON object"),
+        ('print("\\ufeff" + json.dumps({"id": 1, **answer}))', "answered with no JSON object"),  # a byte order mark
         ('r["id"] += 1', "has the id 2"),
         ('r["id"] = str(r["id"])', "has the id '1'"),
         ('r["id"] = True', "the answer to request 1 has the id True"),
@@ -255,6 +260,22 @@ def test_a_program_that_complains_at_length_is_not_held_up_and_its_end_is_quoted
 )
 def test_what_is_no_answer_is_said_at_once(where: Path, spoil: str, said: str) -> None:
     assert said in complaint(where, program(where, spoil))
+
+
+def test_a_line_after_the_last_answer_is_no_answer(where: Path) -> None:
+    last = 'if r["id"] == 4: print(json.dumps({"id": 4, **answer}), flush=True); r["id"] = 5'
+    assert "after the last answer the program wrote another line" in complaint(where, program(where, last))
+
+
+@pytest.mark.parametrize(
+    "more", ['"unsupported": True', '"unsupported": True, "error": {"type": "NoNumber", "which": "b"}']
+)
+def test_an_answer_is_one_of_three(where: Path, more: str) -> None:
+    """Also where each of them would do: what says two things says nothing."""
+    result = run(where, "--allow-unsupported", "--json", command=program(where, f"answer |= {{{more}}}"))
+    assert result.exit_code == 1
+    assert counts(result)["failed"] == 4
+    assert counts(result)["unsupported"] == 0
 
 
 def test_a_line_without_an_end_is_read_to_a_limit(where: Path) -> None:

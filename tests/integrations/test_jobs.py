@@ -139,6 +139,7 @@ def test_delayed_is_put_off_once_and_then_reads_at_the_leader(sites: Sites) -> N
     assert later.value.retryable
     assert later.value.retry_after_s
     message = json.loads(json.dumps(message))  # published again, as it is
+    assert message["Causal-Retried"] == "1"  # for workers of every version
     with running(sites.us, message, consistency="delayed"):
         assert photo()[0] == "new.jpg"
         assert photo()[1].startswith("eu")
@@ -266,6 +267,28 @@ def test_a_message_that_says_nothing_is_read_for_at_the_leader(directory: Path, 
     assert session.seen.marks
     sites.eu.close()
     sites.us.close()
+
+
+@pytest.mark.spec("H-24")
+@pytest.mark.parametrize(
+    ("partial", "all_said"),
+    [
+        (None, True),
+        ("1", False),
+        ("1000", True),
+        ("9" * 15, False),
+        ("0" * 16, False),
+        ("soon", False),
+        (["1000", "9" * 15], False),
+    ],
+)
+def test_a_message_that_does_not_say_all_is_read_for_at_the_leader(sites: Sites, partial: Any, all_said: bool) -> None:
+    message = {**sites.published(), "Causal-Partial": partial}
+    sites.arrives()
+    with sites.eu.session(subject="bob").write() as tx:
+        tx.put("photo", "of somebody else")
+    with running(sites.us, message):
+        assert photo()[0] == ("new.jpg" if all_said else "of somebody else")
 
 
 @pytest.mark.parametrize("fields", [{}, {HEADER: "garbage"}], ids=repr)

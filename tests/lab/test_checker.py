@@ -111,7 +111,7 @@ PLANTED = [
         {RYW, MR, CONVERGENT, MEMORY} - {RYW},
         ["bob read x 1", "bob read x 2"],
         "bob read x = '1' (1@2), which alice wrote; so bob had to see x = '1' (1@2) or something newer, but read x = '2' (1@1).",
-        marks=pytest.mark.spec("S-27"),
+        marks=pytest.mark.spec("S-14", "S-27"),
     ),
     pytest.param(
         "alice writes x = 1 @ 2; alice writes x = 2 @ 1",
@@ -481,6 +481,13 @@ def test_a_tombstone_is_a_version() -> None:
     assert violated(check(made)) == set()
     made.add("a", 4, "read", "k", value="x", version=(1, 1))
     assert violated(check(made)) == {RYW, MR, CAUSAL, CONVERGENT, MEMORY}
+
+
+@pytest.mark.spec("S-9")
+def test_one_transaction_may_write_a_key_twice_and_the_later_counts() -> None:
+    wrote = "a writes k = x @ 1; a writes k = y @ 1; "
+    assert violated(judged(wrote + "b reads k = y @ 1")) == set()
+    assert violated(judged(wrote + "b reads k = x @ 1")) == {CAUSAL, CONVERGENT, MEMORY}
 
 
 @pytest.mark.spec("S-20")

@@ -128,12 +128,12 @@ SEEDS = (*range(12), 22, 41)
 """22 and 41 are worlds in which a store that drops dependencies is found out."""
 
 
-def simulated(seed: int, limit: int | None = None) -> list[Row]:
-    """The rows of a simulated run in which nothing breaks, without jobs (which go on from what another session knew)."""
+def simulated(seed: int, limit: int | None = None, mix: str = "calm") -> list[Row]:
+    """The rows of a simulated run, without jobs (which go on from what another session knew)."""
     rows: list[Row] = []
     world = small_world(seed)
     world = attrs.evolve(world, population=tuple(attrs.evolve(users, jobs=0.0) for users in world.population))
-    simulate(world, "token", faults=MIXES["calm"], seed=seed, recording=Recording(rows.append), live=False)
+    simulate(world, "token", faults=MIXES[mix], seed=seed, recording=Recording(rows.append), live=False)
     return [row for row in rows if row["op"] in ("read", "write")][:limit]
 
 
@@ -166,6 +166,14 @@ def test_tlc_says_so_too(recorded: list[Row], tmp_path: Path) -> None:
 def test_the_simulator_keeps_to_the_model(seed: int) -> None:
     made = trace.events(simulated(seed))
     assert trace.rejected(made) is None, made.events[trace.rejected(made) - 1]
+
+
+@pytest.mark.parametrize("mix", ["clocks", "network", "servers", "members", "clients", "caches", "suspended", "stale"])
+def test_it_does_whatever_breaks_that_the_model_knows_nothing_of(mix: str) -> None:
+    """Only of lost histories, and of writes in doubt that others see, does Trace.tla have no word."""
+    for seed in range(4):
+        made = trace.events(simulated(seed, mix=mix))
+        assert trace.rejected(made) is None, (seed, made.events[trace.rejected(made) - 1])
 
 
 @needs_tlc

@@ -152,15 +152,15 @@ def answers(twin: types.ModuleType, op: str, given: Mapping[str, Any]) -> Any:
             id="K-10: every store",
         ),
         pytest.param(
-            (("milliseconds = max(0, (now - max_staleness_s) * 1000)", "milliseconds = max(0, now * 1000)"),),
+            (("math.floor((Fraction(now) - max_staleness_s) * 1000)", "math.floor(Fraction(now) * 1000)"),),
             marks=pytest.mark.spec("K-11"),
             id="K-11: the bound is now",
         ),
         pytest.param(
             (
                 (
-                    "milliseconds = max(0, (now - max_staleness_s) * 1000)",
-                    "milliseconds = (now - max_staleness_s) * 1000",
+                    "milliseconds = max(0, math.floor((Fraction(now) - max_staleness_s) * 1000))",
+                    "milliseconds = math.floor((Fraction(now) - max_staleness_s) * 1000)",
                 ),
             ),
             marks=pytest.mark.spec("K-11"),
@@ -262,7 +262,32 @@ def answers(twin: types.ModuleType, op: str, given: Mapping[str, Any]) -> Any:
             id="K-19: foreign stores never count",
         ),
         pytest.param(
-            (("str(now + max_staleness_s + max_clock_skew_s + 1)", "str(now + max_staleness_s + 1)"),),
+            (("math.floor((Fraction(now) - max_staleness_s) * 1000)", "(math.floor(now) - max_staleness_s) * 1000"),),
+            marks=pytest.mark.spec("K-11"),
+            id="K-11: whole seconds",
+        ),
+        pytest.param(
+            (
+                (
+                    "math.floor((Fraction(now) - max_staleness_s) * 1000)",
+                    "math.ceil((Fraction(now) - max_staleness_s) * 1000)",
+                ),
+            ),
+            marks=pytest.mark.spec("K-11"),
+            id="K-11: rounded up",
+        ),
+        pytest.param(
+            (("until = math.floor(now) + max", "until = math.ceil(now) + max"),),
+            marks=pytest.mark.spec("K-20"),
+            id="K-20: a second late",
+        ),
+        pytest.param(
+            (
+                (
+                    "until = math.floor(now) + max_staleness_s + max_clock_skew_s + 1",
+                    "until = math.floor(now) + max_staleness_s + 1",
+                ),
+            ),
             marks=pytest.mark.spec("K-20"),
             id="K-20: without the skew",
         ),

@@ -1,5 +1,8 @@
 """Sentences of docs/spec/frontier.md that no other test stands for."""
 
+import functools
+import operator
+
 import pytest
 from hypothesis import given
 
@@ -36,9 +39,63 @@ def test_an_entry_at_0_demands_that_its_origin_is_known() -> None:
     demand = Frontier([Position(0, 1, 0)])
     assert demand
     assert not Frontier() >= demand
-    assert set(demand | Frontier([Position(0, 2, 3)])) == {Position(0, 1, 0), Position(0, 2, 3)}
+    other, third = Frontier([Position(0, 2, 3)]), Frontier([Position(0, 3, 0), Position(0, 4, 1)])
+    for joined in (demand | other, other | demand):
+        assert set(joined) == {Position(0, 1, 0), Position(0, 2, 3)}
+    for joined in (demand | third, third | demand):
+        assert set(joined) == {Position(0, 1, 0), Position(0, 3, 0), Position(0, 4, 1)}
     assert Watermark(0, {2: (9, None)}).judge(demand).verdict is Verdict.UNKNOWN
     assert Watermark(0, {1: (0, None)}).judge(demand).verdict is Verdict.APPLIED
+
+
+@pytest.mark.spec("F-8")
+def test_what_a_mark_stands_for_is_not_what_the_other_side_lists() -> None:
+    marked, listed = Frontier().mark(0, 900, exact={2}), Frontier([Position(0, 1, 5), Position(1, 1, 5)])
+    for joined in (marked | listed, listed | marked):
+        assert joined.marks == marked.marks
+        assert [shard for shard in range(4) if joined.marked(shard)] == [0, 1, 3]
+
+
+@pytest.mark.spec("F-10")
+def test_no_part_stands_in_for_another() -> None:
+    entry, floor = Frontier([Position(0, 1, 5)]), Frontier.of({}, {0: 99})
+    here, everywhere = Frontier().mark(0, 900), Frontier().mark(EVERY_STORE, 900)
+    parts = (entry, floor, here, everywhere)
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        assert not any(other >= part for other in others)
+        assert not functools.reduce(operator.or_, others) >= part
+
+
+@pytest.mark.spec("F-12")
+def test_of_two_frontiers_neither_may_cover_the_other() -> None:
+    a, b = Frontier([Position(0, 1, 9), Position(0, 2, 1)]), Frontier([Position(0, 1, 5), Position(0, 2, 2)])
+    assert not a >= b
+    assert not b >= a
+    for one, other in ((a, b), (a, a | b), (a | b, a)):
+        assert (one >= other) is (one | other == one)
+
+
+@pytest.mark.spec("F-24")
+def test_what_caused_the_worst_verdict_is_named_in_ascending_order() -> None:
+    demand = Frontier.of({2: 5, 10: 5, 9: 5, 1: 0})
+    found = Watermark(0, {1: (0, None), 2: (4, None)}).judge(demand)
+    assert (found.verdict, found.positions) == (Verdict.UNKNOWN, (Position(0, 9, 5), Position(0, 10, 5)))
+
+
+@pytest.mark.spec("F-26")
+def test_foreign_positions_show_only_where_all_else_is_applied() -> None:
+    foreign = Frontier([Position(OTHER_STORE, 1, 9)])
+    here = Watermark(0, {1: (5, None)})
+    assert here.judge(foreign | Frontier.of({}, {0: 5}), known_stores=[0]).verdict is Verdict.FOREIGN
+    assert here.judge(foreign | Frontier.of({}, {0: 6}), known_stores=[0]).verdict is Verdict.BEHIND
+
+
+@pytest.mark.spec("F-27")
+def test_what_falls_short_of_a_floor_is_named_up_to_the_end_of_its_origin() -> None:
+    found = Watermark(0, {1: (6, 9), 2: (4, None), 3: (30, None)}).judge(Frontier.of({}, {0: 20}))
+    assert (found.verdict, found.positions) == (Verdict.BEHIND, (Position(0, 1, 9), Position(0, 2, 20)))
+    assert Watermark(0, {1: (9, 9), 3: (20, None)}).judge(Frontier.of({}, {0: 20})).verdict is Verdict.APPLIED
 
 
 @pytest.mark.spec("F-14")

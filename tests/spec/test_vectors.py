@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,42 @@ def test_a_file_is_as_the_schema_says(area: str) -> None:
     assert len({*names}) == len(names)
     asked = [json.dumps([vector["op"], vector["in"]], sort_keys=True) for vector in file["vectors"]]
     assert len({*asked}) == len(asked), "two vectors ask the same"
+
+
+WRONG: dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], object]] = {
+    "a member nobody knows": lambda file, right, refused: right.update(more=1),
+    "no sentence": lambda file, right, refused: right.pop("cites"),
+    "an empty list of sentences": lambda file, right, refused: right.update(cites=[]),
+    "a sentence with a leading zero": lambda file, right, refused: right.update(cites=["C-01"]),
+    "a sentence twice": lambda file, right, refused: right.update(cites=["C-1", "C-1"]),
+    "a sentence of another page": lambda file, right, refused: right.update(cites=["T-1"]),
+    "an answer and an error": lambda file, right, refused: right.update(error={"type": "ClockError"}),
+    "an answer, an error and a reason": lambda file, right, refused: right.update(refused | right),
+    "an answer and a reason": lambda file, right, refused: right.update(reason="why"),
+    "an error without a reason": lambda file, right, refused: refused.pop("reason"),
+    "an error of no such name": lambda file, right, refused: refused["error"].update(type="ClockEror"),
+    "nothing to come of it": lambda file, right, refused: right.pop("out"),
+    "an empty answer": lambda file, right, refused: right.update(out={}),
+    "an answer that is null": lambda file, right, refused: right.update(out=None),
+    "a number for decimal text": lambda file, right, refused: right.update(out={"timestamp": 0}),
+    "a float as decimal text": lambda file, right, refused: right.update(out={"timestamp": "1e5"}),
+    "leading zeros": lambda file, right, refused: right["in"].update(last="007"),
+    "a number among texts": lambda file, right, refused: right.update(out={"timestamps": ["1", 2]}),
+    "an operation of another area": lambda file, right, refused: right.update(op="token.seal"),
+    "an operation of no such name": lambda file, right, refused: right.update(op="clock.tik"),
+    "a blank name": lambda file, right, refused: right.update(name=" "),
+    "another version": lambda file, right, refused: file.update(spec=2),
+    "another area": lambda file, right, refused: file.update(area="token"),
+    "no vectors": lambda file, right, refused: file.update(vectors=[]),
+}
+
+
+@pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
+def test_the_schema_notices(spoil: Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], object]) -> None:
+    file = json.loads((VECTORS / "clock.json").read_text(encoding="utf-8"))
+    right, refused = (next(vector for vector in file["vectors"] if part in vector) for part in ("out", "error"))
+    spoil(file, right, refused)
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(file)
 
 
 def test_what_was_released_is_as_it_was() -> None:

@@ -36,7 +36,7 @@ def fails(vector: Vector, module: types.ModuleType, answers: Answer) -> bool:
     try:
         found: dict[str, Any] = {"out": answers(module, vector.op, vector.given)}
     except CausalError as error:
-        evidence = {"key_id": error.key_id} if hasattr(error, "key_id") else {}
+        evidence = {name: getattr(error, name) for name in ("key_id", "line") if hasattr(error, name)}
         if hasattr(error, "token"):
             evidence["claims"] = module.claims_of(error.token)
         found = {"error": {"type": type(error).__name__, **evidence}}

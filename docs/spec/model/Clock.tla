@@ -81,7 +81,7 @@ Send(n) == Event(n, {})
 
 Receive(n, m) ==
   /\ m[1] # n
-  /\ DRIFT_CHECK => m[2] <= (wall[n] + MaxDrift) * Radix
+  /\ DRIFT_CHECK => Ms(m[2]) <= wall[n] + MaxDrift
   /\ Event(n, {m})
 
 Advance(n) ==
@@ -112,5 +112,5 @@ NotBelowWall     == "NotBelowWall" \notin broken
 CounterCounts == "CounterCounts" \notin broken
 
 \* What others say moves a clock no further than MaxDrift past its own wall's highest reading; beyond that it only counts its own events.
-BoundedDrift == \A n \in Nodes : last[n] <= (high[n] + MaxDrift) * Radix + done[n]
+BoundedDrift == \A n \in Nodes : last[n] <= (high[n] + MaxDrift) * Radix + (Radix - 1) + done[n]
 =============================================================================

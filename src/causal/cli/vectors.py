@@ -119,10 +119,12 @@ def _drive(
 ) -> None:
     """Append the results, as they come."""
     with output.progress("vectors", len(found)) as advance, contextlib.ExitStack() as stack:
-        ask = answer if command is None else stack.enter_context(Program(command, timeout_s)).ask
-        for result in drive(found, ask):
+        program = None if command is None else stack.enter_context(Program(command, timeout_s))
+        for result in drive(found, answer if program is None else program.ask):
             results.append(result)
             advance(1)
+        if program is not None:
+            program.end()
 
 
 def _show(output: Output, results: Sequence[Result]) -> None:

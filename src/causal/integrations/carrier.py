@@ -83,7 +83,7 @@ def split(value: Any) -> list[str]:
         return []
     if not isinstance(value, (str, bytes)):
         return [_TOO_MANY]
-    return [part for part in (part.strip() for part in _text(value).split(",")) if part]
+    return [part for part in (part.strip(" \t") for part in _text(value).split(",")) if part]
 
 
 def limited(tokens: list[str]) -> list[str]:

@@ -65,9 +65,10 @@ def partial(session: Claims) -> str | None:
     return str(max(untils)) if untils else None
 
 
-def _says_all(carrier: Any, now: float) -> bool:
-    return all(
-        text != ANYTHING and text.isdecimal() and len(text) < 16 and int(text) <= now
+def whole(carrier: Any, now: float) -> bool:
+    """Return whether a message says all that its job depends on."""
+    return bool(extract(carrier)) and all(
+        text != ANYTHING and text.isascii() and text.isdecimal() and len(text) < 16 and int(text) <= now
         for text in extract(carrier, name=PARTIAL)
     )
 
@@ -88,13 +89,13 @@ def begin(store: Any, carrier: Any, *, subject: str | None, choice: Consistency)
     tokens = extract(carrier) if carrier is not None else []
     session = store.session(*tokens, subject=subject)
     state = session._state
-    whole = bool(tokens) and _says_all(carrier, settings.wall())
+    says_all = carrier is not None and whole(carrier, settings.wall())
     ignored = (
         bool(state.rejected) and not state.seen.marks
     )  # as the store's policy may say; for a job that is never right
-    if ignored or not (whole or (tokens and _until_when(carrier))):
+    if ignored or not (says_all or (tokens and _until_when(carrier))):
         state.mark(settings.number, settings.until())
-    leader = choice == "always" or not whole or bool(state.rejected)
+    leader = choice == "always" or not says_all or bool(state.rejected)
     state.policy = ReadPolicy.leader(wait_s=settings.policy.wait_s) if leader else _sticky(settings.policy)
     return session
 

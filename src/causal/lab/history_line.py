@@ -61,6 +61,8 @@ def parse_line(raw: bytes) -> tuple[str, dict[str, Any] | None]:
         reason = _CHECKS[name](value)
         if reason:
             return f"{name} is {reason}, not {shown(value)}", None
+    if op in {"lost", "forget"} and row["version"] is None:
+        return "version is [origin, offset], not None", None
     return "", row
 
 
@@ -86,7 +88,7 @@ def _pair(value: object) -> str:
 
 
 def _marks(value: object) -> str:
-    right = type(value) is dict and not any(not o.isdecimal() or _offset(n) for o, n in value.items())
+    right = type(value) is dict and not any(not (o.isascii() and o.isdecimal()) or _offset(n) for o, n in value.items())
     return "" if right else "an object of origin: offset"
 
 

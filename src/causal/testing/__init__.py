@@ -18,7 +18,9 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "hypothesis":
         raise
-    raise ImportError("causal.testing needs the package hypothesis: pip install hypothesis", name=error.name) from error
+    raise ImportError(
+        "causal.testing needs the package hypothesis: pip install 'causal-tokens[testing]'", name=error.name
+    ) from error
 
 from causal.testing.assertions import (
     assert_covered,

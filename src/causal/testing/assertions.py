@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from causal.core.frontier import Frontier
 from causal.errors import ExpiredToken, TokenError
@@ -64,7 +64,7 @@ def demanded(one: Any, *, keyring: Opens | None = None, subject: str | None = No
         try:
             return keyring.open(one, subject=subject, audience=audience, now=0).frontier
         except ExpiredToken as error:
-            return error.token.frontier
+            return cast("Frontier", error.token.frontier)
         except TokenError as error:
             raise AssertionError(f"a token of {subject!r} for {audience!r} cannot be read: {error}") from error
     if isinstance(one, list | tuple | set | frozenset):
@@ -133,8 +133,8 @@ def _not_older(row: Mapping[str, Any], before: Mapping[str, Any] | None, what: s
     elif row["version"][0] == before["version"][0]:
         older = row["version"][1] < before["version"][1]
     else:
-        stamps = row.get("stamp"), before.get("stamp")
-        older = None not in stamps and stamps[0] < stamps[1]
+        now, then = row.get("stamp"), before.get("stamp")
+        older = now is not None and then is not None and now < then
     if older:
         raise AssertionError(
             f"a read went backwards: session {row['session']!r} was shown {_said(row)}, and {what} {_said(before)}\n"

@@ -67,10 +67,10 @@ class Book:
         """Judge that someone was served who has lost writes of their own, and was not told. Raises: AssertionError."""
         lost = self.lost
         for key, value in shown.items():
-            mine = [n for n in own & lost if (self.writes[n].shard, self.writes[n].key) == (shard, key)]
-            forgotten = mine and not (value is None and any(self.writes[n].value is None for n in mine))
-            assert not forgotten or (value is not None and self._id(value) in lost), (
-                f"{self._say(max(mine))} is lost, and its writer was shown {value!r} and never told"
+            gone = {n for n in lost if (self.writes[n].shard, self.writes[n].key) == (shard, key)}
+            unaware = any(self.writes[n].value == value for n in gone)  # it is shown by who has not heard of the loss
+            assert unaware or not gone & own, (
+                f"{self._say(max(gone & own))} is lost, and its writer was shown {value!r} and never told"
             )
 
     def read(self, shard: str, shown: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:

@@ -22,9 +22,10 @@ from causal.testing.subject import PlaceLag, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from causal.controls import Lag
-    from causal.core.position import Loss
+    from causal.core.position import Loss, Position
 
 
 @attrs.frozen
@@ -53,6 +54,8 @@ class Visit:
     sessions: Sequence[Session[Any, Any]]
     known: frozenset[int]
     own: frozenset[int]
+    before: AbstractSet[Position] = frozenset()
+    """The positions of own writes before the last block began: what is new after it is that of the block."""
 
 
 POLICIES: Final = (
@@ -150,6 +153,13 @@ class StoreMachine(RuleBasedStateMachine):
         self._visit(data, [self._read(data, shard, policy) for shard in self._shards(data)])
 
     @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """Read at one site, and at once at another, with what was given there: where what reads showed must count."""
+        client, shards = data.draw(st.sampled_from(self.clients), "client"), self._shards(data)
+        for site in data.draw(st.permutations(self.sites), "sites")[:2]:
+            self._visit(data, [self._read(data, shard, ReadPolicy()) for shard in shards], client, site)
+
+    @rule(data=st.data())
     @precondition(lambda self: any(self.carried.values()))
     def hand_on(self, data: st.DataObject) -> None:
         """Hand one client's token to another, sealed for them; or let a client lose all of its own: nothing is promised then."""
@@ -235,10 +245,10 @@ class StoreMachine(RuleBasedStateMachine):
 
         return Act(do, shard)
 
-    def _visit(self, data: st.DataObject, acts: Sequence[Act]) -> None:
+    def _visit(self, data: st.DataObject, acts: Sequence[Act], client: str = "", site: str = "") -> None:
         """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
-        client = data.draw(st.sampled_from(self.clients), "client")
-        site = data.draw(st.sampled_from(self.sites), "site")
+        client = client or data.draw(st.sampled_from(self.clients), "client")
+        site = site or data.draw(st.sampled_from(self.sites), "site")
         held = self.carried[client]
         choices = ["last", "last", "last", "all", "old", "new"] if held else ["new"]
         how = data.draw(st.sampled_from([*choices, *(["live"] if (client, site) in self.live else [])]), "session")
@@ -261,7 +271,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _carry_out(self, act: Act, visit: Visit) -> None:
         """Do the same in every store; compare, judge, and note what the client knows then."""
-        before = visit.sessions[0].own
         outcomes = [self._try(act, subject, visit, n) for n, subject in enumerate(self.subjects)]
         for subject in self.subjects:
             subject.time.step()
@@ -275,7 +284,7 @@ class StoreMachine(RuleBasedStateMachine):
             visit.known = self.book.write(act.shard, changes, visit.known)
             ids = frozenset(range(mine, len(self.book.writes)))
             visit.own |= ids
-            new = set(visit.sessions[0].own) - set(before)
+            new = set(visit.sessions[0].own) - visit.before
             if len(new) == 1:
                 self.book.places.update(dict.fromkeys(ids, *new))
 
@@ -289,6 +298,7 @@ class StoreMachine(RuleBasedStateMachine):
         session = visit.sessions[nth]
         assert not session.rejected
         while True:
+            visit.before = set(session.own)
             try:
                 return act.do(subject, session)
             except WriteLost as error:

@@ -45,7 +45,9 @@ def leader_marks() -> st.SearchStrategy[LeaderMark]:
     """Return leader marks: lapsing, and for ever; with origins that are few, none, or too many to list."""
     few = st.frozensets(st.integers(0, 3), max_size=3)
     until = st.integers(0, 9) | st.integers(0, FOREVER)
-    return st.builds(LeaderMark, until, few, few | st.just(frozenset({ANY_ORIGIN})))
+    return st.builds(
+        LeaderMark, until, st.just(frozenset()) | few, st.just(frozenset()) | few | st.just(frozenset({ANY_ORIGIN}))
+    )
 
 
 def watermarks(shards: st.SearchStrategy[int] | None = None, *, diverged: bool = False) -> st.SearchStrategy[Watermark]:

@@ -93,6 +93,8 @@ def fields() -> Iterator[Vector]:
     yield extract("a field that a proxy has folded", "H-1", ["Causal-Token", "A, B,C"])
     yield extract("empty places are no tokens", "H-1", ["Causal-Token", " , A,, ,B, "])
     yield extract("an empty field", "H-1", ["Causal-Token", ""])
+    yield extract("blanks and tabs around", "H-1", ["Causal-Token", "\tA \t,  B\t"])
+    yield extract("other white space is part of what it is beside", "H-1", ["Causal-Token", "A\u00a0,\u2003B,C\n"])
     yield extract("a token twice is one", "H-2", ["Causal-Token", "A, B"], ["Causal-Token", "A"])
     yield extract("a message's field that is a list", "H-2", ["Causal-Token", ["A", "B,C"]])
     yield extract("a message's field that is null", "H-2", ["Causal-Token", None])
@@ -122,6 +124,7 @@ def arriving() -> Iterator[Vector]:
     yield present(
         "a name that any host of the site could set counts for nothing", "H-5", cookies(f"{PLAIN}a1=A", f"{HOST}b2=B")
     )
+    yield present("also if it comes second", "H-5", cookies(f"{HOST}b2=B", f"{PLAIN}a1=A", "causal-c3=C"))
     plain = {"secure": False}
     yield present(
         "without TLS the other kind counts, and alone", "H-5", cookies(f"{PLAIN}a1=A", f"{HOST}b2=B"), cookies=plain
@@ -143,7 +146,15 @@ def arriving() -> Iterator[Vector]:
     yield present("a cookie without a value", "H-6", cookies(f"{HOST}a1=", f"{HOST}b2"))
     yield present("a value in quotes is not unquoted", "H-6", cookies(f'{HOST}a1="A"'))
     yield present("a value with an equals sign", "H-6", cookies(f"{HOST}a1=A=1"))
-    yield present("blanks and tabs around", "H-6", ["Cookie", f"x=1;{HOST}a1=A;\t{HOST}b2=B\t ; y=2"])
+    yield present("blanks and tabs around a cookie", "H-6", ["Cookie", f"x=1;{HOST}a1=A;\t{HOST}b2=B\t ; y=2"])
+    for white in ("\u00a0", "\u0085", "\u2000", "\u3000", "\x0b", "\x0c", "\x1f", "\r", "\n", "\ufeff"):
+        yield present(
+            f"U+{ord(white):04X} is part of a name, which any host of the site could set",
+            "H-5 H-6",
+            ["Cookie", f"x=1; {white}{HOST}a1=A; {HOST}b2{white}=B"],
+        )
+    yield present("a blank before the equals sign", "H-5 H-6", cookies(f"{HOST}a1 =A"))
+    yield present("a blank after the equals sign", "H-6", cookies(f"{HOST}a1= A"))
     yield present("a comma separates nothing", "H-6", cookies(f"{HOST}a1=A,{HOST}b2=B"))
     yield present(
         "what stands inside another's value is none", "H-6", cookies(f'prefs={{"a": 1, {HOST}a1=A}}', f"b={HOST}b2=B")
@@ -182,7 +193,8 @@ def answering() -> Iterator[Vector]:
     )
     yield answer("and none of another kind", "H-5 H-11", cookies(f"{PLAIN}a1=A", f"{HOST}b2=B"))
     yield answer("a name that came twice is taken back once", "H-11", cookies(f"{HOST}a1=A", f"{HOST}a1=B"))
-    four = [f"{HOST}{n}=T{n}" for n in range(4)]
+    five = [f"{HOST}{n}=T{n}" for n in range(5)]
+    four = five[:4]
     yield answer("four cookies stay four while nothing changes", "H-12", cookies(*four), changed=False)
     yield answer("five cookies are folded into one", "H-12", cookies(*four, f"{HOST}4=T4"), changed=False)
     yield answer("five cookies of four names", "H-12", cookies(*four, f"{HOST}3=T4"), changed=False)
@@ -194,6 +206,27 @@ def answering() -> Iterator[Vector]:
     yield answer("a life in whole seconds", "H-13", ttl_s=3600.9)
     theirs = [["Causal-Token", "!of the application's own"], ["Set-Cookie", "a=1"]]
     yield answer("the application's own field gives way, its cookies do not", "H-14", response=theirs)
+    yield answer(
+        "the application's own field gives way where the header is not used, too",
+        "H-4 H-14",
+        response=[["Causal-Token", "OLD"]],
+        header=False,
+    )
+    yield answer(
+        "nothing is demanded any more, and the application's own field",
+        "H-4 H-16",
+        cookies(f"{HOST}a1=A"),
+        token=None,
+        response=[["Causal-Token", "OLD"], ["X", "1"]],
+    )
+    yield answer("five cookies, and nothing is demanded", "H-12 H-16", cookies(*five), token=None, changed=False)
+    yield answer(
+        "one cookie, nothing is demanded, and nothing has changed",
+        "H-10 H-16",
+        cookies(five[0]),
+        token=None,
+        changed=False,
+    )
     yield answer("the header is not used", "H-14", header=False)
     yield answer("cookies are not used", "H-15", cookies(f"{HOST}a1=A"), cookies=None)
     yield answer("a client that presents the header is given no cookies", "H-15", ["Causal-Token", "A"])
@@ -278,6 +311,7 @@ def calls() -> Iterator[Vector]:
     for url in (
         "https://ORDERS.internal:443/",
         "http://orders.internal/",
+        "http://orders.internal:443/x",
         "https://orders.internal:8443/",
         "https://orders.internal.example/",
         "https://orders/",
@@ -323,6 +357,9 @@ def jobs() -> Iterator[Vector]:
     yield job("of a publisher who knew in part until now", "H-24", token, ["Causal-Partial", "1000"])
     yield job("a time that is none", "H-24", token, ["causal-partial", "soon"])
     yield job("a time that is too long to be one", "H-24", token, ["Causal-Partial", "0" * 16])
+    yield job("a time in digits of another script", "H-24", token, ["Causal-Partial", "\u0669\u0660\u0660"])
+    yield job("a time in digits of a fraction", "H-24", token, ["Causal-Partial", "900.0"])
+    yield job("0 is a time that is over, 1 is none", "H-24", token, ["Causal-Partial", "0"])
     yield job("two times, one of which is over", "H-24", token, ["Causal-Partial", ["900", "1100"]])
     yield job("a message that was put off", "H-25", token, ["Causal-Retried", "1"])
     yield job("a message with an empty mark", "H-25", token, ["Causal-Retried", ""])
@@ -334,7 +371,7 @@ def refusals() -> Iterator[Vector]:
         return vector(name, "refusal", cites, given, twin.refusal(error, again, accept))
 
     for error in (*twin.STATUS, "ConfigError", "StoreError", "ClockDrift"):
-        yield refusal(error, "H-26", error)
+        yield refusal(error, "H-26 H-27", error)
     for again in (0.0, 0.2, 1, 1.5, 30):
         yield refusal(f"come back after {again} s", "H-27", "Overloaded", again)
     yield refusal("a loss, and when to come back", "H-27", "WriteLost", 2.5)
@@ -357,6 +394,7 @@ def refusals() -> Iterator[Vector]:
     yield replay("sent to a site that can serve it")
     yield replay("a session that wrote is not sent round", wrote=True)
     yield replay("a request that was sent here is not sent on", ["Fly-Replay-Src", "instance=1"])
+    yield replay("an empty mark is none", ["Fly-Replay-Src", ""])
     yield replay("a mark of another name", ["X-Sent", "1"], seen="X-Sent")
     yield replay("a mark that is not the one", ["Fly-Replay-Src", "instance=1"], seen="X-Sent")
     yield replay("a method that may be sent again", methods=["get"])

@@ -18,8 +18,8 @@ clock.merge {last, remote, wall_ms} -> {timestamp}: a receive whose remote is be
 clock.update {last, remote, wall_ms, max_drift_ms} -> {timestamp}: a receive.
 clock.trace {max_drift_ms, events} -> {timestamps}: nodes that start at START and exchange messages. An event has `node` (its name) and \
 `wall_ms` (that node's wall), and nothing else if it is local; a receive has `from`, the number (0, 1, ...) of the event whose timestamp \
-the message carries, or `remote`, a timestamp. A timestamp for each event; null where the receive is refused (ClockDrift), which changes \
-nothing.
+the message carries, or `remote`, a timestamp. A timestamp for each event; null where it is refused (ClockDrift, ClockError), which \
+changes nothing.
 stamp.next {now, applied} -> {stamp}: the clock's new timestamp, and the stamps that are applied, of which only the largest matters.
 stamp.wins {stamp, origin, other_stamp, other_origin} -> {wins}: whether the first version wins against the other.
 clock.start {bound, wall_ms, max_drift_ms} -> {timestamp, bound}: a clock starts on a stored bound (null: none was ever stored), and makes \
@@ -189,18 +189,25 @@ def ticks() -> Iterator[Vector]:
         yield vector(
             f"local: {name}", "clock.tick", cites, given, lambda g=given: stamped(twin.local(last_of(g), g["wall_ms"]))
         )
-    for name, last, wall_ns in (
-        ("half a millisecond", None, T0 * 10**6 + 500_000),
-        ("a nanosecond short of the next millisecond", None, T0 * 10**6 + 999_999),
-        ("a nanosecond short of the next millisecond, within one", ts(T0, 4), T0 * 10**6 + 999_999),
-        ("a whole millisecond", ts(T0, 4), (T0 + 1) * 10**6),
-        ("a nanosecond before 1970", None, -1),
+    for name, last, wall_ns, cites in (
+        ("half a millisecond", None, T0 * 10**6 + 500_000, "11"),
+        ("a nanosecond short of the next millisecond", None, T0 * 10**6 + 999_999, "11"),
+        ("a nanosecond short of the next millisecond, within one", ts(T0, 4), T0 * 10**6 + 999_999, "11"),
+        ("a whole millisecond", ts(T0, 4), (T0 + 1) * 10**6, "11"),
+        ("a nanosecond before 1970", None, -1, "11"),
+        ("a nanosecond after 1970", None, 1, "7 11"),
+        ("a full counter carries", ts(T0, full), T0 * 10**6 + 999_999, "9 11"),
+        ("a full counter, and the wall arrives where it would carry to", ts(T0, full), (T0 + 1) * 10**6, "6 9"),
+        ("the wall has stepped back by an hour", ts(T0, 3), (T0 - 3_600_000) * 10**6, "10"),
+        ("the wall leaps by a year", ts(T0), (T0 + 31_536_000_000) * 10**6, "6 18"),
+        ("a full counter in the last millisecond", ts(end, full), end * 10**6, "12"),
+        ("the wall is past the last millisecond", ts(T0), (end + 1) * 10**6, "12"),
     ):
         given = {"last": last, "wall_ns": str(wall_ns)}
         yield vector(
             f"a finer wall: {name}",
             "clock.now",
-            "11",
+            cites,
             given,
             lambda g=given, ns=wall_ns: stamped(twin.local(last_of(g), ns // 10**6)),
         )
@@ -221,6 +228,8 @@ def merges() -> Iterator[Vector]:
         ("equal milliseconds, the message's counter ahead", ts(9, 2), ts(9, 7), 3, "8"),
         ("equal in both, with the wall there", ts(9, 2), ts(9, 2), 9, "8"),
         ("equal in both, with the wall past", ts(9, 2), ts(9, 2), 10, "8"),
+        ("the message has what would be next here", ts(9, 2), ts(9, 3), 3, "8"),
+        ("the message has what would be next here, with the wall there", ts(9, 2), ts(9, 3), 9, "8"),
         ("the message's counter is full", ts(2), ts(5, full), 5, "9"),
         ("both counters are full", ts(5, full), ts(5, full), 0, "9"),
         ("own counter is full, the message is of the millisecond it carries to", ts(5, full), ts(6, 3), 0, "8 9"),
@@ -252,6 +261,13 @@ def updates() -> Iterator[Vector]:
         ("long past", ts(T0), ts(1), T0, 500, "15"),
         ("no drift at all, this millisecond", ts(T0), ts(T0, full), T0, 0, "9 15"),
         ("no drift at all, the next millisecond", ts(T0), ts(T0 + 1), T0, 0, "14"),
+        ("equal in both, ahead of the wall", ts(T0 + 3, 2), ts(T0 + 3, 2), T0, 500, "8"),
+        ("what would be next here", ts(T0 + 3, 2), ts(T0 + 3, 3), T0, 500, "8"),
+        ("what would be next here, by a carry", ts(T0 + 3, full), ts(T0 + 4), T0, 500, "8 9"),
+        ("the wall is ahead of both", ts(T0 - 4, 7), ts(T0 - 6, 77), T0, 500, "8"),
+        ("the message's milliseconds, and the wall there", ts(T0 - 1, 77), ts(T0, 4), T0, 500, "8"),
+        ("own counter is full", ts(T0, full), ts(T0 - 1), T0, 500, "9"),
+        ("the wall has stepped back by an hour", ts(T0, 3), ts(T0 - 5), T0 - 3_600_000, 3_600_000, "10"),
         ("the wall is before 1970", None, ts(3), -497, 500, "15"),
         ("the wall is before 1970, and the message past the bound", None, ts(4), -497, 500, "14"),
         ("no timestamp: below 0", ts(T0), "-1", T0, 500, "13"),
@@ -346,6 +362,24 @@ TRACES: tuple[tuple[str, str, int, list[Step]], ...] = (
         "6",
         500,
         [("a", 5), ("b", 5), ("b", 5), ("a", 5), ("a", 5, 1)],
+    ),
+    (
+        "a wall that steps back by an hour, a full counter, and a receive",
+        "8 9 10",
+        3_600_000,
+        [("a", T0), ("a", T0 - 3_600_000), ("a", T0 - 3_600_000, ts(T0, COUNTS - 2)), ("a", T0 - 3_600_000), ("a", T0)],
+    ),
+    (
+        "a message that has what would be next here",
+        "8",
+        500,
+        [("a", 5), ("b", 5), ("a", 5), ("b", 5, 2), ("b", 5)],
+    ),
+    (
+        "the wall is past the last millisecond, and returns",
+        "12",
+        500,
+        [("a", T0), ("a", LAST_MS + 1), ("a", LAST_MS + 1, ts(T0)), ("a", T0), ("a", T0 + 1)],
     ),
     (
         "a clock that leapt ahead and returned is kept, and refused by its peers",
@@ -445,6 +479,15 @@ def ceilings() -> Iterator[Vector]:
         ("all that is unused is given back", None, 0, None, None, "26"),
         ("all above the last of three timestamps is given back", ts(T0 - 5), 2, None, None, "26"),
         ("a clock ahead of its wall gives back what it reserved", ts(T0 + 900, 3), 1, None, None, "26"),
+        (
+            "all of the reserve is used, and no more: the bound is the next",
+            ts(T0 + 900, 3),
+            COUNTS - 1,
+            None,
+            None,
+            "23 26",
+        ),
+        ("one more than the reserve: the bound itself is reserved first", ts(T0 + 900, 3), COUNTS, None, None, "23 26"),
         ("another has reserved since: nothing is given back", None, 0, None, ts(T0 + 300), "25 26"),
         ("another has raised the bound by 1: nothing is given back", None, 0, None, ts(T0 + 250, 1), "25 26"),
         ("another has reserved before: not below what it holds", None, 0, ts(T0 + 100, 9), None, "26"),

@@ -60,6 +60,7 @@ def exact_and_filters() -> Iterator[Vector]:
     yield rung("without filters it fits: nothing else is left out, not even what has aged", "K-5 K-2", full, 7)
     other = said(own=[*row(1), *row(1, store=3)], touched=[[0, [7]], [3, [9]]])
     yield rung("filters of stores that are not known are left out, too", "K-5 K-3", other, 2, stores=[0])
+    yield rung("all filters go at once, not as many as must", "K-5", other, 3)
     yield rung("no claims fit any limit", "K-1", said(), 0)
 
 
@@ -73,6 +74,9 @@ def aged() -> Iterator[Vector]:
     yield rung("if that is not enough, ages fall away", "K-7 K-2", claims, 2)
     young = said(own=row(3), ages=[[0, 1, 3], [1, 1, 2]])
     yield rung("ages fall away before any position does", "K-7 K-2", young, 3)
+    foldable = said(own=row(1), seen=row(2, first=5), ages=[[0, 1, 3], [5, 1, 2]])
+    yield rung("ages fall away before a floor folds", "K-2 K-7", foldable, 3, floor=[[0, "50000"]])
+    yield rung("ages fall away, and then a floor folds", "K-2 K-7 K-8", foldable, 2, floor=[[0, "50000"]])
     foreign = said(
         own=[*row(2), *row(2, store=7)], ages=[[0, 1, 30], [1, 1, 3], [7 << 16, 1, 30], [(7 << 16) + 1, 1, 3]]
     )
@@ -139,6 +143,9 @@ def marked() -> Iterator[Vector]:
         yield rung(f"fewer pairs stay longer, to fit {limit}", "K-16 K-17", pairs, limit)
     two = said(own=[*row(2), *row(2, store=1)])
     yield rung("each store has a mark of its own", "K-13", two, 0)
+    apart = said(own=[*row(2, origin=5), *row(2, store=1, origin=6)])
+    yield rung("each mark remembers its own store's origins", "K-14 K-13", apart, 0)
+    yield rung("the only own position goes, too, where nothing fits", "K-12 K-14", said(own=row(1)), 0)
     yield rung("a store that loses nothing gets none", "K-13", two, 3)
     before = [mark(0, UNTIL + 500, [0, 1, 77], [6])]
     yield rung("a mark that is there is joined: the later time stays", "K-15", said(own=row(3), marks=before), 1)
@@ -197,6 +204,15 @@ def by_characters() -> Iterator[Vector]:
         "foreign stores alone are too long: the limit holds for the rest", "K-19 K-3", both, 70, measure=4, stores=[0]
     )
     yield rung("foreign stores that fit count", "K-3 K-17 K-19", both, 200, measure=4, stores=[0])
+    everywhere = [mark(65_535, UNTIL + 5, [977 * i for i in range(60)], [])]
+    yield rung(
+        "a mark on every store alone is too long: the limit holds for the rest",
+        "K-19 K-3",
+        said(own=row(12, offset=2**41), marks=everywhere),
+        90,
+        measure=4,
+        stores=[0],
+    )
     yield rung("no store is known, and it does not fit", "K-19 K-3", both, 50, measure=4, stores=[])
     below = said(own=row(2, offset=2**41))
     yield rung("not even a mark fits: it is made all the same", "K-18 K-17", below, 20, measure=4)
@@ -210,6 +226,8 @@ def when() -> Iterator[Vector]:
         ("a life just as long as staleness and skew", "K-21", NOW, SETTINGS | {"token_ttl_s": 960}),
         ("a life shorter than staleness and skew", "K-21", NOW, SETTINGS | {"token_ttl_s": 600}),
         ("shortly after 1970 the bound is 0", "K-11", 100, SETTINGS),
+        ("a quarter of a second later", "K-11 K-20", NOW + 0.25, SETTINGS),
+        ("half a millisecond before the next second", "K-11 K-20", NOW + 1 - 2**-11, SETTINGS),
     ):
         vector: Vector = {
             "name": f"bounds: {name}",

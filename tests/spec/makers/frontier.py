@@ -119,6 +119,9 @@ RICH = (
 )
 """Three frontiers that differ in every part."""
 
+APART = (f((0, 1, 5)), f(floors={0: 7}), f(marks={0: m(900, (1,), (1,))}))
+"""Three frontiers that have one part each."""
+
 
 def joins() -> Iterator[Vector]:
     for name, cites, frontiers in (
@@ -152,6 +155,10 @@ def joins() -> Iterator[Vector]:
         ("an entry does not lift a mark", "8", [f(marks={0: m(900, (2,))}), f((0, 1, 5))]),
         ("a mark survives what lists all its store", "8", [f((0, 1, 5), (1, 1, 5)), f(marks={0: m(900)})]),
         *((f"three, in order {order}", "9", [RICH[n] for n in order]) for order in itertools.permutations(range(3))),
+        *(
+            (f"parts apart, in order {order}", "9", [APART[n] for n in order])
+            for order in itertools.permutations(range(3))
+        ),
     ):
         yield vector(
             f"join: {name}", "frontier.join", cites, {"frontiers": frontiers}, lambda fs=frontiers: joined(*fs)
@@ -397,6 +404,17 @@ def judgements() -> Iterator[Vector]:
     yield judged("all is applied", "24", LIVE, f(fine, (0, 2, 4)))
     yield judged("one of two is behind", "24", LIVE, f(fine, behind))
     yield judged("two are behind", "24", LIVE, f((0, 1, 7), behind))
+    yield judged(
+        "two are behind, written down the other way round", "24", LIVE, {"entries": [[0, 2, "5"], [0, 1, "7"]]}
+    )
+    yield judged(
+        "origins in ascending order, not as text", "24", {}, {"entries": [[0, 10, "1"], [0, 9, "3"], [0, 2**31, "0"]]}
+    )
+    yield judged("a floor, of a watermark in descending order", "24 27", {3: (1, None), 2: (4, None)}, f(floors={0: 5}))
+    yield judged("a foreign store and a floor, both fine", "26 27", LIVE, f(foreign, floors={0: 4}), [0])
+    yield judged(
+        "a foreign store, and a foreign floor and mark", "26", LIVE, f(foreign, floors={1: 9}, marks={1: m(9)}), [0]
+    )
     yield judged("unknown is worse than behind", "24", LIVE, f(behind, unknown))
     yield judged("lost is worse than unknown", "24", LIVE, f(lost, behind, unknown))
     yield judged("a larger offset of another origin does not help", "3 24", LIVE, f((0, 2, 5)))

@@ -71,6 +71,7 @@ def vectors() -> Iterator[Line]:
     yield from parallel()
     yield from versions()
     yield from failovers()
+    yield from shaped()
     yield from records()
     yield from refused()
 
@@ -134,6 +135,18 @@ def guarantees() -> Iterator[Line]:
         "S-25",
         "alice w post p @2; bob w reply y @3; carol r reply y @3; carol r post -",
         "",
+    )
+    yield from both(
+        "a session's own second write, read without the first",
+        "S-22 S-24",
+        "alice w photo new @2; alice w album a @3; alice r album a @3; alice r photo -",
+        f"ryw {CAUSAL}",
+    )
+    yield from both(
+        "a session's own reply, read without what it answers",
+        "S-23 S-25",
+        "alice w post p @2; bob r post p @2; bob w reply y @3; bob r reply y @3; bob r post -",
+        f"mr {CAUSAL}",
     )
     yield from both(
         "a cause two sessions away",
@@ -368,6 +381,33 @@ def parallel() -> Iterator[Line]:
         with_(with_(with_(three, 0, after=0), 1, after=0, ok=False), 2, after=2),
         f"ryw {CAUSAL}",
     )
+    yield case(
+        "the very request that it started after counts, whatever was under way beside it",
+        "S-5",
+        [
+            {**line, "seq": seq, "after": after}
+            for line, seq, after in zip(told("a w x 1 @1; a r x -; a r z -"), (1, 3, 2), (0, 1, 0), strict=True)
+        ],
+        f"ryw {CAUSAL}",
+    )
+    yield case(
+        "what was answered while it was under way does not count",
+        "S-5",
+        [{**three[1], "after": 0}, {**three[0], "after": 0}, {**three[2], "after": 2}],
+        "",
+    )
+    late = told("a r j -; a w k x @1; a r j -; a r k -")
+    yield case(
+        "a refused request was answered last, and what was answered before it counts",
+        "S-5 S-7",
+        [
+            {**late[0], "seq": 2, "after": 0},
+            {**late[1], "seq": 1, "after": 0},
+            {**late[2], "after": 0, "ok": False},
+            {**late[3], "after": 3},
+        ],
+        f"ryw {CAUSAL}",
+    )
     other = "b r y 1 @2; a w x 1 @1; a w y 1 @2; b r x -"
     yield case("lines of sessions in an order in which they cannot have been", "S-6 S-24", other, f"mw {CAUSAL}")
     yield case(
@@ -385,13 +425,49 @@ def versions() -> Iterator[Line]:
         [{**line, "stamp": 12 - line["stamp"]} for line in stamped],
         "",
     )
+    less = {name: value for name, value in stamped[2].items() if name != "stamp"}
+    yield case("a stamp that only a read of the version tells", "S-15 S-22", [*stamped[:2], less], "ryw ccv")
+    against = told("a w k x @1; c w k y @2; b r k y @2; b r k x @1")
+    yield case(
+        "one origin's offsets, whatever its stamps",
+        "S-14 S-15",
+        [{**line, "stamp": stamp} for line, stamp in zip(against, (9, 5, 5, 9), strict=True)],
+        "mr ccv",
+    )
+    yield case(
+        "one origin's offsets of 64 bits, whatever its stamps",
+        "S-14 S-15",
+        [
+            {**line, "stamp": stamp, "version": [1, 2**64 - offset]}
+            for line, stamp, offset in zip(against, (9, 5, 5, 9), (2, 1, 1, 2), strict=True)
+        ],
+        "mr ccv",
+    )
     equal = [{**line, "stamp": 7} for line in lines]
     yield case("of equal stamps the higher origin's is newer", "S-15", equal, "")
     yield case("two origins without stamps: nobody knows which is newer", "S-17", lines, "")
+    yield case(
+        "two origins without stamps: of one, the higher offset is newer",
+        "S-14 S-17",
+        "d w k x 1@1; a w k z 1@2; b w k y 2@1; c r k z 1@2; c r k x 1@1",
+        "mr ccv",
+    )
     yield case("two origins, one version of which has no stamp: nobody knows", "S-17", [lines[0], *stamped[1:]], "")
     ended = told("a w k x 2@1; a r k y 1@10; b w k y 1@10")
     yield case("two origins, the older of which has not ended", "S-17", ended, "")
     yield case("two origins, the older of which has ended", "S-16 S-22", [*ended, end(1, 10)], "ryw ccv")
+    three = told("a w k x 3@1; a r k y 1@10; b w k y 1@10; c w k z 2@5")
+    yield case("three origins, one of which goes on beside the highest", "S-16 S-17", [*three, end(1, 10)], "")
+    yield case("three origins, two of which have ended", "S-16 S-22", [*three, end(1, 10), end(2, 5)], "ryw ccv")
+    some = [{**line, "stamp": s} for line, s in zip(told("a w k x 1@10; a r k y 2@1"), (7, 5), strict=True)]
+    unstamped = told("a r k y 2@1; c w k z 2@2; a r k x 1@10")
+    yield case(
+        "two origins, and stamps of all versions but one",
+        "S-15 S-17",
+        [*some, *({**line, "seq": line["seq"] + 2} for line in unstamped[1:])],
+        "",
+    )
+    yield case("a later write of a lower version, read", "S-24", "a w k x @2; a w k y @1; b r k y @1", "mw ccv")
     yield case("an end on another shard ends nothing here", "S-16", [*ended, end(1, 10, shard=1)], "")
     yield case(
         "two origins of unknown order, read both ways",
@@ -410,6 +486,33 @@ def versions() -> Iterator[Line]:
         ],
         "ryw ccv",
     )
+    yield case(
+        "one transaction writes a key twice: the later counts",
+        "S-9",
+        "a w k x @1; a w k y @1; b r k y @1; b r k y @1",
+        "",
+    )
+    yield case(
+        "one transaction writes a key twice, and the earlier is read",
+        "S-9",
+        "a w k x @1; a w k y @1; b r k x @1",
+        CAUSAL,
+    )
+    yield case("one value, written twice, read in order", "S-9", "a w k x @1; a w k x @2; b r k x @1; b r k x @2", "")
+    yield case(
+        "one value, written twice, read backwards",
+        "S-9 S-23",
+        "a w k x @1; a w k x @2; b r k x @2; b r k x @1",
+        f"mr {CAUSAL}",
+    )
+    high, top = 2**64 - 2, 2**64 - 1
+    for name, then, violated in (("rise", top, ""), ("go back", high, "mr ccv")):
+        first = high if then == top else top
+        rows = [
+            f'{{"session": "b", "seq": {n}, "op": "read", "key": "k", "value": "{o}", "version": [1, {o}]}}'
+            for n, o in ((1, first), (2, then))
+        ]
+        yield case(f"offsets of 64 bits that {name}", "S-14 S-23", rows, violated)
     removed = with_(told("a w k x @1; a w k - @2; a r k - @2"), 1, delete=True)
     yield case("a tombstone is a version", "S-21", removed, "")
     yield case(
@@ -463,6 +566,30 @@ def versions() -> Iterator[Line]:
         for line, value in zip(told("a w k 0; a w k 0; b r k 0; b r k 0"), (1, True, True, 1), strict=True)
     ]
     yield case("true is not 1", "S-10 S-23", kinds, f"mr {CAUSAL}", "black")
+    for mode, version in (("white", "@1"), ("black", "")):
+        for name, wrote, returned, violated in (
+            ("1 is not true", 1, True, CAUSAL),
+            ("0.0 is not false", 0.0, False, CAUSAL),
+            ("1 and 1.0 are one number", 1, 1.0, ""),
+            ("1 is not a text", 1, "1", CAUSAL),
+        ):
+            two = told(f"a w k 1 {version}; b r k 1 {version}")
+            given = [{**line, "value": value} for line, value in zip(two, (wrote, returned), strict=True)]
+            yield case(name, "S-10 S-11", given, violated, mode)
+    yield case("a version that was read, and not its value", "S-11", "a w k x @1; b r k - @1", "")
+    yield case("a value without a version is not nothing", "S-9", "a w k x @1; a r k y", "")
+    yield case(
+        "a write without a version obliges nobody who reads its effect",
+        "S-9",
+        "a w k x; a w j y @1; b r j y @1; b r k -",
+        "",
+    )
+    yield case(
+        "a write without a version overwrites nothing",
+        "S-9 S-17",
+        "z w k q 2@1; a w k x 1@1; b r k x 1@1; b w k y; b w j t 1@2; c r j t 1@2; c r k x 1@1",
+        "",
+    )
     yield case("an operation without a version is not judged", "S-9", "a w k x; a r k -; a r k y", "")
 
 
@@ -477,11 +604,27 @@ def failovers() -> Iterator[Line]:
     )
     later = with_(went, 2, seq=3)
     yield case("it was told before it went on", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 10)], "")
+    yield case("it was told at the read itself", "S-29", [*later, end(1, 8), tell("lost", "a", 3, 1, 10)], "")
     yield case("it accepted the loss before it went on", "S-29", [*later, end(1, 8), tell("forget", "a", 2, 1, 10)], "")
     yield case("it was told when it had gone on", "S-29", [*later, end(1, 8), tell("lost", "a", 4, 1, 10)], "lost")
+    elsewhere = with_(told("a w 7/k new @10; a r 7/k -"), 1, seq=3)
+    for shard, violated in ((7, ""), (0, "lost")):
+        yield case(
+            f"a loss on shard 7, told of shard {shard}",
+            "S-20 S-29",
+            [*elsewhere, end(1, 8, shard=7), tell("lost", "a", 2, 1, 10, shard=shard)],
+            violated,
+        )
     yield case("somebody else was told", "S-29", [*later, end(1, 8), tell("lost", "b", 2, 1, 10)], "lost")
     yield case("it was told of another write", "S-29", [*later, end(1, 8), tell("lost", "a", 2, 1, 9)], "lost")
+    yield case(
+        "it goes on at another origin, where more may have been lost than it knows",
+        "S-29",
+        [*told("b w k old 1@8; a w k new 2@10; a r k old 1@8"), end(2, 8)],
+        "",
+    )
     yield case("it still reads what will be lost", "S-29", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
+    yield case("the end lies at the write", "S-19 S-22", [*told("a w k new @8; a r k -"), end(1, 8)], f"ryw {CAUSAL}")
     yield case("the end lies past the write", "S-22 S-29", [*went, end(1, 12)], "ryw ccv")
     yield case("of two ends the earlier counts", "S-19", [*went, end(1, 12), end(1, 8)], "lost")
     yield case(
@@ -578,6 +721,65 @@ def failovers() -> Iterator[Line]:
     )
 
 
+def shaped() -> Iterator[Line]:
+    """The rest of the counterexamples of the page: what sessions see where one of its rules is left out."""
+    floored = told("carol w k gone 3@110; carol w j next 1@130; carol r k -")
+    yield case(
+        "a floor over all origins: what was lost under it is told to nobody",
+        "S-19 S-29",
+        [*floored, end(3, 100)],
+        "lost",
+    )
+    pruned = told("alice w k new @5; alice r k new @5; alice r k -")
+    at = ("leader", "one of the replicas that are known", "a replica that joined")
+    yield case(
+        "pruned, because all replicas that one process knew had it",
+        "S-22 S-23",
+        [{**line, "endpoint": endpoint} for line, endpoint in zip(pruned, at, strict=True)],
+        f"ryw mr {CAUSAL}",
+    )
+    fast = told("a w k old 1@9; alice r k old 1@9; alice w k new 2@4; alice r k old 1@9")
+    for name, stamps, violated in (
+        ("a fast clock undoes what was acknowledged", (600, 600, 5, 600), CAUSAL),
+        ("a fast clock, and a stamp above what the session had seen", (600, 600, 601, 600), f"ryw {CAUSAL}"),
+    ):
+        yield case(
+            name,
+            "S-15 S-26",
+            [{**line, "stamp": stamp} for line, stamp in zip(fast, stamps, strict=True)],
+            violated,
+        )
+    yield case(
+        "two processes write one log: what was committed late is passed over",
+        "S-22",
+        "alice w k x @103; bob w j y @105; alice r j y @105; alice r k -",
+        f"ryw {CAUSAL}",
+    )
+    flushed = told("alice w k row @30; bob r k row @30; bob r k -")
+    yield case(
+        "an asynchronous commit was read, and the position that was taken down is too low",
+        "S-23",
+        with_(with_(flushed, 1, endpoint="primary"), 2, endpoint="standby"),
+        f"mr {CAUSAL}",
+    )
+    demoted = told("bob w k old 1@60; alice w k new 2@70; alice r k old 1@60")
+    yield case(
+        "a demoted primary shows its follower to be fresh, when the token has aged",
+        "S-16 S-22",
+        [*with_(demoted, 2, endpoint="follower"), end(1, 65)],
+        "ryw ccv",
+    )
+    yield case(
+        "a key that seals before the process next door has it, where tokens that do not open are ignored",
+        "S-22",
+        "alice w basket lamp @8; alice r basket -",
+        f"ryw {CAUSAL}",
+    )
+    late = told("alice w k x @12; alice w j y @13; alice r j y @13; alice r k -")
+    yield case("no answer to a commit that was carried out", "S-8", with_(late, 0, ok=None), "")
+    yield case("a commit without a position is acknowledged all the same", "S-8 S-22", late, f"ryw {CAUSAL}")
+
+
 def records() -> Iterator[Line]:
     yield case("a refused write had no effect", "S-7", with_(told("a w k x @1; a r k -"), 0, ok=False), "")
     for mode in ("white", "black"):
@@ -668,6 +870,13 @@ def refused() -> Iterator[Line]:
         ("seq", True),
         ("session", ""),
         ("session", "a\nb"),
+        ("session", "s" * 1025),
+        ("seq", 1 << 63),
+        ("seq", 2.5),
+        ("after", -1),
+        ("version", [1, 1 << 64]),
+        ("version", [1 << 32, 1]),
+        ("at", True),
         ("key", ""),
         ("shard", 1 << 32),
         ("value", [1]),
@@ -676,13 +885,22 @@ def refused() -> Iterator[Line]:
         ("ok", 1),
         ("held", None),
         ("watermark", {"a": 1}),
+        ("watermark", {"\u0663": 1}),
+        ("watermark", {"1": -1}),
     ):
         yield wrong(
-            f"{name} is {value!r}",
+            f"{name} is {value!r}" if value != "s" * 1025 else "a session's name of 1,025 characters",
             "S-1",
             [good[0], {**good[1], name: value}],
             f"{name} is of another type, or out of range",
         )
+    for op, name in (("end", "shard"), ("end", "offset"), ("lost", "version"), ("forget", "seq")):
+        whole = end(1, 2) if op == "end" else tell(op, "a", 2, 1, 1)
+        part = {field: value for field, value in whole.items() if field != name}
+        yield wrong(f"a line of {op} without {name}", "S-1", [*good, part], "no field may be guessed")
+    yield wrong(
+        "a loss of no version", "S-1", [*good, {**tell("lost", "a", 2, 1, 1), "version": None}], "of which write?"
+    )
     yield wrong("no operation", "S-2", [end(1, 2)], "there is nothing to judge")
     yield wrong("another format", "S-2", [{"op": "meta", "format": 2}, good[0]], "this is format 1")
     yield wrong(

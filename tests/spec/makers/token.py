@@ -40,6 +40,8 @@ BOUND: tuple[tuple[str, str, str | None], ...] = (
     ("a subject without letters is not anonymous", AUDIENCE, ""),
     ("letters outside ASCII, in UTF-8", "boutique", "Zoë 雪 🦊"),
     ("letters taken as they are: not composed, not trimmed, not folded", " Boutique\n", "Zoe\u0308 \u212b\0"),
+    ("letters taken as they are, the other way round", "Zoe\u0308 STRASSE \u212b", " Zo\u00eb \u2126\t"),
+    ("letters taken as they are, of an anonymous session", "Cafe\u0301 ", None),
     ("a subject of 23 bytes", AUDIENCE, "s" * 23),
     ("a subject of 24 bytes", AUDIENCE, "s" * 24),
     ("a subject of 255 bytes", AUDIENCE, "s" * 255),
@@ -193,10 +195,18 @@ def rejected() -> Iterator[Vector]:
     for name, to, subject in (
         ("letters that are composed for the same ones that are not", "Zoe\u0308", "Zo\u00eb"),
         ("a subject in capitals for one in small letters", "alice", "Alice"),
+        ("a subject with a blank for one without", "alice", "alice "),
+        ("a subject that ends with a line break for one that does not", "alice", "alice\n"),
     ):
         data = twin.signed(twin.payload_of(Token(OWN, expires_at=EXPIRES_AT)), KEY_ID, KEYS[KEY_ID], 4, AUDIENCE, to)
         yield refused(name, "BadSignature", twin.text_of(data), AUDIENCE, subject)
-    secret, hour = KEYS[KEY_ID], EXPIRES_AT // 3600
+    payload, secret, hour = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT)), KEYS[KEY_ID], EXPIRES_AT // 3600
+    anonymous = "for another audience, anonymous"
+    for name, data in (
+        (anonymous, twin.signed(payload, KEY_ID, secret, 4, AUDIENCE, None)),
+        (f"{anonymous}, encrypted", twin.encrypted(payload, KEY_ID, secret, hour, IV, AUDIENCE, None)),
+    ):
+        yield refused(name, "BadSignature", twin.text_of(data), "other", None)
 
     def authentic(payload: bytes, alg: int = 4) -> str:
         if alg == twin.GCM:
@@ -218,6 +228,9 @@ def rejected() -> Iterator[Vector]:
     payload = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     other = twin.encrypted(payload, KEY_ID, secret, hour + 1, IV, AUDIENCE, SUBJECT)
     yield refused("encrypted under the key of another hour", malformed, twin.text_of(other))
+    for name, error, data, subject, now in frames.two_faults():
+        more = {"key_id": 9} if error == "UnknownKey" else {}
+        yield refused(f"two faults: {name}", error, twin.text_of(data), AUDIENCE, subject, now=now, **more)
     ours = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     for alg in (4, 5, 3):
         text = authentic(ours, alg)

@@ -23,6 +23,8 @@ def bad_spellings() -> Iterator[tuple[str, str]]:
     hybrid = [clock(0, 1), clock(900, 2)]
     highs, lows = [x >> 16 for x in hybrid], [x & 0xFFFF for x in hybrid]
     yield "a count below 31 with the escape", number(31, 5) + number(1, 16) + one[5:]
+    thirty = row(30) + bits_of_column([5] * 30, 7)
+    yield "a count below 31 with the escape: 30", number(31, 5) + number(30, 16) + thirty[5:]
     yield "a byte of zeros at the end", whole_bytes(one) + "0" * 8
     yield "a shard with a leading zero", count(1) + "100" + number(2, 6) + "01" + alone(1, 6) + alone(5, 7)
     yield "a shard of zero in one bit", count(1) + "100" + number(1, 6) + "0" + alone(1, 6) + alone(5, 7)
@@ -183,6 +185,15 @@ def nonsense() -> Iterator[tuple[str, str]]:
     yield (
         "marks that spell more than 65,535 shards and origins, together",
         none + "10" + count(0) + numbers([0, 1]) + bits_of_column([4, 4], 7) + ("0" + many + count(0)) * 2,
+    )
+    origins = number(31, 5) + number(32_768, 16) + alone(1, 6) + column(1, 0, [1] * 32_767, 6)
+    yield (
+        "marks that spell more than 65,535 origins, together",
+        none + "10" + count(0) + numbers([0, 1]) + bits_of_column([4, 4], 7) + ("1" + origins) * 2,
+    )
+    yield (
+        "marks that spell more than 65,535 shards and origins, one of them",
+        none + "10" + count(0) + numbers([0]) + alone(4, 7) + "0" + many + origins,
     )
     touched = one + "01" + numbers([0]) + numbers([9, 700])
     yield "bits after the filters that are not zero", trailing(touched)

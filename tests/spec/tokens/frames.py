@@ -31,6 +31,10 @@ def bad_text() -> Iterator[tuple[str, str]]:
     yield "padding of one character", odd + "="
     yield "the unused bits of the last character are not zero (2)", odd[:-1] + later[odd[-1]]
     yield "the unused bits of the last character are not zero (4)", two[:-1] + later[two[-1]]
+    for text, size in ((odd, 2), (two, 4)):
+        for bit in range(1, size):
+            last = alphabet[alphabet.index(text[-1]) + (1 << bit)]
+            yield f"the unused bits of the last character are not zero ({size}), bit {bit}", text[:-1] + last
     yield "a length that no bytes have", whole + "A"
     yield "a blank at the end", two + " "
     yield "a line feed at the end", odd + "\n"
@@ -214,3 +218,26 @@ def bad_payloads() -> Iterator[tuple[str, bytes]]:
     yield "packed claims of indefinite length", good[:7] + b"\x5f" + good[7:] + b"\xff"
     yield "packed claims that end early", good[:-1]
     yield "a byte after the payload's end", good + b"\0"
+
+
+def two_faults() -> Iterator[tuple[str, str, bytes, str | None, int]]:
+    """What fails at two steps, and the error of the first of them: name, error, frame, subject, time."""
+    token = Token(OWN, expires_at=EXPIRES_AT)
+    payload, secret, hour = twin.payload_of(token), KEYS[KEY_ID], EXPIRES_AT // 3600
+    good, unheld = signed(token), twin.signed(payload, 9, KEYS[7], 4, AUDIENCE, SUBJECT)
+    enc, long = twin.encrypted(payload, 9, KEYS[7], hour, IV, AUDIENCE, SUBJECT), signed(token, 5)
+    malformed, before, after = "MalformedToken", EXPIRES_AT - 1, EXPIRES_AT
+    yield "a byte after the frame, and a key that is not held", malformed, unheld + b"\0", SUBJECT, before
+    yield "a tag cut short, and a key that is not held", malformed, unheld[:-1], SUBJECT, before
+    yield "a tag cut short, algorithm 5, and a wrong tag", malformed, long[:-1], "bob", before
+    yield "a byte after the frame, encrypted, and a key that is not held", malformed, enc + b"\0", SUBJECT, before
+    yield "a byte after the frame, and a wrong tag", malformed, good + b"\0", "bob", before
+    yield "a key that is not held, and another subject, and expired", "UnknownKey", unheld, "bob", after
+    yield "expired, and for another subject", "BadSignature", good, "bob", after
+    yield "expired, and for another subject, algorithm 5", "BadSignature", long, "bob", after
+    none = twin.signed(b"\x83\x01\x00\x40", KEY_ID, secret, 4, AUDIENCE, SUBJECT)
+    yield "expired, and no claims", malformed, none, SUBJECT, after
+    yield "no claims, and for another subject", "BadSignature", none, "bob", before
+    other = twin.encrypted(payload, KEY_ID, secret, hour + 1, IV, AUDIENCE, SUBJECT)
+    yield "expired, and encrypted under the key of another hour", malformed, other, SUBJECT, after
+    yield "encrypted under the key of another hour, for another subject", "BadSignature", other, "bob", before

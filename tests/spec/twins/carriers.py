@@ -26,7 +26,7 @@ def tokens_of(value: Any) -> list[str | None]:
         return [token for one in value for token in tokens_of(one)]
     if not isinstance(value, str):
         return [UNOPENABLE]
-    return [*filter(None, (part.strip() for part in value.split(",")))]
+    return [*filter(None, (part.strip(" \t") for part in value.split(",")))]
 
 
 def presented(tokens: list[str | None]) -> dict[str, Any]:
@@ -204,7 +204,8 @@ def job(message: Pairs, now: int) -> dict[str, Any]:
     found = extract(message)
     said = [value for name, value in message if is_field(name, "Causal-Partial") for value in tokens_of(value)]
     over = all(
-        one is not UNOPENABLE and one != "1" and one.isdecimal() and len(one) < 16 and int(one) <= now for one in said
+        one is not UNOPENABLE and one != "1" and one.isascii() and one.isdecimal() and len(one) < 16 and int(one) <= now
+        for one in said
     )
     retried = any(tokens_of(value) for name, value in message if is_field(name, "Causal-Retried"))
     return {**found, "whole": (found["tokens"] != [] or found["unopenable"]) and over, "retried": retried}

@@ -140,11 +140,16 @@ class Ceiling:
         return need
 
     def next(self, wall_ms: int) -> int:
-        """Another timestamp, within what is reserved."""
-        self.clock = local(self.clock, wall_ms)
+        """Another timestamp, within what is reserved, or for which more is: what it held before is nobody else's."""
         assert self.held is not None
-        assert number(self.clock) < self.held
-        return number(self.clock)
+        need = number(local(self.clock, wall_ms))
+        if need >= self.held:
+            assert self.stored == self.held, "who else has reserved meanwhile is another case"
+            self.held = self.stored = max(
+                min(max(need + COUNTS, (wall_ms + self.reach_ms) * COUNTS), LAST), self.held + 1
+            )
+        self.clock = clock_of(need)
+        return need
 
     def close(self) -> None:
         if self.held is not None and self.stored == self.held and self.clock is not None:

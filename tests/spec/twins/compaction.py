@@ -1,6 +1,8 @@
 """The ladder of docs/spec/compaction.md, rung by rung, on claims as vectors have them."""
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from tests.spec.twins.token import characters, dumb_join
@@ -176,11 +178,12 @@ class Refused(ValueError):
     """A configuration that would forget too early."""
 
 
-def bounds(now: int, token_ttl_s: int, max_staleness_s: int, max_clock_skew_s: int) -> dict[str, str]:
+def bounds(now: float, token_ttl_s: int, max_staleness_s: int, max_clock_skew_s: int) -> dict[str, str]:
     if token_ttl_s <= max_staleness_s + max_clock_skew_s:
         raise Refused
-    milliseconds = max(0, (now - max_staleness_s) * 1000)
-    return {"until": str(now + max_staleness_s + max_clock_skew_s + 1), "floor": str(milliseconds * 65_536)}
+    milliseconds = max(0, math.floor((Fraction(now) - max_staleness_s) * 1000))
+    until = math.floor(now) + max_staleness_s + max_clock_skew_s + 1
+    return {"until": str(until), "floor": str(milliseconds * 65_536)}
 
 
 def present(tokens: list[Any], bad_token: str, now: int, **settings: int) -> Claims:

@@ -37,7 +37,7 @@ def is_version(value: Any) -> bool:
 
 
 def is_mark(value: Any) -> bool:
-    return type(value) is dict and all(o.isdecimal() and whole(n, 64) for o, n in value.items())
+    return type(value) is dict and all(o.isascii() and o.isdecimal() and whole(n, 64) for o, n in value.items())
 
 
 def is_field(name: str, value: Any) -> bool:
@@ -147,6 +147,11 @@ def read(lines: list[Any]) -> tuple[Row, list[Row], list[Row]]:
     return meta, operations, others
 
 
+def likened(value: Any) -> Any:
+    """What a value is compared by: true is not 1, and 1.0 is."""
+    return isinstance(value, bool), value
+
+
 # --- relations -----------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +230,7 @@ class Judge:
             if made:
                 w = self.saw[r] = made[-1]
                 wrote = self.rows[w]["value"]
-                if value is not None and wrote is not None and (value != wrote):
+                if value is not None and wrote is not None and likened(value) != likened(wrote):
                     self.thin_air.add(r)
                 continue
             if same:
@@ -241,7 +246,7 @@ class Judge:
 
         def name(i: int) -> Any:
             value = self.rows[i].get("value")
-            return self.key(i), type(value), value
+            return self.key(i), likened(value)
 
         writes = [i for i in places if self.is_write(i)]
         made = [i for i in writes if self.ok(i) is not False]

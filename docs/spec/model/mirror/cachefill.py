@@ -128,6 +128,7 @@ MODEL = Model(
     machine=machine,
     configs=(
         Config("", states=23_637, depth=17),
+        Config("four", {"Writes": 4}, states=109_973, depth=21, by_hand=True),
         Config(
             "snapshot_mark",
             {"SNAPSHOT_MARK": False},

@@ -88,6 +88,7 @@ MODEL = Model(
     machine=machine,
     configs=(
         Config("", states=14_043, depth=13),
+        Config("five", {"Requests": 5}, states=177_601, depth=16, by_hand=True),
         Config(
             "fresh_name",
             {"FRESH_NAME": False},

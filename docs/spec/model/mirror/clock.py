@@ -72,12 +72,12 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             if done[node] < k["Events"]:
                 yield ("send", node), event(state, node, None)
                 for message in sent:
-                    if message[0] != node and (message[1] <= (at + max_drift) * radix or not k["DRIFT_CHECK"]):
+                    if message[0] != node and (message[1] // radix <= at + max_drift or not k["DRIFT_CHECK"]):
                         yield ("receive", node, message), event(state, node, message)
 
     def bounded_drift(state: State) -> bool:
         _, high, _, last, _, done, _, _ = state
-        return all(last[n] <= (high[n] + max_drift) * radix + done[n] for n in NODES)
+        return all(last[n] <= (high[n] + max_drift) * radix + (radix - 1) + done[n] for n in NODES)
 
     def shown(ts: int) -> str:
         return f"({ts // radix}, {ts % radix})"
@@ -134,7 +134,7 @@ MODEL = Model(
     },
     machine=machine,
     configs=(
-        Config("", states=50_614, depth=13),
+        Config("", states=53_654, depth=13),
         Config(
             "start",
             {"START": False},

@@ -233,6 +233,7 @@ MODEL = Model(
     machine=machine,
     configs=(
         Config("", states=19_943, depth=15),
+        Config("three", {"Offsets": 3}, states=195_797, depth=17, by_hand=True),
         Config("follower", {"Followers": 1}, states=149_927, depth=17, by_hand=True),
         Config(
             "fold_seen",

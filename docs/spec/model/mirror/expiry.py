@@ -111,6 +111,7 @@ MODEL = Model(
     machine=machine,
     configs=(
         Config("", states=31_864, depth=15),
+        Config("longer", {"Time": 7, "Writes": 3}, states=119_196, depth=18, by_hand=True),
         Config("no-skew", {"Skew": 0}, states=8_901, depth=15),
         Config(
             "long_ttl",

@@ -210,12 +210,11 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         return " and ".join(parts) or "nothing"
 
     def broken(invariant: str, state: State) -> str:
+        limit, log = limits(state[0], len(state[2][state[1]])), state[2][state[1]]
         blocked = [
             PEOPLE[who]
             for who in SESSIONS
-            if not covers(
-                limits(state[0], len(state[2][state[1]])), join(state[5][who], state[6][who]), state[2][state[1]]
-            )
+            if not any(map(gt, state[5][who], limit)) and not covers(limit, join(state[5][who], state[6][who]), log)
         ]
         return {
             "NoSilentLoss": "The session's acknowledged write is lost. It is answered, and was not told.",

@@ -145,6 +145,7 @@ MODEL = Model(
     machine=machine,
     configs=(
         Config("", states=67_548, depth=23, liveness=False),
+        Config("three", {"Writes": 3, "Ahead": 0}, states=850_882, depth=32, liveness=False, by_hand=True),
         Config("live", {"Ahead": 0}, states=17_605, depth=23),
         Config(
             "every_origin",

@@ -105,7 +105,7 @@ class Model:
                 if w < 0:
                     if code in refused:
                         self.thin_air.append(i)
-                elif values[i] != values[w] and None not in (values[i], values[w]):
+                elif None not in (values[i], values[w]) and _likened(values[i]) != _likened(values[w]):
                     self.thin_air.append(i)
         self._rank(several, nothing)
         if history.ends:
@@ -164,7 +164,7 @@ class Model:
             if not f & WRITE:
                 continue
             value = history.values[i]
-            name = (history.key[i], value) if type(value) is str else (history.key[i], type(value), value)
+            name = (history.key[i], _likened(value))
             _, key = history.keys[history.key[i]]
             if value is None:
                 raise NotUniqueError(f"key {key!r} is deleted, which reads like a key that was never written")
@@ -182,7 +182,7 @@ class Model:
             if value is None:
                 writer[i] = INITIAL
                 continue
-            name = (history.key[i], value) if type(value) is str else (history.key[i], type(value), value)
+            name = (history.key[i], _likened(value))
             writer[i] = made.get(name, NONE)
             if writer[i] == NONE and (name in refused or not sampled):
                 self.thin_air.append(i)
@@ -237,6 +237,11 @@ class Model:
                 rank[i] = rank[w]
             elif w == INITIAL:
                 rank[i] = INITIAL
+
+
+def _likened(value: object) -> object:
+    """Return what a value is compared by. As in JSON true is not 1, and 1.0 is."""
+    return (value,) if value is True or value is False else value
 
 
 def _having(history: History, flag: int) -> list[int]:

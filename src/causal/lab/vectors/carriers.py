@@ -22,6 +22,7 @@ from causal.integrations.calls import Caller, origin
 from causal.integrations.carrier import HEADER, extract, put
 from causal.integrations.cookies import TOO_LONG, Cookies
 from causal.integrations.counting import Counters
+from causal.integrations.jobs import running
 from causal.integrations.responses import Exchange
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ def _call(given: Given) -> dict[str, Any]:
 
 def _job(given: Given) -> dict[str, Any]:
     message = [tuple(pair) for pair in given["message"]]
-    whole = bool(extract(message)) and work._says_all(message, given["now"])
-    return {**_presented(extract(message)), "whole": whole, "retried": bool(extract(message, name=work.RETRIED))}
+    put_off = running(None, message, consistency="delayed")._may_wait()
+    return {**_presented(extract(message)), "whole": work.whole(message, given["now"]), "retried": not put_off}
 
 
 def _refusal(given: Given) -> dict[str, Any]:

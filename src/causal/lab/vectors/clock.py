@@ -11,7 +11,7 @@ from causal.ceiling import FileCeiling
 from causal.clock import HybridLogicalClock
 from causal.core import hlc
 from causal.core.hlc import Timestamp
-from causal.errors import ClockDrift
+from causal.errors import ClockDrift, ClockError
 from causal.kv import next_stamp, wins
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _trace(given: Mapping[str, Any]) -> dict[str, Any]:
         sent = timestamps[event["from"]] if "from" in event else event.get("remote")
         try:
             timestamps.append(str(int(clock.now() if sent is None else clock.update(_stamp(sent)))))
-        except ClockDrift:
+        except ClockError:  # ClockDrift is one
             timestamps.append(None)
     return {"timestamps": timestamps}
 

@@ -68,12 +68,27 @@ def drive(vectors: Iterable[Vector], ask: Callable[[Mapping[str, Any]], Mapping[
                 f"{vector.area}: {vector.name}: the answer to request {number} has the id {answer.get('id')!r}; each request is "
                 "answered with its own id, in order, by one line of standard output, on which nothing else may be written"
             )
-        unsupported = answer.get("unsupported") is True
+        unsupported = answer.get("unsupported") is True and not {"out", "error"} & answer.keys()
         yield Result(vector, "" if unsupported else vector.judge(answer), unsupported)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these members. Raises: ValueError for a name twice: which of both was meant nobody can say."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a member twice")
+    return made
+
+
+def _no_number(name: str) -> None:
+    """Refuse what Python reads and JSON has not: NaN and Infinity. Raises: ValueError."""
+    raise ValueError(f"{name} is no JSON")
+
+
 class Program:
-    """A program under test, run without a shell, for as long as the block lasts. What it started itself ends with it.
+    """A program under test, run without a shell, for as long as the block lasts.
+
+    What it started itself ends with it, where the system has process groups; what has left its group (a daemon) is left alone.
 
     Units: `timeout_s` is how long one answer may take, in seconds. Thread-safety: one thread at a time.
     Raises: DriveError.
@@ -117,12 +132,19 @@ class Program:
         if len(line) >= MAX_LINE:
             raise DriveError(f"{what} was answered with a line of more than {MAX_LINE:,} bytes")
         try:
-            answer = json.loads(line)
+            answer = json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_no_number)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise DriveError(f"{what} was answered with no JSON object: {line[:200]!r}")
         return answer
+
+    def end(self) -> None:
+        """End the standard input, and see that nothing is answered that was not asked."""
+        self._requests.put(b"")
+        with contextlib.suppress(queue.Empty):  # it goes on: it is ended when the block is left
+            if line := self._lines.get(timeout=_END_S):
+                raise DriveError(f"after the last answer the program wrote another line: {line[:200]!r}")
 
     def _tell(self) -> None:
         stdin = self._process.stdin

@@ -40,14 +40,15 @@ class Vector:
 
     def judge(self, answer: Mapping[str, Any]) -> str:
         """Return what is wrong with a program's answer, in words; nothing if it is right."""
+        both = answer.get("unsupported") is True  # and more: what is not supported has nothing to say
         if self.error is None:
-            if "out" not in answer or "error" in answer:
+            if "out" not in answer or "error" in answer or both:
                 return f"should give {_shown(self.out)}, and gave {_shown(answer)}"
             return (
                 "" if same(self.out, answer["out"]) else f"should give {_shown(self.out)}, not {_shown(answer['out'])}"
             )
         found = answer.get("error")
-        if not isinstance(found, dict) or "out" in answer:
+        if not isinstance(found, dict) or "out" in answer or both:
             return f"should be refused with {_shown(self.error)}, and gave {_shown(answer)}"
         if all(name in found and same(value, found[name]) for name, value in self.error.items()):
             return ""

