@@ -538,7 +538,7 @@ def versions() -> Iterator[Line]:
     )
     yield case(
         "an absent version that was read is known to exist",
-        "S-12 S-25",
+        "S-12 S-25 S-26",
         "bob r photo new @2; bob w reply y @3; carol r reply y @3; carol r photo -",
         f"wfr {CAUSAL}",
     )
