@@ -288,6 +288,7 @@ def answers(twin: types.ModuleType, op: str, given: Mapping[str, Any]) -> Any:
             marks=pytest.mark.spec("H-28"),
             id="H-28: it may be kept",
         ),
+        pytest.param((('"tells": False', '"tells": True'),), marks=pytest.mark.spec("H-28"), id="H-28: what it knows"),
         pytest.param(
             (('as_json = "json" in accept.lower()', "as_json = True"),),
             marks=pytest.mark.spec("H-28"),

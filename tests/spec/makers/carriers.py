@@ -15,8 +15,9 @@ ABOUT = (
     "the name is `fresh`: a slot, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`: the "
     "different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
     "whether it `goes` there, and the `headers`. carrier.job: a `message`, and `now` in Unix seconds -> what it presents, whether it says "
-    "all that the job depends on (`whole`), and whether it was `retried`. carrier.refusal: an `error`, `retry_after_s` and the request's "
-    "`accept` -> whether it is `answered`, the `status`, `headers` without the length, and members of a `problem`. carrier.replay: "
+    "all that the job depends on (`whole`), and whether it was `retried`. carrier.refusal: an `error`, the `evidence` that it has, "
+    "`retry_after_s` and the request's `accept` -> whether it is `answered`, the `status`, `headers` without the length, members of a "
+    "`problem`, and whether any of it `tells` the evidence. carrier.replay: "
     "`header`, `value`, `seen` and `methods` of the setting; `headers` and `method` of the request; the `site` that could serve; whether "
     "the session `wrote` -> the `field`, or null."
 )
@@ -367,11 +368,11 @@ def jobs() -> Iterator[Vector]:
 
 def refusals() -> Iterator[Vector]:
     def refusal(name: str, cites: str, error: str, again: float | None = None, accept: str = "") -> Vector:
-        given = {"error": error, "retry_after_s": again, "accept": accept}
+        given = {"error": error, "evidence": "shard 7, origin 41", "retry_after_s": again, "accept": accept}
         return vector(name, "refusal", cites, given, twin.refusal(error, again, accept))
 
     for error in (*twin.STATUS, "ConfigError", "StoreError", "ClockDrift"):
-        yield refusal(error, "H-26 H-27", error)
+        yield refusal(error, "H-26 H-27 H-28", error)
     for again in (0.0, 0.2, 1, 1.5, 30):
         yield refusal(f"come back after {again} s", "H-27", "Overloaded", again)
     yield refusal("a loss, and when to come back", "H-27", "WriteLost", 2.5)

@@ -538,7 +538,7 @@ def versions() -> Iterator[Line]:
     )
     yield case(
         "an absent version that was read is known to exist",
-        "S-12 S-25",
+        "S-12 S-25 S-26",
         "bob r photo new @2; bob w reply y @3; carol r reply y @3; carol r photo -",
         f"wfr {CAUSAL}",
     )
@@ -624,6 +624,8 @@ def failovers() -> Iterator[Line]:
         "",
     )
     yield case("it still reads what will be lost", "S-29", [*told("a w k new @10; a r k new @10"), end(1, 8)], "")
+    against = [*told("a w k x @12; a w k y @11"), end(1, 10)]
+    yield case("lost versions, whose order contradicts a session", "S-19 S-27", against, "ccv")
     yield case("the end lies at the write", "S-19 S-22", [*told("a w k new @8; a r k -"), end(1, 8)], f"ryw {CAUSAL}")
     yield case("the end lies past the write", "S-22 S-29", [*went, end(1, 12)], "ryw ccv")
     yield case("of two ends the earlier counts", "S-19", [*went, end(1, 12), end(1, 8)], "lost")

@@ -238,7 +238,7 @@ def refusal(error: str, retry_after_s: float | None, accept: str) -> dict[str, A
     elif status == 503:
         headers.append(["retry-after", "1"])
     problem = {"status": status, "error": error} if as_json else {}
-    return {"answered": True, "status": status, "headers": lines(headers), "problem": problem}
+    return {"answered": True, "status": status, "headers": lines(headers), "problem": problem, "tells": False}
 
 
 def replay(given: dict[str, Any]) -> dict[str, Any]:

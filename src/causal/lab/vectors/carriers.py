@@ -166,7 +166,7 @@ def _job(given: Given) -> dict[str, Any]:
 def _refusal(given: Given) -> dict[str, Any]:
     kind = getattr(errors, given["error"])
     error = kind.__new__(kind)
-    error.retry_after_s = given["retry_after_s"]
+    error.retry_after_s, error.args = given["retry_after_s"], (given["evidence"],)
     if refusals.refusal_of(error) is None:
         return {"answered": False}
     answer = refusals.answer(error, accept=given.get("accept", ""))
@@ -177,6 +177,7 @@ def _refusal(given: Given) -> dict[str, Any]:
         "status": answer.status,
         "headers": _lines(fields.items()),
         "problem": {name: told[name] for name in ("status", "error") if name in told},
+        "tells": given["evidence"] in f"{answer.body.decode()} {fields}",
     }
 
 
