@@ -4,7 +4,8 @@
 
 A step is an implication over unbounded integers: if the rule is followed (and the invariant held before), the conclusion holds. z3 is
 asked for a counterexample and must find none. Each step has a negative, the same implication with the rule taken out (of the join's
-algebra: with another operation in its place): there z3 must find one. The tests ask, too, whether any case meets each premise. Three shards, or three origins of one shard; -1 is "nothing".
+algebra: with another operation in its place): there z3 must find one. The tests ask, too, whether any case meets
+each premise. Three shards, or three origins of one shard; -1 is "nothing".
 
 What is not proved here: that a system takes no other steps than these (the models say which there are), and nothing of liveness.
 Needs z3-solver. Ends with status 1 if any step is not as it must be.
