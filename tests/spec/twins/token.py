@@ -240,7 +240,7 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
             raise Short
     when = None if timestamp is None else Timestamp(timestamp)
     said = claims_of(Token.of(Frontier.of(own), Frontier.of(seen, floors, found), base, when, ages, touched))
-    if not in_range(said):
+    if type(base) is not int or not in_range(said):  # a float is looked for in a range number by number
         raise Short
     return token_of_claims(normal(said)), len(r.text)  # in normal form by the twin's own rules
 
