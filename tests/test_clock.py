@@ -232,6 +232,11 @@ def test_a_refused_remote_names_both_times_and_the_bound() -> None:
     assert str(T0_MS) in str(error)
     assert "0.5" in str(error)
     assert clock.last is None
+    ahead = clock.update(Timestamp.from_parts(T0_MS + 400))
+    with pytest.raises(ClockDrift) as caught:
+        clock.update(Timestamp.from_parts(T0_MS + 501, 7))
+    assert (caught.value.remote_ms, caught.value.wall_ms) == (T0_MS + 501, T0_MS)  # the wall, not where the clock is
+    assert clock.last == ahead
 
 
 @pytest.mark.spec("C-15", "C-16")
@@ -368,7 +373,8 @@ def test_the_reserve_reaches_half_the_drift_ahead_and_no_further() -> None:
     assert odd.bound == Timestamp.from_parts(T0_MS + 250)
     generous = MemoryCeiling()
     PatientClock(wall=wall, max_drift_s=3600, ceiling=generous).now()
-    assert generous.bound == Timestamp.from_parts(T0_MS + MAX_RESERVE_MS)
+    assert generous.bound == Timestamp.from_parts(T0_MS + 1000)
+    assert MAX_RESERVE_MS == 1000
 
 
 @pytest.mark.spec("C-24")

@@ -133,7 +133,12 @@ def _run(name: str, arguments: list[str], tell: Callable[[str], object]) -> Resu
 def main() -> None:
     """Fuzz each target for its share of the time, and print a line of each."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("--seconds", type=int, default=600, help="in all (default: 600)")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=600,
+        help="of fuzzing, in all (default: 600); each target takes some seconds more to start",
+    )
     parser.add_argument("--only", choices=TARGETS, help="one target alone")
     parser.add_argument("--minimise", action="store_true", help="keep what was found, and fuzz nothing")
     chosen = parser.parse_args()

@@ -204,7 +204,7 @@ def by_characters() -> Iterator[Vector]:
         "foreign stores alone are too long: the limit holds for the rest", "K-19 K-3", both, 70, measure=4, stores=[0]
     )
     yield rung("foreign stores that fit count", "K-3 K-17 K-19", both, 200, measure=4, stores=[0])
-    everywhere = [mark(65_535, UNTIL + 5, [977 * i for i in range(60)], [])]
+    everywhere = [mark(65_535, UNTIL + 5, [977 * i * i for i in range(60)], [])]
     yield rung(
         "a mark on every store alone is too long: the limit holds for the rest",
         "K-19 K-3",

@@ -238,15 +238,11 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
         touched = {store: frozenset(r.numbers()) for store in at}
         if max((0, *at)) >= EVERY_STORE or max((0, *(max(x, default=0) for x in touched.values()))) >= 2**16:
             raise Short
-    token = Token(
-        Frontier.of(own),
-        Frontier.of(seen, floors, found),
-        expires_at=base,
-        timestamp=timestamp,
-        ages=ages,
-        touched=touched,
-    )
-    return token, len(r.text)
+    when = None if timestamp is None else Timestamp(timestamp)
+    said = claims_of(Token.of(Frontier.of(own), Frontier.of(seen, floors, found), base, when, ages, touched))
+    if type(base) is not int or not in_range(said):  # a float is looked for in a range number by number
+        raise Short
+    return token_of_claims(normal(said)), len(r.text)  # in normal form by the twin's own rules
 
 
 # --- the payload, the frame, the text ------------------------------------------------------------------------------------
