@@ -11,7 +11,7 @@ import pytest
 
 from causal.lab.vectors.answer import answer
 from causal.lab.vectors.format import Vector, load
-from tests.spec.make import MAKERS, VECTORS, broken, made, render
+from tests.spec.make import MAKERS, VECTORS, broken, digest, digests, made, released, render
 
 SCHEMA = json.loads((VECTORS / "schema.json").read_text(encoding="utf-8"))
 HERE = Path(__file__).parent
@@ -83,7 +83,28 @@ def test_the_schema_notices(spoil: Callable[[dict[str, Any], dict[str, Any], dic
 
 
 def test_what_was_released_is_as_it_was() -> None:
+    assert released().keys() >= {"clock", "frontier", "token"}
     assert not broken()
+
+
+def test_a_released_vector_that_changed_or_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, was), *_ = digests()["clock"].items()
+    monkeypatch.setattr("tests.spec.make.released", lambda: {"clock": {first: was, "one that is gone": was}})
+    assert broken() == ["clock: one that is gone"]
+    monkeypatch.setattr(
+        "tests.spec.make.released", lambda: {"clock": {first: was[::-1]}, "gone": {"with its file": was}}
+    )
+    assert broken() == [f"clock: {first}", "gone: with its file"]
+
+
+def test_what_a_vector_gives_and_asks_is_in_its_digest_and_what_it_cites_is_not() -> None:
+    file = json.loads((VECTORS / "token.json").read_text(encoding="utf-8"))
+    vector = file["vectors"][0]
+    same = digest(file, vector)
+    assert digest(file, vector | {"cites": ["T-1"], "name": "other words"}) == same
+    for other in (vector | {"op": "token.open"}, vector | {"in": {}}, vector | {"out": {}}):
+        assert digest(file, other) != same
+    assert digest(file | {"given": {}}, vector) != same
 
 
 def test_twins_and_makers_share_no_code_with_what_they_check() -> None:
