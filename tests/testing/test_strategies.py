@@ -61,7 +61,7 @@ def test_the_edges_of_watermarks() -> None:
         return find(watermarks(**options), condition, settings=MANY)
 
     assert reaches(lambda w: True).origins == {}
-    assert reaches(lambda w: any(end is not None for _, end in w.origins.values())).origins == {0: (0, 0)}
+    assert (0, 0) in reaches(lambda w: any(end is not None for _, end in w.origins.values())).origins.values()
     assert reaches(lambda w: w.leads).leads == {0}
     assert reaches(lambda w: w.diverged, diverged=True).origins == {0: (1, 0)}
 
