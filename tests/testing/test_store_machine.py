@@ -25,8 +25,16 @@ class Failing:
     def fail_over(self, site: str) -> Frontier:
         before = {s: c.own for s, c in self.cluster.site(site).copies.items()}
         self.cluster.fail_over(site)
-        copies = self.cluster.site(site).copies
-        return Frontier(Position(s, o, copies[s].origins[o][1] or 0) for s, o in before.items())
+        # A site that is cut off has not heard where its history ends; one that nobody is awake to close goes on.
+        ends = {
+            (s, o): [
+                end
+                for other in self.cluster.sites.values()
+                if (end := other.copies[s].origins.get(o, (0, None))[1]) is not None
+            ]
+            for s, o in before.items()
+        }
+        return Frontier(Position(s, o, found[0]) for (s, o), found in ends.items() if found)
 
     def restart(self, site: str) -> None:
         """It lacks at most three of others' writes, and none that nobody else holds: that would be lost without a failover."""
@@ -70,9 +78,7 @@ class Machine(StoreMachine):
         return [Subject("memory", engines, time, cluster, forgets=Failing(cluster) if self.forgetting else None)]
 
 
-TestForgetful = pytest.mark.skip(
-    "found a story, not understood yet: a writer is shown what replaced a lost write, untold"
-)(Machine.TestCase)
+TestForgetful = pytest.mark.timeout(1800)(Machine.TestCase)
 TestForgetful.settings = settings(stateful_step_count=30)
 
 FINDING = settings(
