@@ -12,7 +12,7 @@ from hypothesis import settings
 from causal.controls import Lag
 from causal.stores.memory import MemoryCluster, MemoryEngine
 from causal.stores.sqlite import SQLiteEngine
-from causal.testing import EngineMachine, Subject, VirtualTime
+from causal.testing import StoreMachine, Subject, VirtualTime
 from tests.stores.sqlite_world import fast_directory
 
 RTT_S = 0.05
@@ -68,12 +68,12 @@ class Closing:
         self.link.close()
 
 
-class BothMachine(EngineMachine):
+class BothMachine(StoreMachine):
     def make(self, lag: Lag) -> Sequence[Subject]:
         return [memory(self.sites, self.shards, lag), sqlite(self.sites, self.shards, lag)]
 
 
-class MemoryMachine(EngineMachine):
+class MemoryMachine(StoreMachine):
     """Alone it is twenty times as fast, so it gets that much further."""
 
     def make(self, lag: Lag) -> Sequence[Subject]:

@@ -1,8 +1,8 @@
 """For the tests of users' own engines: Hypothesis strategies, and a state machine that drives an engine through sessions.
 
-    from causal.testing import EngineMachine, Subject, VirtualTime
+    from causal.testing import StoreMachine, Subject, VirtualTime
 
-    class MyMachine(EngineMachine):
+    class MyMachine(StoreMachine):
         def make(self, lag):
             time = VirtualTime()
             engines = {site: MyEngine(site, lag=lag, now=time.monotonic) for site in self.sites}
@@ -31,7 +31,7 @@ from causal.testing.assertions import (
 from causal.testing.book import Book
 from causal.testing.contract import ContractBroken, EngineContract
 from causal.testing.lagging import LaggingEngine, LaggingReplica
-from causal.testing.machine import POLICIES, EngineMachine, StoreMachine
+from causal.testing.machine import POLICIES, StoreMachine
 from causal.testing.stage import NotOffered, Stage
 from causal.testing.strategies import (
     frontiers,
@@ -51,7 +51,6 @@ __all__ = [
     "ContractBroken",
     "Data",
     "EngineContract",
-    "EngineMachine",
     "Forgets",
     "KeyValue",
     "LaggingEngine",

@@ -367,10 +367,3 @@ class StoreMachine(RuleBasedStateMachine):
                 return subject.page(db, self.keys)
 
         return Act(do, shard)
-
-
-class EngineMachine(StoreMachine):
-    """The machine over engines whose connections are `causal.kv.Reader` and `Writer`: `StoreMachine` under its first name.
-
-    Thread-safety: one thread at a time.
-    """
