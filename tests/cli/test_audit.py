@@ -38,7 +38,8 @@ class Planet:
         )
         self.pause()
         self.paths = [str(folder / f"{site}.jsonl") for site in SITES]
-        self.recorders = [Recorder(path, **settings.pop("recorder", {})) for path in self.paths]
+        kept = settings.pop("recorder", {})
+        self.recorders = [Recorder(path, **kept) for path in self.paths]
         clocks: Any = {"monotonic": self.monotonic, "wall": self.wall, "sleep": lambda s: None}
         self.stores = [
             CausalStore(
@@ -388,7 +389,11 @@ def test_a_broken_promise_is_a_story(tmp_path: Path) -> None:
 
 
 def test_what_is_not_in_the_files_is_said(tmp_path: Path) -> None:
-    planet = Planet(tmp_path, 3, ReadPolicy(0.0), recorder={"sample": 0.6, "max_bytes": 20_000})
+    drawn = {
+        "sample": 0.6,
+        "key": b"keeps some users, not all",
+    }  # a key of each run's own would keep them all now and then
+    planet = Planet(tmp_path, 3, ReadPolicy(0.0), recorder=drawn | {"max_bytes": 20_000})
     paths = planet.live(200, fail)
     Path(paths[0]).write_text(Path(paths[0]).read_text() + '{"op": "rea')
     summary, _ = records(audit("--json", *paths))
