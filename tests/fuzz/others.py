@@ -33,7 +33,9 @@ def carrier(data: bytes) -> Outcome:
     expected: list[str] = []
     for name, value in pairs:
         if name.lower() == "causal-token":
-            expected += [part.strip() for part in value.split(",") if part.strip()]
+            expected += [
+                part for part in (said.strip(" \t") for said in value.split(",")) if part
+            ]  # blanks and tabs, as HTTP has it
     unlike = list(dict.fromkeys(expected))
     expected = unlike if len(unlike) <= 16 else [*unlike[:16], "!"]
     found = carriers.extract(pairs)
