@@ -124,7 +124,8 @@ def packing(r: Draw) -> None:
     token = drawn_token(r)
     payload = encode_claims(token)
     assert payload == twin.payload_of(token)
-    assert decode_claims(payload) == token == twin.token_of(payload)
+    assert decode_claims(payload) == token
+    assert twin.plain(token) == twin.token_of(payload)
 
 
 def mutating(r: Draw) -> None:
@@ -203,7 +204,7 @@ def judged(payload: bytes) -> None:
         ours: Token | None = decode_claims(payload)
     except MalformedToken:
         ours = None
-    assert ours == theirs, payload.hex()
+    assert (None if ours is None else twin.plain(ours)) == theirs, payload.hex()
     if ours is not None:
         assert encode_claims(ours) == payload
 

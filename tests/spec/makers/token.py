@@ -9,7 +9,6 @@ from typing import Any
 
 import cbor2
 
-from causal import CausalError, ExpiredToken, Frontier, Token
 from tests.spec.tokens import bits, frames, joins
 from tests.spec.tokens.cites import cited
 from tests.spec.tokens.claims import (
@@ -25,6 +24,7 @@ from tests.spec.tokens.claims import (
 )
 from tests.spec.tokens.frames import AUDIENCE, IV, KEY_ID, KEYS, SUBJECT
 from tests.spec.twins import token as twin
+from tests.spec.twins.values import ExpiredToken, Frontier, Refused, Token
 
 ABOUT = (
     "docs/spec/token.md says what each operation is given and gives. `keys` are held in all of them; algorithm 3 takes `iv` for its "
@@ -134,16 +134,16 @@ def refused_to_seal() -> Iterator[Vector]:
         ),
         (
             "a mark until before 1970",
-            twin.claims_of(Token(OWN, Frontier.of({}, {}, {0: mark(-1)}), expires_at=EXPIRES_AT)),
+            twin.claims_of(Token(OWN, Frontier({}, {}, {0: mark(-1)}), expires_at=EXPIRES_AT)),
             "TokenError",
             "no time of a mark is before 1970",
         ),
         *((name, claims, "ConfigError", reason) for name, claims, reason in joins.OUT_OF_RANGE),
     ):
-        found: CausalError | None = None
+        found: Refused | None = None
         try:
             plain(claims)
-        except CausalError as raised:
+        except Refused as raised:
             found = raised
         assert type(found).__name__ == error, (name, found)
         yield {
@@ -164,10 +164,10 @@ def refused(
 ) -> Vector:
     """A text that does not open, checked with the twin."""
     now = how.pop("now", EXPIRES_AT - 1)
-    found: CausalError | None = None
+    found: Refused | None = None
     try:
         twin.dumb_open(text, KEYS, audience, subject, now)
-    except CausalError as raised:
+    except Refused as raised:
         found = raised
     assert type(found).__name__ == error, (name, found)
     if isinstance(found, ExpiredToken):

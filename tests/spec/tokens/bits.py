@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from causal.core.position import FOREVER
 from tests.spec.tokens.claims import EXPIRES_AT, clock
 from tests.spec.twins.token import alone, bits_of_column, count, number, numbers
+from tests.spec.twins.values import FOREVER
 
 
 def row(n: int, flags: str = "100") -> str:

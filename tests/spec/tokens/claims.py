@@ -3,9 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from causal import Frontier, LeaderMark, Token
-from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 from tests.spec.twins import token as twin
+from tests.spec.twins.values import ANY_ORIGIN, EVERY_STORE, FOREVER, Frontier, Mark, Token, pack
 
 EXPIRES_AT = 1_800_000_000
 MS = 1_799_999_000_000
@@ -15,11 +14,11 @@ MS = 1_799_999_000_000
 
 def run(n: int, *offsets: int, origin: int = 1, first: int = 0) -> Frontier:
     """Consecutive shards under one origin."""
-    return Frontier.of({pack(first + i, origin): offsets[i % len(offsets)] for i in range(n)})
+    return Frontier({pack(first + i, origin): offsets[i % len(offsets)] for i in range(n)})
 
 
 def at(*places: tuple[int, int, int]) -> Frontier:
-    return Frontier.of({pack(shard, origin): offset for shard, origin, offset in places})
+    return Frontier({pack(shard, origin): offset for shard, origin, offset in places})
 
 
 def clock(ms: int, counter: int = 0) -> int:
@@ -36,7 +35,7 @@ def of_size(size: int) -> Token:
 
     def claims(n: int, filling: Sequence[int]) -> Token:
         floors = {store: 1 << bits - 1 for store, bits in enumerate(filling)}
-        return Token(scattered(n), Frontier.of({}, floors), expires_at=EXPIRES_AT)
+        return Token(scattered(n), Frontier({}, floors), expires_at=EXPIRES_AT)
 
     def packed(token: Token) -> int:
         return len(twin.dumb_pack(token, EXPIRES_AT))
@@ -46,12 +45,12 @@ def of_size(size: int) -> Token:
     return next(token for filling in fillings if packed(token := claims(most, filling)) == size)
 
 
-def mark(until: int, exact: set[int] | None = None, origins: set[int] | None = None) -> LeaderMark:
-    return LeaderMark(until, frozenset(exact or ()), frozenset(origins or ()))
+def mark(until: int, exact: set[int] | None = None, origins: set[int] | None = None) -> Mark:
+    return Mark(until, frozenset(exact or ()), frozenset(origins or ()))
 
 
-def marked(own: Frontier | None, marks: dict[int, LeaderMark], floors: dict[int, int] | None = None) -> Token:
-    return Token(own, Frontier.of({}, floors or {}, marks), expires_at=EXPIRES_AT)
+def marked(own: Frontier | None, marks: dict[int, Mark], floors: dict[int, int] | None = None) -> Token:
+    return Token(own or Frontier(), Frontier({}, floors or {}, marks), expires_at=EXPIRES_AT)
 
 
 def touching(own: Frontier, touched: dict[int, set[int]]) -> Token:
@@ -86,7 +85,7 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
     ),
     ("clock offsets of one millisecond, not split", run(3, clock(5, 1), clock(5, 2), clock(5, 4000))),
     ("split, and shards apart", at((1, 1, clock(0)), (5, 1, clock(1000)), (9, 2, clock(2000, 2)))),
-    ("only seen", Token(None, run(2, 5, 9), expires_at=EXPIRES_AT)),
+    ("only seen", Token(Frontier(), run(2, 5, 9), expires_at=EXPIRES_AT)),
     ("own and seen of different shards", Token(run(1, 5), run(2, 9, first=1), expires_at=EXPIRES_AT)),
     ("seen ahead of own", Token(run(3, 5, 6, 7), at((0, 1, 6), (2, 1, 2**64 - 1)), expires_at=EXPIRES_AT)),
     (
@@ -119,8 +118,8 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
     ("a clock, and nothing else", Token(expires_at=EXPIRES_AT, timestamp=clock(0, 2))),
     ("a clock of zero", Token(expires_at=EXPIRES_AT, timestamp=0)),
     ("the last time of a clock", Token(OWN, expires_at=EXPIRES_AT, timestamp=2**64 - 1)),
-    ("a floor", Token(OWN, Frontier.of({}, {0: clock(0)}), expires_at=EXPIRES_AT)),
-    ("floors", Token(None, Frontier.of({}, {0: 0, 7: 2**64 - 1, 65_534: 9}), expires_at=EXPIRES_AT)),
+    ("a floor", Token(OWN, Frontier({}, {0: clock(0)}), expires_at=EXPIRES_AT)),
+    ("floors", Token(Frontier(), Frontier({}, {0: 0, 7: 2**64 - 1, 65_534: 9}), expires_at=EXPIRES_AT)),
     ("a mark on a store with nothing listed", marked(None, {0: mark(EXPIRES_AT - 1000)})),
     ("a mark but for what is listed", marked(run(2, 5), {0: mark(EXPIRES_AT - 85_440, {0, 1}, {1})})),
     ("a mark but for less than is listed", marked(run(2, 5), {0: mark(EXPIRES_AT - 85_440, {1}, {1, 3})})),
@@ -148,7 +147,7 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
         "all that a token can say",
         Token(
             at((0, 1, clock(0)), (1, 1, clock(8)), (65_536, 5, 12)),
-            Frontier.of(
+            Frontier(
                 {pack(0, 1): clock(3), pack(2, 4): 77},
                 {0: clock(-5000), 9: 3},
                 {0: mark(EXPIRES_AT - 500, {0, 1, 2}, {1, 4}), EVERY_STORE: mark(FOREVER, {8}, {ANY_ORIGIN})},
@@ -172,7 +171,7 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
         "a filter beside a mark",
         Token(
             run(2, 5),
-            Frontier.of({}, {}, {0: mark(EXPIRES_AT - 85_440, {0, 1}, {1})}),
+            Frontier({}, {}, {0: mark(EXPIRES_AT - 85_440, {0, 1}, {1})}),
             expires_at=EXPIRES_AT,
             touched={0: frozenset({0x1234, 0xABCD})},
         ),
@@ -185,7 +184,7 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
         "all that a token can say, and filters",
         Token(
             at((0, 1, clock(0)), (1, 1, clock(8)), (65_536, 5, 12)),
-            Frontier.of(
+            Frontier(
                 {pack(0, 1): clock(3), pack(2, 4): 77},
                 {0: clock(-5000), 9: 3},
                 {0: mark(EXPIRES_AT - 500, {0, 1, 2}, {1, 4}), EVERY_STORE: mark(FOREVER, {8}, {ANY_ORIGIN})},

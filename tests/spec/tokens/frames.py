@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import cbor2
 
-from causal import Token
 from tests.spec.tokens.claims import EXPIRES_AT, OWN, TOO_LONG, of_size, run
 from tests.spec.twins import token as twin
+from tests.spec.twins.values import Token
 
 KEYS = {7: bytes(range(32)), 8: bytes(range(100, 132))}
 KEY_ID = 7

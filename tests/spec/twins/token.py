@@ -1,7 +1,7 @@
 """A dumb twin of the token: seals, opens and joins as docs/spec/token.md says, word for word, slowly.
 
 Claims are strings of "0" and "1", one field at a time; cbor2 writes the CBOR. The twin decodes without judging: what is well formed
-to it is what comes out the same when what it decoded is encoded again. It shares no code with the codec that it checks.
+to it is what comes out the same when what it decoded is encoded again. It shares no code with what it checks, not even values.
 """
 
 import base64
@@ -16,19 +16,21 @@ import cbor2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from causal import (
+from tests.spec.twins.values import (
+    ANY_ORIGIN,
+    EVERY_STORE,
+    FOREVER,
     BadSignature,
     ConfigError,
     ExpiredToken,
     Frontier,
-    LeaderMark,
     MalformedToken,
-    Timestamp,
+    Mark,
     Token,
     TokenError,
     UnknownKey,
+    pack,
 )
-from causal.core.position import ANY_ORIGIN, EVERY_STORE, FOREVER, pack
 
 # --- claims ------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +79,8 @@ def pays(xs: Sequence[int]) -> bool:
     return len({x // 2**16 for x in xs}) > 1 and all(x % 2**16 < 4096 for x in xs)
 
 
-def dumb_pack(token: Token, base: int) -> bytes:
+def dumb_pack(token: Any, base: int) -> bytes:
+    """The bits of claims, of whatever holds them under the names of a `Token`."""
     own, seen = token.own.entries, token.seen.entries
     keys = sorted({*own, *seen})
     places = [(key >> 32, key & 0xFFFFFFFF) for key in keys]
@@ -173,7 +176,7 @@ class Reader:
 
 
 def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
-    """What the bits say, and how many are left; nonsense raises Short, or anything that a constructor raises."""
+    """What the bits say, and how many are left; nonsense raises Short."""
     r = Reader(data)
     n = r.count()
     flags = r.take(3)
@@ -219,7 +222,7 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
             implied = r.take(1)
             exact = frozenset(listed if implied else r.numbers())
             until = FOREVER if not z else base + z // 2 if z % 2 else base - z // 2
-            found[store] = LeaderMark(until, exact, frozenset(x - 1 for x in r.numbers()))
+            found[store] = Mark(until, exact, frozenset(x - 1 for x in r.numbers()))
             spelled += len(found[store].origins) + (0 if implied else len(exact))
             if spelled > 65_535:
                 raise Short
@@ -238,8 +241,8 @@ def dumb_unpack(data: bytes, base: int) -> tuple[Token, int]:
         touched = {store: frozenset(r.numbers()) for store in at}
         if max((0, *at)) >= EVERY_STORE or max((0, *(max(x, default=0) for x in touched.values()))) >= 2**16:
             raise Short
-    when = None if timestamp is None else Timestamp(timestamp)
-    said = claims_of(Token.of(Frontier.of(own), Frontier.of(seen, floors, found), base, when, ages, touched))
+    parts = Frontier(own), Frontier(seen, floors, found)
+    said = claims_of(Token(*parts, expires_at=base, timestamp=timestamp, ages=ages, touched=touched))
     if type(base) is not int or not in_range(said):  # a float is looked for in a range number by number
         raise Short
     return token_of_claims(normal(said)), len(r.text)  # in normal form by the twin's own rules
@@ -254,7 +257,7 @@ MAX_CHARS = 4096
 HOUR_S = 3600
 
 
-def payload_of(token: Token) -> bytes:
+def payload_of(token: Any) -> bytes:
     """The payload by the book: cbor2 writes what the wire form writes by hand."""
     return cbor2.dumps([1, token.expires_at, dumb_pack(token, token.expires_at)], canonical=True)
 
@@ -351,25 +354,38 @@ def dumb_open(text: str, keys: Mapping[int, bytes], audience: str, subject: str 
     if alg == GCM and hour != token.expires_at // HOUR_S:
         raise MalformedToken("hour")
     if now >= token.expires_at:
-        raise ExpiredToken(token, expires_at=token.expires_at, now=now)
+        raise ExpiredToken(token)
     return token
 
 
 # --- claims as JSON ----------------------------------------------------------------------------------------------------
 
 
+def plain_part(of: Any) -> Frontier:
+    """A frontier as the twin holds it, of whatever holds one under the same names: to compare."""
+    marks = {store: Mark(mark.until, mark.exact, mark.origins) for store, mark in of.marks.items()}
+    return Frontier(dict(of.entries), dict(of.floors), marks)
+
+
+def plain(token: Any) -> Token:
+    """Claims likewise."""
+    when = None if token.timestamp is None else int(token.timestamp)
+    rest = {"expires_at": token.expires_at, "ages": dict(token.ages), "touched": dict(token.touched)}
+    return Token(plain_part(token.own), plain_part(token.seen), timestamp=when, **rest)
+
+
 def positions(frontier: Frontier) -> list[Any]:
-    return [[p.shard, p.origin, str(p.offset)] for p in frontier]
+    return [[key >> 32, key & 0xFFFFFFFF, str(offset)] for key, offset in sorted(frontier.entries.items())]
 
 
 def claims_of(token: Token) -> dict[str, Any]:
     """What a token says. Numbers of 64 bits are decimal text: not every reader of JSON has such numbers."""
     claims: dict[str, Any] = {"expires_at": token.expires_at}
-    claims |= {name: positions(part) for name, part in (("own", token.own), ("seen", token.seen)) if len(part)}
+    claims |= {name: positions(part) for name, part in (("own", token.own), ("seen", token.seen)) if part.entries}
     if token.ages:
         claims["ages"] = [[key >> 32, key & 0xFFFFFFFF, hours] for key, hours in sorted(token.ages.items())]
     if token.timestamp is not None:
-        claims["timestamp"] = str(int(token.timestamp))
+        claims["timestamp"] = str(token.timestamp)
     if token.seen.floors:
         claims["floors"] = [[store, str(floor)] for store, floor in sorted(token.seen.floors.items())]
     if token.seen.marks:
@@ -390,11 +406,10 @@ def claims_of(token: Token) -> dict[str, Any]:
 def token_of_claims(claims: dict[str, Any]) -> Token:
     """Undo `claims_of`."""
     own, seen = (
-        Frontier.of({pack(shard, origin): int(offset) for shard, origin, offset in claims.get(part, [])})
-        for part in ("own", "seen")
+        {pack(shard, origin): int(offset) for shard, origin, offset in claims.get(part, [])} for part in ("own", "seen")
     )
     marks = {
-        mark["store"]: LeaderMark(
+        mark["store"]: Mark(
             FOREVER if mark["until"] == "forever" else int(mark["until"]),
             frozenset(mark["exact"]),
             frozenset({ANY_ORIGIN} if mark["origins"] == "any" else mark["origins"]),
@@ -402,13 +417,13 @@ def token_of_claims(claims: dict[str, Any]) -> Token:
         for mark in claims.get("marks", [])
     }
     floors = {store: int(floor) for store, floor in claims.get("floors", [])}
-    return Token.of(
-        own,
-        Frontier.of(seen.entries, floors, marks),
-        claims["expires_at"],
-        Timestamp(int(claims["timestamp"])) if "timestamp" in claims else None,
-        {pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
-        {store: frozenset(found) for store, found in claims.get("touched", [])},
+    return Token(
+        Frontier(own),
+        Frontier(seen, floors, marks),
+        expires_at=claims["expires_at"],
+        timestamp=int(claims["timestamp"]) if "timestamp" in claims else None,
+        ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", [])},
+        touched={store: frozenset(found) for store, found in claims.get("touched", [])},
     )
 
 
