@@ -117,6 +117,11 @@ def bad_frames() -> Iterator[tuple[str, bytes]]:
     yield "a header twice", enc[:5] + b"\xa3" + enc[6:12] + enc[6:12] + enc[12:]
     yield "a ciphertext shorter than its tag", dumps([p3, {4: kid_hour, 5: IV}, ciphertext[-15:]])
     yield "a ciphertext's length in three bytes", enc[:26] + b"\x59\0" + enc[27:]
+    for name, data, more in (("", good, [-9]), (", algorithm 5", long, [-34, -33]), (", encrypted", enc, [12, 13])):
+        for place in (*range(8), *more):  # all that is the same in each such frame: who does not look at it, opens these
+            at, other = place % len(data), data[place] ^ 8
+            altered = data[:at] + bytes((other,)) + data[at + 1 :]
+            yield f"the byte at {at} is {other:02x}, not {data[at]:02x}{name}", altered
 
 
 def unknown_keys() -> Iterator[tuple[str, bytes]]:
@@ -189,6 +194,7 @@ def bad_payloads() -> Iterator[tuple[str, bytes]]:
     yield "no payload", b""
     yield "no array", dumps({1: EXPIRES_AT})
     yield "an array of two", dumps([1, EXPIRES_AT])
+    yield "an array of two, by its first byte alone", b"\x82" + good[1:]
     yield "an array of four", dumps([1, EXPIRES_AT, packed, 0])
     yield "an array of indefinite length", b"\x9f" + good[1:] + b"\xff"
     yield "version 0", dumps([0, EXPIRES_AT, packed])
