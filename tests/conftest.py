@@ -1,7 +1,7 @@
 """What every test shares: Hypothesis profiles, recorded outputs, and word of which package is under test."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> list[str]:
     return [f"causal: {Path(causal.__file__).parent}", f"hypothesis profile: {settings.get_current_profile_name()}"]
+
+
+def unkept(nodeid: str, numbers: list[str]) -> str | None:
+    """What to say of a test that was skipped, or failed as was expected, if it stands for numbered sentences."""
+    from tests.spec.cited import by_tests
+
+    cited = {test for tests in by_tests().values() for test in tests} if numbers else set()
+    return f"it stands for {', '.join(numbers)}, and did not run" if nodeid.partition("[")[0] in cited else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A sentence of the specification is not shown by what is skipped, in whatever way: `python -m tests.spec.cited` sees some."""
+    report = yield
+    if report.outcome == "skipped":
+        numbers = [str(number) for mark in item.iter_markers("spec") for number in mark.args]
+        if said := unkept(item.nodeid, numbers):
+            report.outcome, report.longrepr = "failed", f"{item.nodeid}: {said}: {report.longrepr}"
+    return report
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.spec.cited import ROOT, missing, sentences
+from tests.spec.cited import ROOT, by_tests, missing, sentences
 
 SPEC = ROOT / "docs" / "spec"
 NAMED = re.compile(r"`(?:tests/)?([a-z_/]*\btest_\w+\.py)?(?:::)?(test_\w+)?`")
@@ -28,12 +28,13 @@ def lapses(
     (root / "tests").mkdir()
     (root / "docs" / "spec" / "x.md").write_text(page)
     (root / "docs" / "spec" / "vectors" / "x.json").write_text(
-        json.dumps({"vectors": [{"name": "a case", "cites": [*cites]}]})
+        json.dumps({"area": "x", "vectors": [{"name": "a case", "cites": [*cites]}]})
     )
+    (root / "docs" / "spec" / "vectors" / "schema.json").write_text('{"required": ["area", "vectors"]}')
     (root / "docs" / "spec" / "vectors" / "released.json").write_text("{}")
     (root / "tests" / "test_x.py").write_text(test)
     for name, text in more.items():
-        path = root / name.replace("__", "/").replace("_md", ".md").replace("_py", ".py")
+        path = root / name.replace("__", "/").replace("_md", ".md").replace("_py", ".py").replace("_json", ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return missing(root)
@@ -59,6 +60,14 @@ def test_nothing_is_missing_where_all_is_cited(tmp_path: Path) -> None:
         pytest.param(PAGE + "\nIt MUST be so.\n", "no number: It MUST", id="no number"),
         pytest.param(PAGE + "- It MUST NOT.\n", "no number: - It MUST NOT", id="no number, in a list"),
         pytest.param(PAGE + "\n| a |\n|---|\n| it SHOULD |\n", "no number: | it SHOULD", id="no number, in a table"),
+        pytest.param(
+            PAGE + "\n1. **X-3** MUST be so.\n2. It SHOULD be so.\n",
+            "no number: 1. **X-3**",
+            id="no number, the second",
+        ),
+        pytest.param("- **X-1** MUST be. It MUST be.\n", "no number: - **X-1**", id="one number for two of them"),
+        pytest.param(PAGE + "\nIt SHALL be so.\n", "no number: It SHALL", id="another word"),
+        pytest.param(PAGE + "\n**REQUIRED**: a key.\n", "no number: **REQUIRED**", id="another word, bold"),
         pytest.param(
             PAGE + "\n**X-3 MUST** be so.\n", "no number: **X-3 MUST", id="the word within the number's asterisks"
         ),
@@ -120,6 +129,40 @@ def test_a_word_that_is_talked_of_needs_no_number(tmp_path: Path) -> None:
         pytest.param(
             'class Other:\n    @pytest.mark.spec("X-2")\n    def test_two(self):\n        pass\n', id="no test class"
         ),
+        pytest.param(
+            'from pytest import mark\n\n@mark.skip\n@pytest.mark.spec("X-2")\ndef test_two():\n    pass\n',
+            id="by another name",
+        ),
+        pytest.param(
+            'import unittest\n\n@unittest.skipIf(1, "")\n@pytest.mark.spec("X-2")\ndef test_two():\n    pass\n',
+            id="as unittest skips",
+        ),
+        pytest.param(
+            'def ask():\n    pytest.skip("no")\n\ndef helps():\n    ask()\n\n'
+            '@pytest.mark.spec("X-2")\ndef test_two():\n    helps()\n',
+            id="a helper's helper skips",
+        ),
+        pytest.param(
+            '@pytest.fixture\ndef peer():\n    pytest.skip("no")\n\n'
+            '@pytest.mark.usefixtures("peer")\n@pytest.mark.spec("X-2")\ndef test_two():\n    pass\n',
+            id="a fixture that is used skips",
+        ),
+        pytest.param(
+            '@pytest.mark.spec("X-2")\ndef test_two():\n    pass\n\ndef test_two():\n    pass\n',
+            id="put out by another",
+        ),
+        pytest.param(
+            '@pytest.mark.spec("X-2")\nclass TestTwo:\n    __test__ = False\n\n    def test_two(self):\n        pass\n',
+            id="a class that says it is none",
+        ),
+        pytest.param(
+            '@pytest.mark.spec("X-2")\nclass TestTwo:\n    def __init__(self):\n        pass\n\n'
+            "    def test_two(self):\n        pass\n",
+            id="a class that pytest does not make",
+        ),
+        pytest.param(
+            'if False:\n\n    @pytest.mark.spec("X-2")\n    def test_two():\n        pass\n', id="under a condition"
+        ),
         pytest.param('@pytest.mark.spec("X-22")\ndef test_two():\n    pass\n', id="misspelt"),
         pytest.param('CASES = [pytest.param(1, marks=pytest.mark.spec("X-2"))]\n', id="a case of no test"),
         pytest.param(
@@ -133,9 +176,20 @@ def test_what_does_not_run_stands_for_nothing(test: str, tmp_path: Path) -> None
     assert "X-2: no test that always runs cites it (x.md)" in lapses(tmp_path, test=ONE + test)
 
 
+def test_what_a_fixture_of_the_folder_skips_stands_for_nothing(tmp_path: Path) -> None:
+    shared = HEAD + '@pytest.fixture\ndef peer():\n    pytest.skip("no")\n'
+    test = ONE + '@pytest.mark.spec("X-2")\ndef test_two(peer):\n    pass\n'
+    assert "X-2: no test that always runs cites it (x.md)" in lapses(tmp_path, test=test, tests__conftest_py=shared)
+
+
 @pytest.mark.parametrize(
     "module",
-    ['pytestmark = pytest.mark.skip(reason="")\n', 'pytest.importorskip("no")\n', "pytestmark = [pytest.mark.xfail]\n"],
+    [
+        "__test__ = False\n",
+        'pytestmark = pytest.mark.skip(reason="")\n',
+        'pytest.importorskip("no")\n',
+        "pytestmark = [pytest.mark.xfail]\n",
+    ],
 )
 def test_what_does_not_run_as_a_whole_stands_for_nothing(module: str, tmp_path: Path) -> None:
     assert len(lapses(tmp_path, test=TEST.replace(HEAD, HEAD + module))) == 2
@@ -164,8 +218,48 @@ def test_what_no_vector_cites_is_noticed(tmp_path: Path) -> None:
     assert lapses(tmp_path, cites=("X-1",)) == ["X-2: no vector cites it (x.md)"]
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ({"area": "y"}, "y.json: not as the schema says: $ 'vectors' is a required property"),
+        (
+            {"area": "x", "vectors": [{"name": "z", "cites": ["X-2"]}]},
+            "y.json: not as the schema says: it is the file of another",
+        ),
+    ],
+)
+def test_a_file_that_is_not_as_the_schema_says_stands_for_nothing(
+    file: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    found = lapses(tmp_path, cites=("X-1",), docs__spec__vectors__y_json=json.dumps(file))
+    assert "X-2: no vector cites it (x.md)" in found
+    assert any(line.startswith(said) for line in found)
+
+
 def test_a_vector_that_cites_nothing_is_noticed(tmp_path: Path) -> None:
     assert lapses(tmp_path, cites=("X-1", "X-2", "X-3")) == ["X-3: cited by x: a case, and nowhere said"]
+
+
+def test_what_stands_for_a_sentence_is_what_pytest_collects(request: pytest.FixtureRequest) -> None:
+    """Of the files that are collected in this run: in `make test`, of all. (What then does not run fails, by tests/conftest.py.)"""
+    collected = {item.nodeid.partition("[")[0] for item in request.session.items}
+    files = {test.partition("::")[0] for test in collected}
+    asked = {Path(str(argument).partition("::")[0]).resolve() for argument in request.config.args}
+    everything = not asked.isdisjoint({ROOT, ROOT / "tests"}) and not request.config.option.keyword
+    alone = any("::" in str(argument) for argument in request.config.args) or request.config.option.keyword
+    cited = {test for tests in by_tests().values() for test in tests}
+    assert all(test.startswith("tests/") for test in cited)
+    due = {test for test in cited if everything or (not alone and test.partition("::")[0] in files)}
+    assert sorted(due - collected) == []
+
+
+def test_a_test_that_stands_for_a_sentence_and_does_not_run_fails(request: pytest.FixtureRequest) -> None:
+    from tests.conftest import unkept
+
+    (cited, *_) = (test for tests in by_tests().values() for test in tests)
+    assert "T-9" in (unkept(f"{cited}[a case]", ["T-9"]) or "")
+    assert unkept("tests/test_x.py::test_that_may_be_skipped", ["T-9"]) is None
+    assert unkept(cited, []) is None
 
 
 def test_every_test_that_a_page_names_is_there() -> None:

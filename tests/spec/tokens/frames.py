@@ -118,7 +118,10 @@ def bad_frames() -> Iterator[tuple[str, bytes]]:
     yield "a ciphertext shorter than its tag", dumps([p3, {4: kid_hour, 5: IV}, ciphertext[-15:]])
     yield "a ciphertext's length in three bytes", enc[:26] + b"\x59\0" + enc[27:]
     for name, data, more in (("", good, [-9]), (", algorithm 5", long, [-34, -33]), (", encrypted", enc, [12, 13])):
-        for place in (*range(8), *more):  # all that is the same in each such frame: who does not look at it, opens these
+        for place in (
+            *range(8),
+            *more,
+        ):  # all that is the same in each such frame: who does not look at it, opens these
             at, other = place % len(data), data[place] ^ 8
             altered = data[:at] + bytes((other,)) + data[at + 1 :]
             yield f"the byte at {at} is {other:02x}, not {data[at]:02x}{name}", altered
