@@ -4,7 +4,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,35 @@ def test_the_schema_notices(spoil: Callable[[dict[str, Any], dict[str, Any], dic
     right, refused = (next(vector for vector in file["vectors"] if part in vector) for part in ("out", "error"))
     spoil(file, right, refused)
     assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(file)
+
+
+def one_of_each() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """A file with one vector, and that vector: of each operation what it answers, and of each error."""
+    for area in MAKERS:
+        file: dict[str, Any] = json.loads((VECTORS / f"{area}.json").read_text(encoding="utf-8"))
+        kinds = {(vector["op"], vector.get("error", {}).get("type")): vector for vector in file["vectors"]}
+        yield from ((file | {"vectors": [vector]}, vector) for vector in kinds.values())
+
+
+def test_the_schema_knows_every_member_of_every_operation_and_its_type() -> None:
+    schema = jsonschema.Draft202012Validator(SCHEMA)
+    seen = 0
+    for file, vector in one_of_each():
+        assert schema.is_valid(file)
+        for side in {"in", "out", "error"} & vector.keys():
+            right = dict(vector[side])
+            for name in right if side != "error" else right.keys() & {"type", "key_id", "claims", "line"}:
+                without = {key: right[key] for key in right if key != name}
+                vector[side] = without | {f"{name}_": right[name]}
+                assert side == "error" or not schema.is_valid(file), (vector["op"], name)
+                refused = []
+                for other in ({"no": "type"}, ["no type"], 0.5, True, "\N{SNOWMAN}"):
+                    vector[side] = right | {name: other}
+                    refused.append(not schema.is_valid(file))
+                assert sum(refused) >= 3, (vector["op"], name)
+                seen += 1
+            vector[side] = right
+    assert seen > 200
 
 
 def test_what_was_released_is_as_it_was() -> None:
