@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,10 @@ NO_VECTORS = ("schema", "released")
 """Beside the files of vectors."""
 
 
-def files(root: Path = ROOT) -> Iterator[tuple[str, dict[str, Any], str]]:
+@cache
+def files(root: Path = ROOT) -> list[tuple[str, dict[str, Any], str]]:
     """The files of vectors: name, content, and what is wrong with it by the schema, if anything is."""
-    folder = root / "docs" / "spec" / "vectors"
+    folder, found = root / "docs" / "spec" / "vectors", []
     schema = jsonschema.Draft202012Validator(json.loads((folder / "schema.json").read_text(encoding="utf-8")))
     for path in sorted(folder.glob("*.json")):
         if path.stem not in NO_VECTORS:
@@ -77,7 +79,8 @@ def files(root: Path = ROOT) -> Iterator[tuple[str, dict[str, Any], str]]:
             wrong = "; ".join(f"{error.json_path} {error.message[:80]}" for error in schema.iter_errors(file))
             if not wrong and file.get("area") != path.stem:
                 wrong = f"it is the file of another area, {file.get('area')}"
-            yield path.stem, file, wrong
+            found.append((path.stem, file, wrong))
+    return found
 
 
 def by_vectors(root: Path = ROOT) -> dict[str, list[str]]:
@@ -205,6 +208,7 @@ def _is_no_test(body: Iterable[ast.stmt]) -> bool:
     return False
 
 
+@cache
 def by_tests(root: Path = ROOT) -> dict[str, list[str]]:
     """Number -> the tests that cite it."""
     found: dict[str, list[str]] = {}
