@@ -14,11 +14,14 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from hmac import compare_digest
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import causal
+from causal.core import keyring
 
 SRC = Path(causal.__file__).parent
 WORDS = {
@@ -63,6 +66,47 @@ HARMLESS = {
     ("recorder.py", "digest is None"): "whether a session has a subject",
 }
 """Comparisons that mention such a thing and do not compare it: what, and why."""
+
+MADE = {
+    (
+        "core/keyring.py",
+        "self._macs = {alg: (*_hmac_states(derive(key.secret, alg)), MAC_STRUCTURES[alg], MACS[alg]) for alg in MACS}",
+    ),
+    ("core/keyring.py", "return HKDF(algorithm=SHA256(), length=32, salt=None, info=info.encode()).derive(secret)"),
+    ("core/keyring.py", "return self._ciphers.get(hour) or AESGCM(derive(self.secret, A256GCM, hour))"),  # by the hour
+    ("core/keyring.py", "outer.update(inner.digest())"),
+    ("core/keyring.py", "tag: bytes = outer.digest()[:size]"),
+    ("core/keyring.py", "compare_digest(key.tag(alg, bound, item), tag)"),
+    ("core/keyring.py", "data = cose.frame_mac0(self._alg, key.id, item, key.tag(self._alg, bound, item))"),
+    ("core/keyring.py", "payload = cipher.decrypt(nonce[HOUR_BYTES:], ciphertext, cose.enc_structure(bound))"),
+    ("core/keyring.py", "payload = key.decrypted(nonce, ciphertext, bound)"),
+    ("core/keyring.py", "return derive(self._ring.primary.secret, 'pseudonyms')"),
+    # names and texts in records, and parts of them that are drawn: digests that are written down, and compared with nothing
+    (
+        "recorder.py",
+        "return urlsafe_b64encode(blake2b(text.encode(), key=key, digest_size=DIGEST_BYTES).digest()).decode()",
+    ),
+    (
+        "recorder.py",
+        "drawn = secrets.token_bytes(8) if digest is None else blake2b(digest.encode(), digest_size=8).digest()",
+    ),
+    ("trail.py", "who = None if subject is None else digest(key, f'subject {subject}')"),
+    ("trail.py", "return text if self.recorder.tokens else digest(self._key, f'token {text}')"),
+    ("trail.py", "key = shown.key if self.recorder.names else digest(self._key, f'key {shown.key}')"),
+    ("trail.py", "return f'{version[0]}@{version[1]}' if version is not None else digest(self._key, data.hex())"),
+    # no secret is in these
+    ("caches/entry.py", "return hashlib.sha1(key + b'\\x00' + body, usedforsecurity=False).hexdigest()[:SUM].encode()"),
+    ("caches/scripts.py", "return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()"),
+    (
+        "controls.py",
+        "digest = hashlib.blake2b(f'{self.seed}/{site}/{shard}/{origin}/{offset}'.encode(), digest_size=8).digest()",
+    ),
+}
+"""Where a tag, a digest or a derived key is made, and so where one can go: whatever compares it by way of a function, a dict or an
+attribute, has it from one of these."""
+MAKERS = ("tag", "digest", "hexdigest", "derive", "decrypt", "decrypted")
+ELSEWHERE = ("lab/",)
+"""What simulates: nothing there is secret."""
 
 OPENED = {
     ("core/keyring.py", "_open"): "only where compare_digest said yes",
@@ -144,6 +188,87 @@ def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and called(node) in names:
             yield node
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield every statement, of one with a body only what it says itself."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.If() | ast.While():
+                yield node.test
+            case ast.For() | ast.AsyncFor():
+                yield node.iter
+            case ast.With() | ast.AsyncWith():
+                yield from (item.context_expr for item in node.items)
+            case ast.Match():
+                yield node.subject
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield from (*node.decorator_list, node.args)
+            case ast.ClassDef() | ast.Try() | ast.TryStar():
+                pass
+            case ast.stmt():
+                yield node
+
+
+def made(tree: ast.AST) -> set[str]:
+    """The statements that make something of a key, or of what digests."""
+    return {ast.unparse(statement) for statement in statements(tree) if any(calls(statement, *MAKERS))}
+
+
+def test_where_tags_and_keys_are_made_they_go_nowhere_else() -> None:
+    found = {(name, text) for name, tree in files() for text in made(tree) if not name.startswith(ELSEWHERE)}
+    assert sorted(found - MADE) == [], "see that nothing compares it, and account for it here"
+    assert sorted(MADE - found) == [], "accounted for, and gone"
+
+
+class Watched(bytes):
+    """Bytes that nobody may look at, but for what compares in constant time: that reads memory, and calls none of these."""
+
+    def looked(self, *_: object) -> bool:
+        raise AssertionError("somebody looked at a tag")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = looked  # type: ignore[assignment]
+    __hash__ = __getitem__ = __iter__ = __contains__ = looked  # type: ignore[assignment]
+    startswith = endswith = find = index = count = hex = looked  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("bits", [64, 256])
+def test_whoever_opens_looks_at_no_tag_but_by_comparing_it_in_constant_time(
+    bits: Literal[64, 256], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = causal.Keyring([causal.Key(7, bytes(range(32)))], tag_bits=bits, cache=0)
+    text = keys.seal(causal.Token(expires_at=1_800_000_000), subject="alice", audience="shop")
+    true = keyring._Derived.tag
+    monkeypatch.setattr(keyring._Derived, "tag", lambda *given: Watched(true(*given)))
+    compared: list[type] = []
+
+    def noted(ours: bytes, theirs: bytes) -> bool:
+        compared.append(type(ours))
+        return compare_digest(ours, theirs)
+
+    monkeypatch.setattr(keyring, "compare_digest", noted)
+    assert keys.open(text, subject="alice", audience="shop", now=0).expires_at == 1_800_000_000
+    with pytest.raises(causal.BadSignature):
+        keys.open(text, subject="bob", audience="shop", now=0)
+    assert compared == [Watched, Watched]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "def same(a, b): return a == b\ndef f(key, tag): return same(key.tag(4), tag)",
+        "def f(key, data): return {key.tag(4): True}.get(data)",
+        "def f(key, data):\n    known = {key.tag(4)}\n    return known.pop() == data",
+        "def f(key, tag):\n    for a, b in zip(key.tag(4), tag):\n        if a != b: return False",
+        "def f(key, tag): return key.tag(4).__eq__(tag)",
+        "def want(key): return key.tag(4)\ndef f(key, tag): return want(key) == tag",
+        "class A:\n    def f(self, key):\n        self.want = key.tag(4)",
+        "def f(k, d, t): return same(hmac.new(k, d, 'sha256').digest(), t)",
+        "def f(k, d, t):\n    with ours(hmac.digest(k, d, 'sha256')): pass",
+    ],
+)
+def test_a_tag_that_is_made_anywhere_else_is_found(planted: str) -> None:
+    assert made(ast.parse(planted))
 
 
 def test_tags_are_verified_in_two_places_and_by_what_takes_as_long_whatever_is_wrong() -> None:
