@@ -2,6 +2,7 @@
 
     python -m tests.fuzz --seconds 600              all targets: the main ones thrice as long as others
     python -m tests.fuzz --seconds 120 --only claims
+    python -m tests.fuzz --seconds 120 --only open  all the layers of a token: whatever `open` reads
     python -m tests.fuzz --minimise                 what was found since becomes part of the kept corpus
 
 It needs atheris (Linux on x86-64) and shows libFuzzer's lines as they come. What it finds on the way goes to build/fuzz/TARGET, and
@@ -28,6 +29,7 @@ from tests.fuzz.targets import CORPUS, TARGETS, corpus, seeds
 
 HERE = Path(__file__).parents[2]
 BUILD = HERE / "build" / "fuzz"
+OPEN = "open"
 MOST_BYTES = 400
 """Of an input that is kept."""
 MOST_STEPS = 20_000
@@ -130,6 +132,13 @@ def _run(name: str, arguments: list[str], tell: Callable[[str], object]) -> Resu
     return Result(process.returncode, seen[-1][0] if seen else 0, first, last, "".join(said))
 
 
+def chosen_names(only: str | None) -> list[str]:
+    """The targets that are asked for."""
+    if only == OPEN:
+        return [name for name, target in TARGETS.items() if target.main]
+    return [only] if only else list(TARGETS)
+
+
 def main() -> None:
     """Fuzz each target for its share of the time, and print a line of each."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
@@ -139,10 +148,10 @@ def main() -> None:
         default=600,
         help="of fuzzing, in all (default: 600); each target takes some seconds more to start",
     )
-    parser.add_argument("--only", choices=TARGETS, help="one target alone")
+    parser.add_argument("--only", choices=[*TARGETS, OPEN], help=f"one target alone, or all of what `{OPEN}` reads")
     parser.add_argument("--minimise", action="store_true", help="keep what was found, and fuzz nothing")
     chosen = parser.parse_args()
-    names = [chosen.only] if chosen.only else list(TARGETS)
+    names = chosen_names(chosen.only)
     if chosen.minimise:
         for name in names:
             print(f"{name}: {minimise(name)} inputs kept")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import MOST_BYTES, fuzz
+from tests.fuzz.__main__ import MOST_BYTES, chosen_names, fuzz
 from tests.fuzz.targets import CORPUS, TARGETS, corpus, seeds
 
 SECONDS = 2
@@ -28,6 +28,12 @@ def test_the_seeds_are_judged_right(name: str) -> None:
     for data in seeds(name):
         assert len(data) <= TARGETS[name].most
         TARGETS[name].run(data)
+
+
+def test_what_open_reads_is_five_layers() -> None:
+    assert chosen_names("open") == ["text", "frame", "payload", "claims", "encrypted"]
+    assert chosen_names("line") == ["line"]
+    assert chosen_names(None) == [*TARGETS]
 
 
 def test_there_is_no_corpus_of_nothing() -> None:
