@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tests.spec.tokens.claims import EXPIRES_AT, clock
 from tests.spec.twins.token import alone, bits_of_column, count, number, numbers
+from tests.spec.twins.token import rising as bits_rising
 from tests.spec.twins.values import FOREVER
 
 
@@ -106,6 +107,55 @@ def bad_spellings() -> Iterator[tuple[str, str]]:
         "extras, though there are none before the filters",
         one + "10" + count(0) + count(0) + "01" + numbers([0]) + numbers([9]),
     )
+    yield from not_the_first()
+
+
+def not_the_first() -> Iterator[tuple[str, str]]:
+    """What is wrong further on, where a reader that looks at the first of several, or at the last, sees nothing."""
+    one, two = row(1) + alone(5, 7), row(2, "101") + bits_of_column([5, 6], 7)
+    stores = count(2) + "000" + bits_rising([0, 65_536]) + bits_of_column([1, 1], 6) + bits_of_column([5, 6], 7)
+    marks = "10" + count(0) + numbers([0, 1]) + bits_of_column([4, 4], 7)
+    yield (
+        "seen where own is already, the second of two",
+        two + bits_of_column([2, 2], 2) + bits_of_column([3, 0], 7) + "0",
+    )
+    yield (
+        "seen where own is already, the second of two, split",
+        row(2, "111") + bits_of_column([9, 8], 6) + bits_of_column([5, 2], 5) + bits_of_column([2, 2], 2)
+        + bits_of_column([1, 0], 6) + bits_of_column([6, 2], 5) + "0",
+    )  # fmt: skip
+    yield (
+        "a row, shard by shard, of three",
+        count(3) + "000" + bits_rising([0, 1, 2]) + bits_of_column([1] * 3, 6) + bits_of_column([5, 6, 7], 7),
+    )
+    yield (
+        "a fingerprint twice, the last of three",
+        one + "01" + numbers([0]) + count(3) + alone(3, 6) + bits_of_column([4, 0], 6),
+    )
+    yield (
+        "a filter of a store without own positions, before one of another",
+        count(1)
+        + "100"
+        + alone(65_536, 6)
+        + alone(1, 6)
+        + alone(5, 7)
+        + "01"
+        + numbers([0, 1])
+        + numbers([9])
+        + numbers([7]),
+    )
+    yield (
+        "a filter of thirteen keys, the second",
+        stores + "01" + numbers([0, 1]) + numbers([9]) + numbers([*range(13)]),
+    )
+    yield (
+        "what is excepted spelled out, though it is what is listed, in the second mark",
+        stores + marks + "1" + numbers([]) + "0" + numbers([65_536]) + numbers([]),
+    )
+    yield (
+        "any origin, and another, in the second mark",
+        stores + marks + "1" + numbers([]) + "1" + numbers([0, 3]),
+    )
 
 
 def nonsense() -> Iterator[tuple[str, str]]:
@@ -148,6 +198,13 @@ def nonsense() -> Iterator[tuple[str, str]]:
         "origins of a shard that fall",
         count(2) + "000" + alone(4, 6) + alone(0, 6) + bits_of_column([2, 1], 6) + bits_of_column([5, 6], 7),
     )
+    later = count(3) + "000" + bits_rising([1, 4, 4])
+    yield "a position twice, the last of three", later + bits_of_column([1] * 3, 6) + bits_of_column([5, 6, 7], 7)
+    yield (
+        "origins of a shard that fall, the last of three",
+        later + bits_of_column([1, 2, 1], 6) + bits_of_column([5, 6, 7], 7),
+    )
+    yield "extras after extras", timed + "11" + number(5, 64) + count(0) + count(0)
     yield "an offset of 65 bits", row(1) + alone(2**64, 7)
     yield "an offset of 65 bits in a column", row(2) + bits_of_column([2**64, 2**64 - 1], 7)
     yield (

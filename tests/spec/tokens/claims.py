@@ -142,6 +142,13 @@ CLAIMS: tuple[tuple[str, Token | Frontier], ...] = (
             {0: mark(EXPIRES_AT - 99, {0}), 1: mark(EXPIRES_AT - 99, {65_537}, {4}), 2: mark(FOREVER)},
         ),
     ),
+    (
+        "marks but for what is listed, on two stores",
+        marked(
+            at((0, 1, 5), (65_536, 1, 5), (65_537, 2, 5)),
+            {0: mark(EXPIRES_AT - 99, {0}), 1: mark(EXPIRES_AT - 98, {65_536, 65_537})},
+        ),
+    ),
     ("a mark's exceptions include shards of no store here", marked(None, {1: mark(EXPIRES_AT, {65_537, 2**32 - 1})})),
     (
         "all that a token can say",
