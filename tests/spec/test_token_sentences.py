@@ -401,8 +401,8 @@ def answers(twin: types.ModuleType, op: str, given: Mapping[str, Any]) -> Any:
                     "    if text in OPENED:\n        return OPENED[text]\n    data = data_of(text)\n    try:",
                 ),
                 (
-                    "        raise ExpiredToken(token, expires_at=token.expires_at, now=now)\n    return token",
-                    "        raise ExpiredToken(token, expires_at=token.expires_at, now=now)\n    OPENED[text] = token\n    return token",
+                    "        raise ExpiredToken(token)\n    return token",
+                    "        raise ExpiredToken(token)\n    OPENED[text] = token\n    return token",
                 ),
                 ("MAX_CHARS = 4096\n", "MAX_CHARS = 4096\nOPENED = {}\n"),
             ),

@@ -14,6 +14,7 @@ from causal.errors import CausalError
 from causal.lab.vectors.answer import answer
 from causal.lab.vectors.format import Vector, load
 from tests.spec.make import VECTORS
+from tests.spec.twins.values import Refused
 
 Changes = tuple[tuple[str, str], ...]
 Answer = Callable[[types.ModuleType, str, Mapping[str, Any]], Any]
@@ -35,7 +36,7 @@ def fails(vector: Vector, module: types.ModuleType, answers: Answer) -> bool:
     """Whether an implementation answers a vector wrong."""
     try:
         found: dict[str, Any] = {"out": answers(module, vector.op, vector.given)}
-    except CausalError as error:
+    except (CausalError, Refused) as error:
         evidence = {name: getattr(error, name) for name in ("key_id", "line") if hasattr(error, name)}
         if hasattr(error, "token"):
             evidence["claims"] = module.claims_of(error.token)

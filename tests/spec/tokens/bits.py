@@ -187,6 +187,10 @@ def nonsense() -> Iterator[tuple[str, str]]:
         count(2) + "000" + alone(2**32 - 1, 6) + alone(1, 6) + bits_of_column([1, 1], 6) + bits_of_column([5, 6], 7),
     )
     yield (
+        "a gap to one past the last shard, not in a row",
+        count(2) + "000" + bits_rising([5, 2**32]) + bits_of_column([1, 1], 6) + bits_of_column([5, 6], 7),
+    )
+    yield (
         "an origin of 33 bits, not in a row",
         count(2) + "000" + alone(0, 6) + alone(5, 6) + bits_of_column([1, 2**32], 6) + bits_of_column([5, 6], 7),
     )

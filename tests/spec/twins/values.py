@@ -62,7 +62,9 @@ class BadSignature(TokenError):
 
 
 class UnknownKey(TokenError):
-    pass
+    def __init__(self, key_id: int) -> None:
+        super().__init__(key_id)
+        self.key_id = key_id
 
 
 class ExpiredToken(TokenError):
