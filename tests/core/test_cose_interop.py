@@ -13,7 +13,7 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from causal import BadSignature, Frontier, Key, Keyring, Token, TokenError
+from causal import BadSignature, Frontier, Key, Keyring, MalformedToken, Token, TokenError
 from causal.core.cose import from_text, to_text
 from causal.core.position import pack
 from causal.core.wire import encode_claims
@@ -22,7 +22,7 @@ PEER = r"""
 import base64, json, sys
 import cbor2
 from pycose.algorithms import A256GCM, HMAC25664, HMAC256
-from pycose.headers import IV, KID, Algorithm
+from pycose.headers import IV, KID, Algorithm, ContentType, PartialIV
 from pycose.keys import SymmetricKey
 from pycose.messages import Enc0Message, Mac0Message
 
@@ -30,16 +30,21 @@ ALGORITHMS = {3: A256GCM, 4: HMAC25664, 5: HMAC256}
 
 
 def made(case):
-    # a message as this library makes it, untagged
+    # a message as this library makes it, untagged; or with something more
     protected = {Algorithm: ALGORITHMS[case["alg"]]}
     unprotected = {KID: bytes.fromhex(case["kid"])}
     kind = Enc0Message if case["alg"] == 3 else Mac0Message
     if case["alg"] == 3:
         unprotected[IV] = bytes.fromhex(case["iv"])
+    more = case.get("more")
+    protected |= {"type, protected": {ContentType: 42}, "key, protected": {KID: bytes.fromhex(case["kid"])}}.get(more, {})
+    unprotected |= {"type": {ContentType: 42}, "part of an IV": {PartialIV: b"\1"}}.get(more, {})
+    if more == "headers the other way round":
+        unprotected = dict(reversed(unprotected.items()))
     message = kind(phdr=protected, uhdr=unprotected, payload=bytes.fromhex(case["payload"]))
     message.key = SymmetricKey(bytes.fromhex(case["key"]))
     message.external_aad = cbor2.dumps([case["audience"], case["subject"]])
-    return base64.urlsafe_b64encode(message.encode(tag=False)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(message.encode(tag=more == "tagged")).decode().rstrip("=")
 
 
 answers = []
@@ -163,6 +168,10 @@ def test_a_peer_reads_every_vector_that_is_sealed() -> None:
 WAYS = [(4, {"tag_bits": 64}), (5, {"tag_bits": 256}), (3, {"profile": "encrypted"})]
 
 
+def content(token: Token) -> dict[str, object]:
+    return {"payload": encode_claims(token).hex(), "iv": bytes(range(12)).hex()}
+
+
 def sealed_there(alg: int) -> list[tuple[Token, dict[str, object], str]]:
     """Each token for each subject and audience, as the peer seals its payload."""
     asked: list[tuple[Token, dict[str, object]]] = []
@@ -172,7 +181,7 @@ def sealed_there(alg: int) -> list[tuple[Token, dict[str, object], str]]:
         kid = b"\x07" + (hour.to_bytes(3, "big") if alg == 3 else b"")
         for subject, audience in BOUND:
             case = {"alg": alg, "kid": kid.hex(), "key": key, "subject": subject, "audience": audience}
-            asked.append((token, case | {"payload": encode_claims(token).hex(), "iv": bytes(range(12)).hex()}))
+            asked.append((token, case | content(token)))
     answers = ask([case for _, case in asked])
     return [(token, case, str(answer["text"])) for (token, case), answer in zip(asked, answers, strict=True)]
 
@@ -191,6 +200,20 @@ def test_what_the_peer_seals_we_open_and_would_have_sealed_just_so(
     for token, case, text in sealed_there(alg):
         assert keys.open(text, **bound(case), now=token.expires_at - 1) == token
         assert ours.seal(token, **bound(case)) == text
+
+
+@pytest.mark.parametrize("alg", [4, 5, 3])
+def test_what_else_the_peer_can_write_we_refuse(alg: int) -> None:
+    """Right messages of RFC 9052, with right tags: only they are not the one spelling."""
+    token, case, good = sealed_there(alg)[0]
+    more = ["tagged", "type", "type, protected", "key, protected", "part of an IV"]
+    more += ["headers the other way round"] if alg == 3 else []
+    again, *answers = ask([case | content(token) | {"more": one} for one in [None, *more]])
+    assert again["text"] == good
+    assert len({str(answer["text"]) for answer in [again, *answers]}) == 1 + len(more)
+    for answer in answers:
+        with pytest.raises(MalformedToken):
+            Keyring([KEY], cache=0).open(str(answer["text"]), **bound(case), now=token.expires_at - 1)
 
 
 @pytest.mark.parametrize(("alg", "way"), WAYS)
