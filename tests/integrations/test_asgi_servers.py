@@ -235,7 +235,11 @@ def test_control_without_the_middleware_the_photo_is_gone() -> None:
 
 def test_a_leader_is_asked_where_the_policy_says_so() -> None:
     sites = Sites(policy=ReadPolicy(0.0))
-    with uvicorn_serves(sites.apps["eu"]) as eu, uvicorn_serves(sites.apps["us"]) as us, httpx.Client(timeout=30) as client:
+    with (
+        uvicorn_serves(sites.apps["eu"]) as eu,
+        uvicorn_serves(sites.apps["us"]) as us,
+        httpx.Client(timeout=30) as client,
+    ):
         client.post(f"{eu}/sync")
         assert client.get(f"{us}/photo").json() == "new.jpg"
 
@@ -259,7 +263,11 @@ def test_what_is_too_late_is_told_of(path: str, caplog: pytest.LogCaptureFixture
 def test_an_error_after_a_write_carries_its_token_in_either_order() -> None:
     sites = Sites()
     around = CausalMiddleware(Sites(off=True).apps["eu"], store(sites.cluster), cookies=PLAIN, **ALICE)  # type: ignore[arg-type]
-    with uvicorn_serves(sites.apps["eu"]) as inside, uvicorn_serves(around) as outside, httpx.Client(timeout=30) as client:
+    with (
+        uvicorn_serves(sites.apps["eu"]) as inside,
+        uvicorn_serves(around) as outside,
+        httpx.Client(timeout=30) as client,
+    ):
         for url in (inside, outside):
             failed = client.post(f"{url}/fails")
             assert (failed.status_code, failed.text.strip()) == (500, "Internal Server Error")
