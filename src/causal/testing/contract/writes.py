@@ -37,10 +37,10 @@ class Writes(Promises):
             )
 
     async def test_positions_grow_with_every_commit(self, play: Play) -> None:
-        """A later commit has a higher offset in its origin: no position covers less than what was committed before it."""
-        link, last = await play.link(play.leader), None
-        for n in range(4):
-            position = (await play.commit(link, {"k": str(n)})).position
+        """A later commit has a higher offset in its origin, through whichever link: no position covers less than what came before it."""
+        links, last = [await play.link(play.leader) for _ in range(2)], None
+        for n in range(5):
+            position = (await play.commit(links[n // 2 % 2], {"k": str(n)})).position
             if position is None or position.shard != play.shard or position.offset <= 0:
                 play.broken(
                     f"a commit on shard {play.shard} has the position {position}",
@@ -190,11 +190,22 @@ class Writes(Promises):
     async def test_what_was_written_outside_has_a_position(self, play: Play) -> None:
         """`position(connection)` covers what was written and committed on a connection of the application's own."""
         link = await play.link(play.leader)
+        if play.stage.follower is not None:
+            await play.commit(link, {"k": "one"})
+            play.stage.catch_up(play.follower)
+            play.stage.pause(play.follower)
         with play.stage.outside("k", "two") as connection:
             covered: Frontier = (await play.done(link.position(connection))).on(play.shard)
         if play.stage.follower is None:
             return
         near = await play.link(play.follower)
+        early = await play.look(near, play.follower, "k")
+        play.insist(
+            early.value == "two" or verdict(early.watermarks, covered) is not Verdict.APPLIED,
+            f"position() is {covered}; {play.follower} calls that applied and shows {early.value!r}, not 'two'",
+            "return the leader's head after that commit, asked for now, or the position of the commit",
+        )
+        play.stage.resume(play.follower)
         play.stage.catch_up(play.follower)
         shown = await play.look(near, play.follower, "k")
         play.insist(
