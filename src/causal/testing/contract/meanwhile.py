@@ -29,19 +29,15 @@ class Meanwhile(Promises):
     async def test_a_leader_is_whole_in_the_middle_of_a_commit(self, play: Play) -> None:
         """Who reads at the leader while a commit is made is shown all of it or nothing, and nothing that it lacks is called applied."""
         writing, reading = await play.link(play.leader), await play.link(play.leader)
-        last = [Frontier()]
-
-        def commit() -> None:
-            _turn(play, writing, last)
-
+        commit = _Counting(play, writing, long=False)
         for _, look in interleaved(commit, lambda: _look(play, reading, play.leader), play.stage.interleavings):
-            self._whole(play, play.leader, look, last[0], "a commit was made")
+            self._whole(play, play.leader, look, commit, "a commit was made")
 
     @once
     async def test_a_replica_is_whole_in_the_middle_of_catching_up(self, play: Play) -> None:
         """Who reads at a replica while it applies writes is shown whole transactions, and nothing that it lacks is called applied."""
         writing, reading = await play.link(play.main), await play.link(play.follower)
-        last, stage = [Frontier()], play.stage
+        commit, stage = _Counting(play, writing, long=True), play.stage
         if not stage.read_only:
             with suppress(NotOffered):
                 stage.pause(play.follower)
@@ -50,14 +46,13 @@ class Meanwhile(Promises):
             stage.catch_up(play.follower)
 
         for _ in range(3):  # so that there is something to apply in the first pass, in which the steps are noted
-            _turn(play, writing, last)
+            commit()
         for _, look in interleaved(catch_up, lambda: _look(play, reading, play.follower), stage.interleavings):
-            self._whole(play, play.follower, look, last[0], "it caught up")
-            _turn(play, writing, last)
+            self._whole(play, play.follower, look, commit, "it caught up")
+            commit()
 
-    def _whole(self, play: Play, endpoint: str, look: Look, written: Frontier, when: str) -> None:
-        marks, shown = look
-        value = str(_count(play))
+    def _whole(self, play: Play, endpoint: str, look: Look, last: _Counting, when: str) -> None:
+        (marks, shown), value, written = look, last.value, last.written
         play.insist(
             shown == (value, value) or verdict(marks, written) is not Verdict.APPLIED,
             f"while {when}, {endpoint} called {written} applied and showed a, b = {shown}, not {value!r} twice",
@@ -107,30 +102,6 @@ class Meanwhile(Promises):
             turn[0] += 1
 
 
-_COUNTS = "meanwhile"
-
-
-def _count(play: Play) -> int:
-    found: int = play.__dict__.get(_COUNTS, 0)
-    return found
-
-
-def _turn(play: Play, link: Any, last: list[Frontier]) -> None:
-    """Write the next number under two keys, in one transaction where there are any; note where."""
-    play.__dict__[_COUNTS] = _count(play) + 1
-    value = str(_count(play))
-    last[0] = _run(lambda: _write(play, link, {"a": value, "b": value}))
-
-
-async def _write(play: Play, link: Any, changes: Mapping[str, str]) -> Frontier:
-    if not play.stage.read_only:
-        return play.joined(await play.commit(link, changes))
-    written = Frontier()
-    for key, value in changes.items():
-        written |= await play.wrote(link, key, value)
-    return written
-
-
 def _run(work: Callable[[], Coroutine[Any, Any, Frontier]]) -> Frontier:
     found: list[Frontier] = []
 
@@ -139,6 +110,31 @@ def _run(work: Callable[[], Coroutine[Any, Any, Frontier]]) -> Frontier:
 
     driven(told())
     return found[0]
+
+
+async def _write(play: Play, link: Any, changes: Mapping[str, str]) -> Frontier:
+    """Write in one transaction, where there are any."""
+    if not play.stage.read_only:
+        return play.joined(await play.commit(link, changes))
+    written = Frontier()
+    for key, value in changes.items():
+        written |= await play.wrote(link, key, value)
+    return written
+
+
+class _Counting:
+    """Writes the next number under a and b, `written` in one transaction, and then, if it is `long`, under c in another."""
+
+    def __init__(self, play: Play, link: Any, *, long: bool) -> None:
+        self.value, self.written = "", Frontier()
+        self._play, self._link, self._long, self._n = play, link, long, 0
+
+    def __call__(self) -> None:
+        self._n += 1
+        self.value = str(self._n)
+        self.written = _run(lambda: _write(self._play, self._link, {"a": self.value, "b": self.value}))
+        if self._long:
+            _run(lambda: _write(self._play, self._link, {"c": self.value}))
 
 
 def _look(play: Play, link: Any, endpoint: str) -> Look:

@@ -194,25 +194,30 @@ class Writes(Promises):
             await play.commit(link, {"k": "one"})
             play.stage.catch_up(play.follower)
             play.stage.pause(play.follower)
+        asked = [link]
+        if play.stage.follower is not None:
+            asked.append(await play.link(play.follower))
         with play.stage.outside("k", "two") as connection:
-            covered: Frontier = (await play.done(link.position(connection))).on(play.shard)
+            found = [(await play.done(one.position(connection))).on(play.shard) for one in asked]
         if play.stage.follower is None:
             return
-        near = await play.link(play.follower)
+        near = asked[-1]
         early = await play.look(near, play.follower, "k")
-        play.insist(
-            early.value == "two" or verdict(early.watermarks, covered) is not Verdict.APPLIED,
-            f"position() is {covered}; {play.follower} calls that applied and shows {early.value!r}, not 'two'",
-            "return the leader's head after that commit, asked for now, or the position of the commit",
-        )
+        for covered in found:
+            play.insist(
+                early.value == "two" or verdict(early.watermarks, covered) is not Verdict.APPLIED,
+                f"position() is {covered}; {play.follower} calls that applied and shows {early.value!r}, not 'two'",
+                "return the leader's head after that commit, asked for now, or the position of the commit; wherever the process is",
+            )
         play.stage.resume(play.follower)
         play.stage.catch_up(play.follower)
-        shown = await play.look(near, play.follower, "k")
-        play.insist(
-            bool(covered) and shown.value == "two" and verdict(shown.watermarks, covered) is Verdict.APPLIED,
-            f"position() is {covered}; {play.follower} shows {shown.value!r} and says {verdict(shown.watermarks, covered).name}",
-            "return the leader's head after that commit, or the position of the commit",
-        )
+        marks, shown = await play.probe(near, play.follower), await play.look(near, play.follower, "k")
+        for covered in found:
+            play.insist(
+                bool(covered) and shown.value == "two" and verdict(marks, covered) is Verdict.APPLIED,
+                f"position() is {covered}; {play.follower} shows {shown.value!r} and says {verdict(marks, covered).name}",
+                "return the leader's head after that commit, or the position of the commit",
+            )
 
     # --- no answer --------------------------------------------------------------------------------------------------
 
