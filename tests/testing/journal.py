@@ -410,7 +410,9 @@ class JournalStage(Stage):
         copy.replace(server.path)
         server.start()
 
-    def crash(self, endpoint: str) -> None:
+    @contextlib.contextmanager
+    def crashing(self, endpoint: str) -> Iterator[None]:
+        yield
         self.cluster.servers[endpoint].start()
 
     def lose_answer(self, endpoint: str, *, committed: bool) -> None:

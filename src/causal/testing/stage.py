@@ -144,9 +144,14 @@ class Stage:
         self._not_offered("forgetting(endpoint)")
         yield
 
-    def crash(self, endpoint: str) -> None:
-        """Kill a server without a warning, as a power cut would, and start it again on what is on its disk. No link is open then."""
-        self._not_offered("crash(endpoint)")
+    @contextlib.contextmanager
+    def crashing(self, endpoint: str) -> Iterator[None]:
+        """Kill a server without a warning, as a power cut would; after this block it runs again, on what was then on its disk.
+
+        Links are open when the block begins, and none is when it ends.
+        """
+        self._not_offered("crashing(endpoint)")
+        yield
 
     def lose_answer(self, endpoint: str, *, committed: bool) -> None:
         """Let the next commit at an endpoint get no answer, though it was made (`committed`) or not."""

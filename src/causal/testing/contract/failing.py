@@ -128,8 +128,8 @@ class Failures(Promises):
         link, leader, written = await play.link(play.leader), play.leader, Frontier()
         for value in ("one", "two", "three"):
             written = play.joined(await play.commit(link, {"k": value})).on(play.shard)
-        await play.close()
-        play.stage.crash(leader)
+        with play.stage.crashing(leader):
+            await play.close()
         link = await play.link(leader)
         await self._patiently(play, lambda: link.probe(link.leader(play.shard), 5.0), f"{leader} crashed and is asked")
         for when in ("", ", and one more write later"):
