@@ -133,6 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
                     engine,
                     keyring=keyring,
                     audience="test",
+                    number=subject.number,
                     max_token_chars=max_token_chars,
                     monotonic=subject.time.monotonic,
                     sleep=subject.time.sleep,
@@ -312,7 +313,9 @@ class StoreMachine(RuleBasedStateMachine):
     def _told(self, lost: Iterable[Loss], visit: Visit) -> None:
         """A session was told of losses: they are true, and from now on nobody misses what is lost."""
         for loss in lost:
-            assert self.book.is_lost(loss.position), f"{loss} was said to be lost, and it is not"
+            assert self.book.is_lost(loss.position), (
+                f"{loss} was said to be lost, and it is not: fail_over() has returned the ends {self.book.ends} (by shard, origin)"
+            )
         visit.own -= self.book.lost
         visit.known -= self.book.lost
 
