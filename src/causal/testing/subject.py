@@ -76,7 +76,7 @@ class Forgets(Protocol):
         """
 
     def restart(self, site: str) -> None:
-        """Let a site come back, perhaps with less of others' writes than it had applied. Its own stay."""
+        """Let a site come back, perhaps with less of others' writes than it had applied. Its own stay, and what it knew of histories."""
 
 
 class KeyValue:

@@ -190,12 +190,12 @@ class Apart(Promises):
 
     async def _ended(self, call: Callable[[], Any], steps: int, end: str) -> bool:
         """Let a call make some steps, and cancel it; return whether it had ended before."""
-        task = asyncio.ensure_future(call())
+        task: asyncio.Future[Any] = asyncio.ensure_future(call())
         for _ in range(steps):
             await asyncio.sleep(0)
         ended = task.done()
         task.cancel()
-        (given,) = await asyncio.gather(task, return_exceptions=True)
-        if end and not isinstance(given, BaseException):
-            await getattr(given, end)()
+        given: list[Any] = [*await asyncio.gather(task, return_exceptions=True)]
+        if end and not isinstance(given[0], BaseException):
+            await getattr(given[0], end)()
         return ended
