@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import attrs
@@ -123,6 +125,18 @@ class NeverApplied(Marked):
 class NoEnd(Marked):
     def marked(self, endpoint: str, marks: Marks) -> Marks:
         return {s: attrs.evolve(m, origins={o: (a, None) for o, (a, _) in m.origins.items()}) for s, m in marks.items()}
+
+
+class EndsWhereItIs(Marked):
+    """Where a history ends is, for each site, where it is itself."""
+
+    def marked(self, endpoint: str, marks: Marks) -> Marks:
+        return {
+            s: attrs.evolve(
+                m, origins={o: (a, end if end is None else min(a, end)) for o, (a, end) in m.origins.items()}
+            )
+            for s, m in marks.items()
+        }
 
 
 class OneIncarnation(Marked):
@@ -330,6 +344,16 @@ class ForgetsTombstones(Handled):
         def seen(self) -> Frontier:
             shown = self.connection._shown
             return Frontier(p for p, entry in shown.items() if any(v is not None for v in entry.changes.values()))
+
+    reading = Reading
+
+
+class TombstonesDependOnNothing(Handled):
+    class Reading(MemoryRead):
+        def seen(self) -> Frontier:
+            shown = self.connection._shown
+            deps = [e.deps for e in shown.values() if any(v is not None for v in e.changes.values())]
+            return reduce(or_, deps, Frontier(shown))
 
     reading = Reading
 

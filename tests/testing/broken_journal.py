@@ -200,6 +200,15 @@ class OneConnection(Link):
         return handle
 
 
+class MixesServers(Link):
+    """The server that is asked stands in the link until its block is made."""
+
+    def read(self, endpoint: str, shards: Sequence[int]) -> Read:
+        self.at = self.server(endpoint)
+        indexes = [self.index(s) for s in shards]
+        return self.reading(self, self.at, indexes)
+
+
 class OneSnapshot(Link):
     """The blocks of a link that are open at one server share a snapshot: the last."""
 

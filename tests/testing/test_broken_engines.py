@@ -71,6 +71,11 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.SeesNothing, "reads_never_go_backwards", "bob read 'new', and then 'old'"),
     (broken.SeesNothing, "writes_follow_reads", "shows the effect reply = 'yes', and of its cause 'old'"),
     (broken.ForgetsTombstones, "seen_covers_tombstones", "eu showed k = None"),
+    (
+        broken.TombstonesDependOnNothing,
+        "dependencies_travel_with_what_was_written",
+        "who finds a key gone whose deletion depends on",
+    ),
     (broken.DropsDependencies, "dependencies_travel_with_what_was_written", "was acknowledged with Frontier\\(\\)"),
     (broken.AcknowledgesNoDependencies, "dependencies_travel_with_what_was_written", "was acknowledged with"),
     (broken.DependenciesStayAtHome, "dependencies_travel_to_replicas", "us shows 'one', which depends on"),

@@ -43,6 +43,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.SeesOneOfTwo, SEVERAL, "and has seen Frontier"),
     (broken.SecondShardMoves, SEVERAL, r"shows \['one', 'two'\]"),
     (broken.OneConnection, ONE_LINK, r"its other blocks were shown \['one', 'two'\]"),
+    (broken.MixesServers, "threads_of_one_link_are_apart", "one, which has 'two' in the life"),
     (broken.OneSnapshot, ONE_LINK, r"the old ones \['two', 'two'\]"),
     (broken.EndsThemAll, ONE_LINK, "this block has ended"),
     (broken.ScansPastOwnWrites, OWN, "all at once"),

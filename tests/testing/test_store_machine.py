@@ -111,6 +111,7 @@ def found(machine: type[Machine]) -> str:
         broken.PositionBeforeTheCommit,
         broken.RollbackKeepsTheLock,
         broken.NoEnd,
+        broken.EndsWhereItIs,
     ],
 )
 def test_a_planted_bug_is_found(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
 from causal.errors import CausalError
-from causal.testing.contract.base import Promises
+from causal.testing.contract.base import Promises, once
+from causal.testing.contract.interleaved import interleaved
 from causal.testing.contract.play import verdict
 from causal.testing.stage import NotOffered
 
@@ -63,6 +64,32 @@ class Apart(Promises):
             f"a block was shown k = {before}, then 'two' was committed: a new block was shown {after!r}, the old ones {old}",
             "let no block share its snapshot with a later one of the same link",
         )
+
+    @once
+    async def test_threads_of_one_link_are_apart(self, play: Play) -> None:
+        """A link is used by many threads at once: what one of them is given has nothing of what another asks for in the middle of it."""
+        link, leader, follower = await play.link(play.leader), play.leader, play.follower
+        await play.commit(link, {"k": "one"})
+        play.stage.catch_up(follower)
+        play.stage.pause(follower)
+        await play.commit(link, {"k": "two"})
+        lives = {e: (await play.probe(link, e))[play.shard].incarnation for e in (leader, follower)}
+
+        def read(endpoint: str) -> tuple[str | None, object]:
+            handle = link.read(endpoint, (play.shard,))
+            try:
+                return play.stage.get(handle.connection, "k"), handle.watermarks[play.shard].incarnation
+            finally:
+                handle.close()
+
+        for mine, other in interleaved(lambda: read(leader), lambda: read(follower), play.stage.interleavings):
+            play.insist(
+                mine == ("two", lives[leader]) and other == ("one", lives[follower]),
+                f"two threads read at once through one link: {leader}, which has 'two' in the life {lives[leader]!r}, gave {mine}; "
+                f"{follower}, which has 'one' in {lives[follower]!r}, gave {other}",
+                "keep what a call works on in its own variables, not in the link",
+            )
+        play.stage.resume(follower)
 
     async def test_watermarks_that_were_given_stay_as_they_are(self, play: Play) -> None:
         """A mapping of watermarks is immutable: what was given is of its moment, and another one is given when something changed."""
