@@ -339,6 +339,23 @@ class SeesNothing(Handled):
     reading, writes = Reading, Writing
 
 
+class ScansAreNotSeen(Handled):
+    class Reading(MemoryRead):
+        def __init__(self, site: Any, shards: Sequence[int]) -> None:
+            super().__init__(site, shards)
+            honest, connection = self.connection.scan, self.connection
+
+            def scan(prefix: str = "") -> Any:
+                before = dict(connection._shown)
+                found = list(honest(prefix))
+                connection._shown = before
+                return iter(found)
+
+            connection.scan = scan  # type: ignore[method-assign]
+
+    reading = Reading
+
+
 class ForgetsTombstones(Handled):
     class Reading(MemoryRead):
         def seen(self) -> Frontier:

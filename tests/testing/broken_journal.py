@@ -243,6 +243,13 @@ class ScansPastOwnWrites(Writer):
         return Reader.scan(self)
 
 
+class ScansWhatIsThereNow(Reader):
+    """A scan is of another moment than single reads."""
+
+    def scan(self) -> dict[str, str]:
+        return {k: v for n in self.shards for k, v in self.server.state.data[n].items()}
+
+
 class ShowsOwnDeleted(Writer):
     """What a block has deleted is still shown to it."""
 

@@ -209,6 +209,14 @@ class PostgresStage(Stage):
     def delete(self, connection: Any, key: str) -> None:
         connection.execute(self.DELETE, [key])
 
+    PAGE = "SELECT key, value FROM item WHERE key = ANY(%s)"
+
+    def page(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
+        return dict.fromkeys(keys) | dict(connection.execute(self.PAGE, [list(keys)]).fetchall())
+
+    async def apage(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
+        return dict.fromkeys(keys) | dict(await (await connection.execute(self.PAGE, [list(keys)])).fetchall())
+
     async def aget(self, connection: Any, key: str) -> str | None:
         row = await (await connection.execute(self.GET, [key])).fetchone()
         return None if row is None else row[0]

@@ -47,6 +47,11 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.OneSnapshot, ONE_LINK, r"the old ones \['two', 'two'\]"),
     (broken.EndsThemAll, ONE_LINK, "this block has ended"),
     (broken.ScansPastOwnWrites, OWN, "all at once"),
+    (
+        broken.ScansWhatIsThereNow,
+        "a_page_shows_what_single_reads_show",
+        "a page shows {'a': 'two', 'b': None, 'c': 'two'}",
+    ),
     (broken.ShowsOwnDeleted, OWN, "key by key"),
     (broken.FirstPutWins, OWN, "'twice': 'one'"),
     (broken.IgnoresCase, VALUES, r"'CASE': \(None, 'capital'\)"),
