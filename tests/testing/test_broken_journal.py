@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from causal import Frontier, Unreachable
+from causal.engine import Commit
 from causal.testing import EngineContract, Stage
 from tests.testing import broken_journal as broken
-from tests.testing.journal import JournalStage
-from tests.testing.run import run
+from tests.testing.journal import JournalStage, Write
+from tests.testing.run import failures, run
 
 CAUGHT_UP = "a_replica_is_whole_in_the_middle_of_catching_up"
 OWN = "a_block_keeps_what_it_changed_last"
@@ -85,6 +87,27 @@ def _quiet() -> Iterator[None]:
 class TestJournal(EngineContract):
     def stage(self) -> Stage:
         return JournalStage()
+
+
+class Optimistic(Write):
+    """Blocks run side by side; one whose shard has changed meanwhile is refused, and may be tried again."""
+
+    def take(self) -> None:
+        """Lock nothing."""
+
+    def free(self) -> None:
+        """Nothing is locked."""
+
+    def commit(self, deps: Frontier) -> Commit:
+        with self.server.lock:
+            if self.server.state.origins[self.shard] != self.connection.state.origins[self.shard]:
+                self.rollback()
+                raise Unreachable("the shard has changed since this block began")
+            return super().commit(deps)
+
+
+def test_a_sound_store_that_refuses_one_of_two_passes() -> None:
+    assert not failures(run(lambda: JournalStage(Optimistic)))
 
 
 @pytest.mark.parametrize(("defect", "test", "wrong"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
