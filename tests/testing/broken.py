@@ -15,7 +15,14 @@ from causal.core.watermark import Watermark
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.stores.memory import MemoryCluster, MemoryEngine
-from causal.stores.memory.link import AsyncMemoryLink, AsyncMemoryRead, MemoryLink, MemoryRead, MemoryWrite
+from causal.stores.memory.link import (
+    AsyncMemoryLink,
+    AsyncMemoryRead,
+    MemoryLink,
+    MemoryRead,
+    MemoryReader,
+    MemoryWrite,
+)
 from tests.testing.stages import SHARDS, MemoryStage
 
 Marks = Mapping[int, Watermark]
@@ -337,6 +344,23 @@ class SeesNothing(Handled):
             return Frontier()
 
     reading, writes = Reading, Writing
+
+
+class ShowsOwnDeleted(Handled):
+    """What a block has deleted is still shown to it."""
+
+    class Writing(MemoryWrite):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            connection, honest = self.connection, self.connection.get
+
+            def get(key: str, default: Any = None) -> Any:
+                gone = key in connection.changes and connection.changes[key] is None
+                return MemoryReader(connection.site, connection._snapshots).get(key) if gone else honest(key, default)
+
+            connection.get = get  # type: ignore[method-assign]
+
+    writes = Writing
 
 
 class ScansAreNotSeen(Handled):

@@ -70,6 +70,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.SeesNothing, "what_a_write_block_reads_counts", "and has seen Frontier\\(\\)"),
     (broken.SeesNothing, "reads_never_go_backwards", "bob read 'new', and then 'old'"),
     (broken.SeesNothing, "writes_follow_reads", "shows the effect reply = 'yes', and of its cause 'old'"),
+    (broken.ShowsOwnDeleted, "a_block_keeps_what_it_changed_last", "it is itself shown, key by key"),
     (broken.ScansAreNotSeen, "a_page_shows_what_single_reads_show", "and the page has seen Frontier\\(\\)"),
     (broken.ForgetsTombstones, "seen_covers_tombstones", "eu showed k = None"),
     (

@@ -249,6 +249,8 @@ class StoreMachine(RuleBasedStateMachine):
                         subject.data.delete(tx, key)
                     else:
                         subject.data.put(tx, key, value)
+                mine = {key: subject.data.get(tx, key) for key in keys}
+                assert mine == changes(), f"a block of {subject.name} wrote {changes()}, and is itself shown {mine}"
                 return shown
 
         return Act(do, shard, changes)
