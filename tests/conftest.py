@@ -14,10 +14,10 @@ pytest_plugins = ["_causal_pytest"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 
-# dev: while working. ci: for every change; a failure prints the blob that replays it. deep: long runs, found by
-# example count alone. No profile has a deadline: a slow machine is no failure.
+# dev: while working. ci: for every change, the same examples each time; a failure prints the blob that replays it. deep: long
+# runs, found by example count alone. No profile has a deadline: a slow machine is no failure.
 settings.register_profile("dev", max_examples=25, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
+settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=True, database=None)
 settings.register_profile(
     "deep",
     max_examples=20_000,

@@ -287,7 +287,7 @@ class PostgresStage(Stage):
             return {"primary": servers.pop("primary"), "replicas": servers}
 
         shards = {"main": shard(self.main)} | ({} if self.other is None else {"other": shard(self.other)})
-        return PostgresEngine(shards=shards, order="listed", timeout_s=0.5)
+        return PostgresEngine(shards=shards, order="listed", timeout_s=2.0)
 
     def beside(self, near: str, shard: str) -> str:
         return self.replicas[near] if self.other is None else f"{shard}/{self.replicas[near]}"

@@ -281,7 +281,10 @@ def test_threads_on_the_embedded_store(tmp_path: Path) -> None:
     """Four users, each in a thread that goes from site to site; two threads replicate. One file for both stores."""
     path, done = tmp_path / "history.jsonl", threading.Event()
     engines = [SQLiteEngine(tmp_path / "data", site=site, replicate="manual") for site in ("eu", "us")]
-    stores = [CausalStore(engine, keyring=KEYS, audience="shop", history=Recorder(path)) for engine in engines]
+    patient: Any = {"policy": ReadPolicy(60.0)}  # six threads share whatever processor there is
+    stores = [
+        CausalStore(engine, keyring=KEYS, audience="shop", history=Recorder(path), **patient) for engine in engines
+    ]
     with stores[0], stores[1]:
 
         def replicate(site: str) -> None:

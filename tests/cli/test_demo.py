@@ -58,6 +58,9 @@ def test_a_newcomer_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gate_that_lets_everything_pass_fails_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("causal.claims.Claims.token", lambda self, subject=None: None)
     monkeypatch.setattr(command._Story, "tampered", lambda self, token: None)
+    monkeypatch.setattr(
+        command, "LAG_S", 10.0
+    )  # nobody waits for it here; on a slow machine the usual lag is soon over
     result = demo("--json")
     assert isinstance(result.exception, CausalError)
     assert "with the token, the photo is there" in str(result.exception)
@@ -115,6 +118,7 @@ def test_the_story_on_postgres_ends_with_a_loss_that_is_said(servers: Any) -> No
 def test_on_postgres_a_gate_that_lets_everything_pass_fails_it(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("causal.claims.Claims.token", lambda self, subject=None: None)
     monkeypatch.setattr(servers._Story, "tampered", lambda self: None)
+    monkeypatch.setattr(servers, "LAG_S", 2.0)  # as above
     _, result = on_postgres()
     assert isinstance(result.exception, CausalError)
     for what in ("the photo is there", "the order is on the page", "nobody was shown", "a write that was lost is said"):

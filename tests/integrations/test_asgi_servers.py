@@ -235,7 +235,11 @@ def test_control_without_the_middleware_the_photo_is_gone() -> None:
 
 def test_a_leader_is_asked_where_the_policy_says_so() -> None:
     sites = Sites(policy=ReadPolicy(0.0))
-    with uvicorn_serves(sites.apps["eu"]) as eu, uvicorn_serves(sites.apps["us"]) as us, httpx.Client() as client:
+    with (
+        uvicorn_serves(sites.apps["eu"]) as eu,
+        uvicorn_serves(sites.apps["us"]) as us,
+        httpx.Client(timeout=30) as client,
+    ):
         client.post(f"{eu}/sync")
         assert client.get(f"{us}/photo").json() == "new.jpg"
 
@@ -259,7 +263,11 @@ def test_what_is_too_late_is_told_of(path: str, caplog: pytest.LogCaptureFixture
 def test_an_error_after_a_write_carries_its_token_in_either_order() -> None:
     sites = Sites()
     around = CausalMiddleware(Sites(off=True).apps["eu"], store(sites.cluster), cookies=PLAIN, **ALICE)  # type: ignore[arg-type]
-    with uvicorn_serves(sites.apps["eu"]) as inside, uvicorn_serves(around) as outside, httpx.Client() as client:
+    with (
+        uvicorn_serves(sites.apps["eu"]) as inside,
+        uvicorn_serves(around) as outside,
+        httpx.Client(timeout=30) as client,
+    ):
         for url in (inside, outside):
             failed = client.post(f"{url}/fails")
             assert (failed.status_code, failed.text.strip()) == (500, "Internal Server Error")
@@ -286,7 +294,7 @@ def test_around_everything_it_answers_in_the_place_of_an_error_page() -> None:
         raise ZeroDivisionError
 
     wrapped = CausalMiddleware(app, us, cookies=PLAIN, **ALICE)  # type: ignore[arg-type]
-    with uvicorn_serves(wrapped) as url, httpx.Client() as client:
+    with uvicorn_serves(wrapped) as url, httpx.Client(timeout=30) as client:
         token = {"causal-token": writer.token() or ""}
         assert client.get(f"{url}/photo", headers=token).status_code == 503
         failed = client.get(f"{url}/wrote-and-failed")
@@ -296,7 +304,7 @@ def test_around_everything_it_answers_in_the_place_of_an_error_page() -> None:
 
 def test_a_public_page_carries_none() -> None:
     sites = Sites()
-    with uvicorn_serves(sites.apps["eu"]) as eu, httpx.Client() as client:
+    with uvicorn_serves(sites.apps["eu"]) as eu, httpx.Client(timeout=30) as client:
         put(store(sites.cluster).session())
         answer = client.get(f"{eu}/public")
         assert answer.json() == "new.jpg"
@@ -323,7 +331,7 @@ def test_pages_of_other_origins_read_the_token_wherever_cors_stands(inside: bool
     app.add_middleware(CausalMiddleware, store=at, cookies=PLAIN, **ALICE)
     if not inside:
         cors()
-    with uvicorn_serves(app) as url, httpx.Client() as client:
+    with uvicorn_serves(app) as url, httpx.Client(timeout=30) as client:
         answer = client.post(f"{url}/sync", headers={"origin": "https://page"})
         assert answer.headers["access-control-allow-origin"] == "https://page"
         assert answer.headers["access-control-expose-headers"] == "Causal-Token"
@@ -343,7 +351,7 @@ def test_host_cookies_over_tls(tmp_path: Path) -> None:
 
     with (
         uvicorn_serves(app, certificate) as url,
-        httpx.Client(verify=trusting(certificate[0])) as client,
+        httpx.Client(verify=trusting(certificate[0]), timeout=30) as client,
     ):
         for _ in range(3):
             client.post(f"{url}/sync")
@@ -371,7 +379,7 @@ def test_many_requests_at_once_keep_their_sessions_apart() -> None:
         return session.subject
 
     def user(name: str, url: str) -> None:
-        with httpx.Client(headers={"x-user": name}) as client:
+        with httpx.Client(headers={"x-user": name}, timeout=30) as client:
             for _ in range(10):
                 answer = client.post(f"{url}/write")
                 assert answer.json() == name

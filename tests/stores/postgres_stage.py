@@ -233,6 +233,11 @@ def get(session: Any, key: str, **options: Any) -> tuple[Any, Any]:
     return None if row is None else row[0], block.receipt
 
 
+def get_at(session: Any, key: str, endpoint: str) -> Any:
+    """What a session reads under a key at an endpoint that has it. It may be slow to show that it has, and is gone round until then."""
+    return eventually(lambda: (found := get(session, key))[1].endpoint == endpoint and found)[0]
+
+
 def inside(block: Any, *steps: str | Callable[[Any], object]) -> None:
     """Enter a block, execute these statements there or call these with its connection, and leave it."""
     with block as connection:

@@ -31,6 +31,8 @@ KEYS = Keyring.generate()
 ERROR = ReadPolicy(wait_s=0.2, then="error", unproven="serve")
 """Wait a little, and say so rather than read at the leader."""
 READ = ReadPolicy(wait_s=0.2, unproven="serve")
+PATIENT = ReadPolicy(wait_s=20.0, unproven="serve")
+"""The same for whoever is to be served by those who prove it, however slow they are: when its time is up, a read may be served unproven."""
 
 
 def until(condition: Callable[[], Any], what: str = "it", timeout_s: float = 20) -> Any:
@@ -85,9 +87,9 @@ def linked(cluster: PostgresCluster, *names: str, **options: Any) -> Iterator[Po
         link.close()
 
 
-def put(session: Any, row: int, *first: str) -> Position:
-    """Write a row through a session, and return the position that it now owns."""
-    with session.write() as connection:
+def put(session: Any, row: int, *first: str, wait_s: float | None = None) -> Position:
+    """Write a row through a session, and return the position that it now owns. `wait_s`: how long it may take to be let in."""
+    with session.write(wait_s=wait_s) as connection:
         for statement in first:
             connection.execute(statement)
         connection.execute("INSERT INTO t VALUES (%s)", (row,))

@@ -17,6 +17,7 @@ from tests.stores.postgres_stage import (
     eventually,
     fail,
     get,
+    get_at,
     in_order,
     inside,
     put,
@@ -49,6 +50,7 @@ def session(request: pytest.FixtureRequest, cluster: PostgresCluster, stores: St
 def test_a_block_gives_a_plain_psycopg_connection(session: Any) -> None:
     with session.write() as connection:
         connection.execute("INSERT INTO item VALUES (%s, %s), (%s, %s)", ("a", 1, "b", 2))
+    get_at(session, "a", "replica-1")
     with (block := session.read()) as connection:
         assert connection.execute("SELECT n FROM item WHERE key = %(key)s", {"key": "b"}).fetchone() == (2,)
         assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
@@ -294,6 +296,7 @@ def test_autocommit_reads(cluster: PostgresCluster, stores: Stores) -> None:
     store = stores(engine(cluster, autocommit=True, pool=ONE))
     session = store.session()
     put(session, "a", 1)
+    get_at(session, "a", "replica-1")
     with (block := session.read()) as connection:
         assert connection.execute("SELECT n FROM item").fetchone() == (1,)
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

@@ -94,7 +94,7 @@ def test_a_write_that_meets_a_new_life_first_is_given_no_place_in_the_old_one(
         lost, _ = lose(cluster, writer.session(), how)
         with pytest.raises(Unreachable, match="another life"):
             link.write("primary", SHARD, Frontier())
-        position = put(alice := store.session(), row := next(ROW))
+        position = put(alice := store.session(), row := next(ROW), wait_s=20.0)  # a connection is refused first
         assert position.origin != lost.origin
         assert served(alice, row)
         until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
@@ -180,7 +180,7 @@ def test_with_the_primary_down_a_new_process_reads_what_a_standby_must_have(clus
             for _ in range(3):
                 assert judged(link, "replica-1", new, late) == {Verdict.APPLIED}  # proven before
             assert served(alice, late) == "replica-1"
-            with linked(cluster, timeout_s=0.3) as fresh:
+            with linked(cluster, timeout_s=1.0) as fresh:
                 for _ in range(3):
                     assert judged(fresh, "replica-1", old, row) == {Verdict.APPLIED}
                 assert judged(fresh, "replica-1", new, late) <= {Verdict.APPLIED, Verdict.BEHIND}

@@ -13,6 +13,7 @@ from causal.lab.postgres import PostgresCluster
 from causal.stores.postgres.install import install
 from tests.stores.postgres_world import (
     ERROR,
+    PATIENT,
     READ,
     SHARD,
     ask_all,
@@ -78,7 +79,7 @@ def test_what_a_promotion_lost_is_said_lost_and_whoever_still_has_it_is_not_serv
         # Who only saw it is not held up, and is told.
         watcher = store.session()
         watcher.join(alice.own)
-        with (block := watcher.read(policy=READ)) as connection:
+        with (block := watcher.read(policy=PATIENT)) as connection:
             assert connection.execute("SELECT count(*) FROM t WHERE pad = 'filler'").fetchone() == (1000,)
         assert block.receipt.endpoint == "replica-1"
         assert [loss.position for loss in block.receipt.clipped] == [position]
@@ -193,7 +194,7 @@ def test_two_standbys_promoted_at_once_never_serve_each_others_tokens(cluster: P
 
 def test_a_standby_of_a_new_primary_whose_origin_is_not_there_yet_proves_nothing(cluster: PostgresCluster) -> None:
     new, follower = cluster.replicas
-    with opened(cluster, timeout_s=0.3) as store, linked(cluster, "replica-2", timeout_s=0.3) as lately:
+    with opened(cluster, timeout_s=1.0) as store, linked(cluster, "replica-2", timeout_s=1.0) as lately:
         alice = store.session()
         put(alice, 1)
         ask_all(lately)
@@ -203,7 +204,7 @@ def test_a_standby_of_a_new_primary_whose_origin_is_not_there_yet_proves_nothing
             follower.follow(new)
             fill(new, 100)
             until(lambda: passed(follower, position.offset) and here(follower, 1_000_099), "the follower")
-            with linked(cluster, "replica-2", timeout_s=0.3) as fresh:
+            with linked(cluster, "replica-2", timeout_s=1.0) as fresh:
                 for link in (lately, fresh, store._link()):
                     assert judged(link, "replica-2", position, 2) == {BEHIND}
             with pytest.raises(GateError):
@@ -220,7 +221,7 @@ def test_a_standby_of_a_new_primary_whose_origin_is_not_there_yet_proves_nothing
             holder.close()
         until(lambda: not follower.query("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"))
         assert passed(follower, position.offset)
-        with linked(cluster, "replica-2", timeout_s=0.3) as fresh:
+        with linked(cluster, "replica-2", timeout_s=1.0) as fresh:
             assert judged(fresh, "replica-2", position, 2) == {BEHIND}
         new.start()
         store.head()

@@ -19,6 +19,7 @@ from tests.stores.postgres_stage import (
     eventually,
     fail,
     get,
+    get_at,
     in_order,
     inside,
     put,
@@ -120,8 +121,7 @@ def test_reads_and_writes_through_pgbouncer(cluster: PostgresCluster, bouncer: d
         for n in range(12):  # more often than the driver needs to prepare a statement
             put(session, "a", n)
             cluster.wait_caught_up()
-            shown, receipt = get(session, "a")
-            assert (shown, receipt.endpoint) == (n, "replica-1")
+            assert get_at(session, "a", "replica-1") == n
         with session.read() as connection:
             assert connection.execute("SHOW transaction_isolation").fetchone() == (isolation,)
             assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
@@ -188,7 +188,7 @@ def test_a_pooler_that_changes_the_server_behind_a_name(
     session = store.session()
     put(session, "a", 1)
     cluster.wait_caught_up()
-    assert get(session, "a")[1].endpoint == "replica-1"
+    assert get_at(session, "a", "replica-1") == 1
     cluster.replicas[0].stop()
     cluster.replicas[0].start()
     put(session, "a", 2)
@@ -205,7 +205,7 @@ def test_a_server_that_dies_behind_pgbouncer_ended_the_block_and_the_next_one_se
     """It is PgBouncer that says so, as a violation of the protocol, which is no error of the block's statement."""
     session = stores(behind(cluster, bouncer)).session()
     eventually(lambda: written(session, "a", 1))  # PgBouncer lets nobody in for a while after a server was down
-    eventually(lambda: get(session, "a")[1].endpoint == "replica-1")
+    get_at(session, "a", "replica-1")
     with pytest.raises(Unreachable, match="replica-1 ended this block"):
         inside(session.read(), lambda _: cluster.replicas[0].kill(), "SELECT n FROM item")
     assert get(session, "a")[0] == 1

@@ -20,6 +20,7 @@ from tests.stores.postgres_stage import (
     engine,
     eventually,
     get,
+    get_at,
     in_order,
     inside,
     put,
@@ -50,7 +51,7 @@ class Proxied:
         )
 
     def engine(self, cluster: PostgresCluster, **settings: Any) -> Any:
-        given = {"timeout_s": 0.3, **settings}
+        given = {"timeout_s": 1.0, **settings}
         return engine(cluster, primary=self.primary.dsn, replicas=[proxy.dsn for proxy in self.replicas], **given)
 
 
@@ -68,17 +69,16 @@ def test_a_standby_that_stops_is_gone_round(cluster: PostgresCluster, stores: St
     session = store.session()
     put(session, "a", 1)
     cluster.wait_caught_up()
-    assert get(session, "a")[1].endpoint == "replica-1"
+    assert get_at(session, "a", "replica-1") == 1
     cluster.replicas[0].stop()
     with within():
-        n, receipt = get(session, "a")
-        assert (n, receipt.endpoint) == (1, "replica-2")
+        assert get_at(session, "a", "replica-2") == 1
         cluster.replicas[1].stop()
         n, receipt = get(session, "a")
         assert (n, receipt.endpoint) == (1, "primary")
     cluster.replicas[0].start()
     store.head()  # asks everyone
-    assert get(session, "a")[1].endpoint == "replica-1"
+    assert get_at(session, "a", "replica-1") == 1
 
 
 def test_a_store_opens_while_servers_are_down(cluster: PostgresCluster, stores: Stores) -> None:
@@ -110,8 +110,14 @@ def test_replay_that_is_paused(cluster: PostgresCluster, stores: Stores) -> None
     put(session, "a", 1)
     n, receipt = get(session, "a")
     assert (n, receipt.endpoint) == (1, "primary")
-    with within(), pytest.raises(GateTimeout, match="replica-1: BEHIND"):
-        get(session, "a", policy=ReadPolicy(0.05, then="error"))
+
+    def refused() -> str:
+        with pytest.raises(GateTimeout) as caught:
+            get(session, "a", policy=ReadPolicy(0.05, then="error"))
+        return str(caught.value)
+
+    with within():
+        eventually(lambda: "replica-1: BEHIND" in refused())  # it may not answer in so short a time
     n, receipt = get(session, "a", policy=ReadPolicy.eventual())
     assert (n, receipt.held) == (None, False)
 
@@ -153,6 +159,7 @@ def test_a_conflict_with_recovery_ends_a_block_and_says_so(
     cluster: PostgresCluster, stores: Stores, isolation: str
 ) -> None:
     session = stores(engine(cluster, isolation=isolation)).session()
+    get_at(session, "a", "replica-1")
     with conflicting(cluster), within():
         with pytest.raises(Unreachable, match=r"replica-1 ended this block: .*conflict with recovery") as caught:
             inside(session.read(), SLOW)
@@ -161,6 +168,7 @@ def test_a_conflict_with_recovery_ends_a_block_and_says_so(
 
 def test_a_conflict_with_recovery_is_run_again_elsewhere(cluster: PostgresCluster, stores: Stores) -> None:
     session = stores(engine(cluster)).session()
+    get_at(session, "a", "replica-1")
     slowly_there = (
         f"SELECT CASE WHEN current_setting('cluster_name') = 'replica-1' THEN ({SLOW.replace(', pg_sleep(20)', '')}"
         " WHERE pg_sleep(20) IS NOT NULL) ELSE -1 END, current_setting('cluster_name')"
@@ -191,6 +199,7 @@ def test_a_dropped_table_ends_an_idle_block(cluster: PostgresCluster, stores: St
         cluster.primary.query("DROP TABLE part")
         cluster.wait_caught_up()
 
+    get_at(session, "a", "replica-1")
     with within(), pytest.raises(Unreachable, match="replica-1 ended this block"):
         inside(session.read(), "SELECT * FROM part", drop, "SELECT 1")
     put(session, "a", 1)
@@ -199,6 +208,7 @@ def test_a_dropped_table_ends_an_idle_block(cluster: PostgresCluster, stores: St
 
 def test_a_server_that_shuts_down_under_a_block(cluster: PostgresCluster, stores: Stores) -> None:
     session = stores(engine(cluster)).session()
+    get_at(session, "a", "replica-1")
     with within(), pytest.raises(Unreachable, match="replica-1 ended this block"):
         inside(session.read(), "SELECT 1", lambda _: cluster.replicas[0].stop(), "SELECT 1")
     receipt = get(session, "a")[1]
@@ -213,8 +223,7 @@ def test_a_statement_timeout_is_the_users_own(cluster: PostgresCluster, stores: 
     for _ in range(2):
         with within(), pytest.raises(psycopg.errors.QueryCanceled):
             inside(session.read(), "SET LOCAL statement_timeout = '20ms'", "SELECT pg_sleep(20)")
-    receipt = get(session, "a")[1]
-    assert receipt.endpoint == "replica-1"
+    assert get_at(session, "a", "replica-1") is None
     assert store._state.view.of("replica-1").down is None
     with within(), pytest.raises(psycopg.errors.QueryCanceled):
         stores.run_read(session, "SET LOCAL statement_timeout = '20ms'", "SELECT pg_sleep(20)")
@@ -234,8 +243,8 @@ def test_a_roles_statement_timeout_spares_the_checks(cluster: PostgresCluster, s
 
 
 def test_an_exhausted_pool_is_gone_round_then_refused_in_time(cluster: PostgresCluster, stores: Stores) -> None:
-    store = stores(engine(cluster, pool=PoolSettings(max_size=1), timeout_s=0.5))
-    with store.session().read() as one:
+    store = stores(engine(cluster, pool=PoolSettings(max_size=1), timeout_s=1.0))
+    with (first := store.session().read()) as one:
         with (second := store.session().read()) as two:
             with (third := store.session().read()):
                 with within(), pytest.raises((NoEndpoint, Overloaded)) as caught:
@@ -244,9 +253,12 @@ def test_an_exhausted_pool_is_gone_round_then_refused_in_time(cluster: PostgresC
                 assert "max_size" in str(caught.value)
                 with within(), pytest.raises((NoEndpoint, StoreError), match="max_size"):
                     put(store.session(), "a", 1)
-            assert third.receipt.endpoint == "primary"
             assert two.execute("SELECT 1").fetchone() == (1,)
-        assert second.receipt.endpoint == "replica-2"
+        assert sorted(block.receipt.endpoint for block in (first, second, third)) == [
+            "primary",
+            "replica-1",
+            "replica-2",
+        ]
         assert one.execute("SELECT 1").fetchone() == (1,)
     eventually(lambda: store.head() and get(store.session(), "a")[1].endpoint == "replica-1")
 
@@ -275,7 +287,7 @@ def test_a_pool_with_a_limit_on_who_waits(cluster: PostgresCluster, stores: Stor
 
 def test_a_pool_does_not_wait_longer_each_time_for_a_server_that_is_away(cluster: PostgresCluster) -> None:
     """Whoever asks next makes it try again; nothing is left pending that would keep others waiting after the server's return."""
-    link = engine(cluster, timeout_s=0.3).open()
+    link = engine(cluster, timeout_s=1.0).open()
     try:
         link.probe("replica-1", 5.0)
         cluster.replicas[0].stop()
@@ -301,7 +313,7 @@ def test_a_standby_behind_a_network_that_hangs(
         session = store.session()
         put(session, "a", 1)
         if open_before:
-            eventually(lambda: get(session, "a")[1].endpoint == "replica-1")
+            get_at(session, "a", "replica-1")
             proxied.replicas[0].hang()
         for _ in range(3):
             n, receipt = get(session, "a")
@@ -341,11 +353,11 @@ def test_a_primary_behind_a_network_that_hangs(
 
 @pytest.mark.parametrize("frozen", ["replica-1", "primary"])
 def test_a_frozen_server(cluster: PostgresCluster, stores: Stores, frozen: str) -> None:
-    store = stores(engine(cluster, timeout_s=0.3))
+    store = stores(engine(cluster, timeout_s=1.0))
     session = store.session()
     put(session, "a", 1)
     cluster.wait_caught_up()
-    assert get(session, "a")[1].endpoint == "replica-1"
+    assert get_at(session, "a", "replica-1") == 1
     cluster.servers[frozen].freeze()
     with within():
         for one in (session, store.session()):
@@ -378,7 +390,7 @@ def test_connections_that_were_cut_are_replaced(cluster: PostgresCluster, proxie
     store = stores(proxied.engine(cluster))
     session = store.session()
     put(session, "a", 1)
-    eventually(lambda: get(session, "a")[1].endpoint == "replica-1")
+    get_at(session, "a", "replica-1")
     proxies = (proxied.primary, *proxied.replicas)
     for proxy in proxies:
         proxy.drop()

@@ -193,7 +193,7 @@ class PostgresStage(Stage):
 
         far = {name: 0.0 if name == near else 0.01 for name in self.cluster.servers}
         servers = {name: Replica(server.dsn, latency_s=far[name]) for name, server in self.cluster.servers.items()}
-        return PostgresEngine(servers.pop("primary"), servers, order="listed", timeout_s=0.4, isolation=self.isolation)
+        return PostgresEngine(servers.pop("primary"), servers, order="listed", timeout_s=2.0, isolation=self.isolation)
 
     GET = "SELECT value FROM item WHERE key = %s"
     PUT = "INSERT INTO item VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
