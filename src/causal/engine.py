@@ -17,13 +17,17 @@ What the gate relies on, and what breaks if it does not hold:
   acknowledged: a member lists a new origin before it takes writes under it. HAZARD: a leader read and a freshness proof know of no
   origin that only an endpoint lists which has never answered.
 * An acknowledged commit is durable where it is acknowledged, and its position is taken after the commit (or inside the write lock).
+  Every block that wrote has one, also where it changed no value or found nothing to delete: a replica that lags shows something else.
+* A transaction becomes visible as one, and `applied` goes up with it, at the leader and at replicas: in the order of the positions,
+  without gaps. HAZARD: numbers that are given out before the commit, or applied out of order, cover what is not there yet.
 * `seen()` reports at least what the handle's user was shown, tombstones included, and the dependencies stored with it.
 
 Errors: a method raises `Unreachable` when its endpoint cannot be reached or does not answer in time (`final=True`, for a write, where
 the gate need not ask again: a lock was waited for, or somebody has to act first), `StoreError` when the store is
 damaged, full or read-only, and `CommitUnknown` only from `commit`, only when the outcome is unknown. Anything else is passed to the user.
 
-Threads: a link is used by many threads at once; a handle by one thread (or task) at a time.
+Threads: a link is used by many threads at once; a handle by one thread (or task) at a time. Several handles of a link are open at once, in
+one thread, too: none shows, moves or ends what another reads.
 
 Optional: a handle whose driver says only at its end what was shown is `Ending`, too. One that can name the versions that it shows and
 writes is `Traced` (a write: `TracedWrite`); only the recording of histories asks for that (`causal.recorder`).
@@ -228,7 +232,7 @@ class Link(Protocol[R_co, W_co]):
         """Ask one endpoint for its watermarks now, by shard id. Raises: Unreachable."""
 
     def read(self, endpoint: str, shards: Sequence[int]) -> ReadHandle[R_co]:
-        """Open one snapshot that covers `shards`. Raises: Unreachable."""
+        """Open one snapshot that covers `shards`: `watermarks` has each of them. Raises: Unreachable."""
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteHandle[W_co]:
         """Open a write transaction on `shard` at a leader; `deps` is the writer's frontier so far. Raises: Unreachable."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import attrs
@@ -13,7 +15,14 @@ from causal.core.watermark import Watermark
 from causal.engine import Commit
 from causal.errors import CommitUnknown, StoreError, Unreachable
 from causal.stores.memory import MemoryCluster, MemoryEngine
-from causal.stores.memory.link import AsyncMemoryLink, AsyncMemoryRead, MemoryLink, MemoryRead, MemoryWrite
+from causal.stores.memory.link import (
+    AsyncMemoryLink,
+    AsyncMemoryRead,
+    MemoryLink,
+    MemoryRead,
+    MemoryReader,
+    MemoryWrite,
+)
 from tests.testing.stages import SHARDS, MemoryStage
 
 Marks = Mapping[int, Watermark]
@@ -123,6 +132,18 @@ class NeverApplied(Marked):
 class NoEnd(Marked):
     def marked(self, endpoint: str, marks: Marks) -> Marks:
         return {s: attrs.evolve(m, origins={o: (a, None) for o, (a, _) in m.origins.items()}) for s, m in marks.items()}
+
+
+class EndsWhereItIs(Marked):
+    """Where a history ends is, for each site, where it is itself."""
+
+    def marked(self, endpoint: str, marks: Marks) -> Marks:
+        return {
+            s: attrs.evolve(
+                m, origins={o: (a, end if end is None else min(a, end)) for o, (a, end) in m.origins.items()}
+            )
+            for s, m in marks.items()
+        }
 
 
 class OneIncarnation(Marked):
@@ -325,11 +346,55 @@ class SeesNothing(Handled):
     reading, writes = Reading, Writing
 
 
+class ShowsOwnDeleted(Handled):
+    """What a block has deleted is still shown to it."""
+
+    class Writing(MemoryWrite):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            connection, honest = self.connection, self.connection.get
+
+            def get(key: str, default: Any = None) -> Any:
+                gone = key in connection.changes and connection.changes[key] is None
+                return MemoryReader(connection.site, connection._snapshots).get(key) if gone else honest(key, default)
+
+            connection.get = get  # type: ignore[method-assign]
+
+    writes = Writing
+
+
+class ScansAreNotSeen(Handled):
+    class Reading(MemoryRead):
+        def __init__(self, site: Any, shards: Sequence[int]) -> None:
+            super().__init__(site, shards)
+            honest, connection = self.connection.scan, self.connection
+
+            def scan(prefix: str = "") -> Any:
+                before = dict(connection._shown)
+                found = list(honest(prefix))
+                connection._shown = before
+                return iter(found)
+
+            connection.scan = scan  # type: ignore[method-assign]
+
+    reading = Reading
+
+
 class ForgetsTombstones(Handled):
     class Reading(MemoryRead):
         def seen(self) -> Frontier:
             shown = self.connection._shown
             return Frontier(p for p, entry in shown.items() if any(v is not None for v in entry.changes.values()))
+
+    reading = Reading
+
+
+class TombstonesDependOnNothing(Handled):
+    class Reading(MemoryRead):
+        def seen(self) -> Frontier:
+            shown = self.connection._shown
+            deps = [e.deps for e in shown.values() if any(v is not None for v in e.changes.values())]
+            return reduce(or_, deps, Frontier(shown))
 
     reading = Reading
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from causal.core.frontier import Frontier, shard_id
 from causal.derived import DerivedEngine, EmbeddedFeed, SearchIndex
 from causal.stores.memory import MemoryCluster, MemoryEngine
 from causal.stores.sqlite import SQLiteEngine
+from causal.stores.sqlite.blocks.writing import WriteTransaction
+from causal.stores.sqlite.link import SQLiteLink
 from causal.testing import Stage
 from tests.stores.sqlite_world import fast_directory
 
@@ -33,6 +36,9 @@ class KeyValueStage(Stage):
 
     def delete(self, connection: Any, key: str) -> None:
         connection.delete(key)
+
+    def page(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
+        return dict.fromkeys(keys) | {key: value for key, value in connection.scan() if key in set(keys)}
 
 
 class MemoryStage(KeyValueStage):
@@ -66,11 +72,35 @@ class MemoryStage(KeyValueStage):
         self.cluster.lose_answer(endpoint, committed=committed)
 
     @contextlib.contextmanager
+    def crashing(self, endpoint: str) -> Iterator[None]:
+        yield
+        self.cluster.restart(endpoint)
+
+    @contextlib.contextmanager
     def outside(self, key: str, value: str) -> Iterator[Any]:
         handle = self.engine("eu").open(self.store).write("eu", shard_id(self.store, 0), Frontier())
         handle.connection.put(key, value)
         handle.commit(Frontier())
         yield handle.connection
+
+
+class Unconfirmed:
+    """A connection to a file whose disk does not confirm the next COMMIT, made or not."""
+
+    def __init__(self, connection: sqlite3.Connection, *, committed: bool) -> None:
+        self._connection, self._committed = connection, committed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql != "COMMIT":
+            return self._connection.execute(sql, *values)
+        if self._committed:
+            self._connection.execute(sql)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
 
 
 class SQLiteStage(KeyValueStage):
@@ -90,6 +120,22 @@ class SQLiteStage(KeyValueStage):
 
     def close(self) -> None:
         self.stack.close()
+
+    def lose_answer(self, endpoint: str, *, committed: bool) -> None:
+        """Let the disk fail at the next COMMIT: of a store in the same process, nobody else's answer could be lost."""
+        plain = SQLiteLink._writing
+
+        def writing(link: SQLiteLink, *args: Any) -> WriteTransaction:
+            SQLiteLink._writing = plain  # type: ignore[method-assign]
+            handle = plain(link, *args)
+            handle._db = Unconfirmed(handle._db, committed=committed)  # type: ignore[arg-type, assignment]
+            return handle
+
+        SQLiteLink._writing = writing  # type: ignore[method-assign]
+
+    def crashing(self, endpoint: str) -> contextlib.AbstractContextManager[None]:
+        """Put the files back as they were while they were in use: nothing was closed in order."""
+        return self.forgetting(endpoint)
 
     @contextlib.contextmanager
     def losing(self) -> Iterator[None]:
@@ -163,6 +209,14 @@ class PostgresStage(Stage):
     def delete(self, connection: Any, key: str) -> None:
         connection.execute(self.DELETE, [key])
 
+    PAGE = "SELECT key, value FROM item WHERE key = ANY(%s)"
+
+    def page(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
+        return dict.fromkeys(keys) | dict(connection.execute(self.PAGE, [list(keys)]).fetchall())
+
+    async def apage(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
+        return dict.fromkeys(keys) | dict(await (await connection.execute(self.PAGE, [list(keys)])).fetchall())
+
     async def aget(self, connection: Any, key: str) -> str | None:
         row = await (await connection.execute(self.GET, [key])).fetchone()
         return None if row is None else row[0]
@@ -172,6 +226,46 @@ class PostgresStage(Stage):
 
     async def adelete(self, connection: Any, key: str) -> None:
         await connection.execute(self.DELETE, [key])
+
+    @contextlib.contextmanager
+    def forgetting(self, endpoint: str) -> Iterator[None]:
+        """The standby's files are put back from a copy; it follows again from there."""
+        (standby,) = self.cluster.replicas
+        assert endpoint == standby.name
+        copy, reshaped = standby.folder / "copy", standby.reshaped
+        standby.stop()
+        standby.snapshot(copy)
+        standby.start()
+        yield
+        standby.kill()
+        standby.restore(copy)
+        shutil.rmtree(copy)
+        standby.reshaped = reshaped  # it is a standby of the same primary as before
+        standby.start()
+
+    @contextlib.contextmanager
+    def crashing(self, endpoint: str) -> Iterator[None]:
+        self.cluster.servers[endpoint].kill()
+        yield
+        self.cluster.servers[endpoint].start()
+
+    def lose_answer(self, endpoint: str, *, committed: bool) -> None:
+        """Close the connection after the next COMMIT was answered, or before it is sent, and let no answer arrive."""
+        from causal.stores.postgres.blocks import Writing
+        from causal.stores.postgres.exchange import Cut
+
+        plain = Writing.commit
+
+        def commit(block: Any, deps: Frontier) -> Any:
+            Writing.commit = plain  # type: ignore[method-assign]
+            steps = plain(block, deps)
+            message = next(steps)
+            if committed:
+                yield message
+            block.pgconn.finish()
+            return steps.throw(Cut("the connection was lost", lost=True))
+
+        Writing.commit = commit  # type: ignore[method-assign]
 
     @contextlib.contextmanager
     def losing(self) -> Iterator[None]:

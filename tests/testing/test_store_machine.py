@@ -111,6 +111,8 @@ def found(machine: type[Machine]) -> str:
         broken.PositionBeforeTheCommit,
         broken.RollbackKeepsTheLock,
         broken.NoEnd,
+        broken.EndsWhereItIs,
+        broken.ShowsOwnDeleted,
     ],
 )
 def test_a_planted_bug_is_found(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:

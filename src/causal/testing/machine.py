@@ -7,7 +7,7 @@ Owns what is done at random, only ever what is possible then, and that a lost wr
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 from hypothesis import strategies as st
@@ -21,8 +21,11 @@ from causal.testing.book import Book
 from causal.testing.subject import PlaceLag, Subject
 
 if TYPE_CHECKING:
+    import unittest
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+
+    import hypothesis
 
     from causal.controls import Lag
     from causal.core.position import Loss, Position
@@ -72,6 +75,14 @@ POLICIES: Final = (
 PASS_S: Final = (0.01, 0.03, 0.06, 0.1, 0.3, 2.0, 1000.0, 100_000.0)
 
 
+if TYPE_CHECKING:
+
+    class MachineTest(unittest.TestCase):
+        """What `StoreMachine.TestCase` is: a test, and how much of it is run."""
+
+        settings: ClassVar[hypothesis.settings]
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Drives one store, or several side by side, through random sessions, and judges all that they show.
 
@@ -99,6 +110,8 @@ class StoreMachine(RuleBasedStateMachine):
     keys: Sequence[str] = ("a", "b")
     clients: Sequence[str] = ("alice", "bob")
     max_carried = 4
+    if TYPE_CHECKING:
+        TestCase: ClassVar[type[MachineTest]]  # type: ignore[assignment, misc] # hypothesis makes it where it is asked for
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,10 +121,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.live: dict[tuple[str, str], Visit] = {}
         self.paused: set[str] = set()
         self.cut: set[str] = set()
+        self._refusal: GateError | None = None
 
     def make(self, lag: Lag) -> Sequence[Subject]:
         """Return the engines to test, new and empty, with this replication lag."""
-        raise NotImplementedError("a subclass makes the engines that it tests")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no make(lag). Implement it: return [Subject(name, engines by site, time, controls, data=stage)]."
+        )
 
     # --- rules ---------------------------------------------------------------------------------------------------
 
@@ -133,6 +149,7 @@ class StoreMachine(RuleBasedStateMachine):
                     engine,
                     keyring=keyring,
                     audience="test",
+                    number=subject.number,
                     max_token_chars=max_token_chars,
                     monotonic=subject.time.monotonic,
                     sleep=subject.time.sleep,
@@ -232,6 +249,8 @@ class StoreMachine(RuleBasedStateMachine):
                         subject.data.delete(tx, key)
                     else:
                         subject.data.put(tx, key, value)
+                mine = {key: subject.data.get(tx, key) for key in keys}
+                assert mine == changes(), f"a block of {subject.name} wrote {changes()}, and is itself shown {mine}"
                 return shown
 
         return Act(do, shard, changes)
@@ -307,12 +326,15 @@ class StoreMachine(RuleBasedStateMachine):
             except GateError as error:
                 if not error.retryable:
                     raise
+                self._refusal = error
                 return type(error).__name__
 
     def _told(self, lost: Iterable[Loss], visit: Visit) -> None:
         """A session was told of losses: they are true, and from now on nobody misses what is lost."""
         for loss in lost:
-            assert self.book.is_lost(loss.position), f"{loss} was said to be lost, and it is not"
+            assert self.book.is_lost(loss.position), (
+                f"{loss} was said to be lost, and it is not: fail_over() has returned the ends {self.book.ends} (by shard, origin)"
+            )
         visit.own -= self.book.lost
         visit.known -= self.book.lost
 
@@ -355,7 +377,7 @@ class StoreMachine(RuleBasedStateMachine):
                             f"{subject.name} refuses {client} at {site}, with all sites in touch"
                         ) from error
                     assert not isinstance(found, str), (
-                        f"{subject.name} refuses {client} at {site} ({found}), with all sites in touch"
+                        f"{subject.name} refuses {client} at {site}, with all sites in touch: {self._refusal!r}"
                     )
                     shown.append(found)
                     self._judge(shard, found, visit)

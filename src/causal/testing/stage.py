@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from unittest import SkipTest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from causal.controls import Controls
     from causal.core.frontier import Frontier
@@ -27,7 +27,9 @@ class Stage:
     A subclass must have `leader`, `engine`, `get` and `put`. All other hooks are optional: a test that needs one which is not there is
     skipped and says which. An engine that has the methods of `causal.Controls` is given as `controls`: then the five of these are there.
 
-    What a test has written is text, under keys of letters. Everything is new and empty when a stage is made.
+    What a test has written is text, any text without NUL, under keys of letters, of which capitals are others. Everything is new and
+    empty when a stage is made. A write block has one shard, and `put` writes there; a read block over several shards shows, in `get`, a
+    key of whichever has it. Most tests use the first of `engine.shards` alone.
 
     Thread-safety: `engine`, `get`, `put`, `catch_up` and `write_source` are called from two threads at once.
     """
@@ -81,11 +83,21 @@ class Stage:
         """Remove a key through the connection of an asynchronous block."""
         self.delete(connection, key)
 
+    async def apage(self, connection: Any, keys: Iterable[str]) -> Mapping[str, str | None]:
+        """Read all keys at once through the connection of an asynchronous block."""
+        if type(self).page is Stage.page:
+            return {key: await self.aget(connection, key) for key in keys}
+        return self.page(connection, keys)
+
     # --- optional -----------------------------------------------------------------------------------------------------
 
     def delete(self, connection: Any, key: str) -> None:
         """Remove a key through the connection of a write block."""
         self._not_offered("delete(connection, key)")
+
+    def page(self, connection: Any, keys: Iterable[str]) -> Mapping[str, str | None]:
+        """Read all keys at once, by a scan or one query, where your store has such a thing; None where there is nothing."""
+        return {key: self.get(connection, key) for key in keys}
 
     def pause(self, endpoint: str) -> None:
         """Stop applying others' writes at an endpoint; it stays readable and falls behind."""
@@ -130,6 +142,15 @@ class Stage:
     def forgetting(self, endpoint: str) -> Iterator[None]:
         """What a server applies inside this block, it has not after it: put back from a copy, say. No link is open when it ends."""
         self._not_offered("forgetting(endpoint)")
+        yield
+
+    @contextlib.contextmanager
+    def crashing(self, endpoint: str) -> Iterator[None]:
+        """Kill a server without a warning, as a power cut would; after this block it runs again, on what was then on its disk.
+
+        Links are open when the block begins, and none is when it ends.
+        """
+        self._not_offered("crashing(endpoint)")
         yield
 
     def lose_answer(self, endpoint: str, *, committed: bool) -> None:

@@ -69,10 +69,14 @@ class Forgets(Protocol):
     """What makes servers forget. Thread-safety: one thread at a time."""
 
     def fail_over(self, site: str) -> Frontier:
-        """Crash a site: what it alone held is lost. Return where each history that ended so stops, 0 where nothing of it survives."""
+        """Crash a site: what it alone held is lost. Return where each history that ended so stops, 0 where nothing of it survives.
+
+        Some site that is left must have heard of every history that was written to, or nobody can say what is lost of it: let a new one
+        be known elsewhere before it takes writes, as `causal.engine` has it.
+        """
 
     def restart(self, site: str) -> None:
-        """Let a site come back, perhaps with less of others' writes than it had applied. Its own stay."""
+        """Let a site come back, perhaps with less of others' writes than it had applied. Its own stay, and what it knew of histories."""
 
 
 class KeyValue:
@@ -101,7 +105,8 @@ class Subject:
     """A store under test: one engine for each site, and the time that drives its lag (set `time.step` to replicate what is due).
 
     `controls` makes sites lag and disappear, `forgets` makes them forget; None if the engine cannot. `data` is how blocks read and write,
-    `deletes` whether they can delete. Thread-safety: one thread at a time.
+    `deletes` whether they can delete. Stores are opened under `number`: shard ids are `number << 16 | index`, also in what `forgets`
+    returns. Thread-safety: one thread at a time.
     """
 
     name: str
@@ -113,6 +118,7 @@ class Subject:
     data: Data = attrs.field(factory=KeyValue)
     deletes: bool = True
     forgets: Forgets | None = None
+    number: int = 0
 
     def page(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
         """Return what is shown of all keys in one block."""

@@ -36,7 +36,13 @@ class Promises:
     """
 
     tests: ClassVar[tuple[str, ...]] = ()
-    """The names of all tests, for those who run them without pytest: `getattr(cls(), name)()`. A skip raises `unittest.SkipTest`."""
+    """The names of all tests: pytest collects them, `run` runs one."""
+
+    def run(self, name: str) -> None:
+        """Run one test without pytest, by its name. Raises: ContractBroken, or whatever the engine raised; unittest.SkipTest."""
+        if name not in self.tests:
+            raise ValueError(f"there is no test {name!r}; `tests` has their names")
+        getattr(self, name)()
 
     def stage(self) -> Stage:
         """Return a new stage, with nothing in it. It is closed when its test has ended."""

@@ -123,6 +123,30 @@ class Failures(Promises):
             "keep every origin of the past in the watermarks, with its end",
         )
 
+    async def test_a_commit_survives_a_crash_or_is_known_to_be_lost(self, play: Play) -> None:
+        """An acknowledged commit is durable where it is acknowledged: after a crash it is APPLIED and shown, or its origin has an end."""
+        link, leader, written = await play.link(play.leader), play.leader, Frontier()
+        for value in ("one", "two", "three"):
+            written = play.joined(await play.commit(link, {"k": value})).on(play.shard)
+        with play.stage.crashing(leader):
+            await play.close()
+        link = await play.link(leader)
+        await self._patiently(play, lambda: link.probe(link.leader(play.shard), 5.0), f"{leader} crashed and is asked")
+        for when in ("", ", and one more write later"):
+            mark, shown = await self._mark(play, link), await play.look(link, link.leader(play.shard), "k")
+            said = verdict({play.shard: mark}, written)
+            play.insist(
+                shown.value == "three" if said is Verdict.APPLIED else said is Verdict.LOST and shown.value != "three",
+                f"{leader} crashed after it had acknowledged 'three' at {written}: it shows {shown.value!r} and says {said.name}{when}",
+                "write and sync the log before commit() returns; where commits may be dropped, start a new origin at every start",
+            )
+            again = await self._again(play, link)
+            play.insist(
+                all(p.origin != q.origin or p.offset > q.offset for p in again.on(play.shard) for q in written),
+                f"{leader} crashed after it had acknowledged {written}, and then gave {again} to another write",
+                "never give a number twice under one origin",
+            )
+
     async def _lost(self, play: Play) -> tuple[Any, Frontier, Frontier]:
         """Write what is kept, then lose a write; return a new link beside the follower, and where both are."""
         writing = await play.link(play.leader)

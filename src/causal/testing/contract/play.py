@@ -217,7 +217,7 @@ class Play:
                 shown = [await self.get(connection, key) for key in keys]
         return shown, block.receipt
 
-    async def write(self, session: Any, key: str, value: str) -> None:
+    async def write(self, session: Any, key: str, value: str | None) -> None:
         """Write a key in a block of a session."""
         block = session.write(shard=next(iter(self.shards())))
         if self._async:

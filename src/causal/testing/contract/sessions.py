@@ -11,6 +11,7 @@ from causal.errors import GateError, WriteLost
 from causal.session import Written
 from causal.testing.contract.base import Promises
 from causal.testing.contract.play import EVENTUAL
+from causal.testing.stage import Stage
 
 if TYPE_CHECKING:
     from causal.testing.contract.play import Play
@@ -132,6 +133,35 @@ class Sessions(Promises):
         with suppress(GateError):
             await play.write(near.session(token, subject="alice"), "later", "yes")
         await self._in_order(play, far, near, "later")
+
+    async def test_a_write_that_changes_nothing_is_a_write(self, play: Play) -> None:
+        """A write of what is there already counts: its writer is never shown what was there before that, on a replica that lags."""
+        _ = play.leader
+        far, near, _ = await self._lagging(play)
+        bob = far.session(subject="bob")
+        await play.write(bob, "k", "new")
+        (value,), receipt = await play.read(near.session(bob.token(), subject="bob"), "k")
+        play.insist(
+            value == "new",
+            f"bob wrote 'new', which was there at {play.leader}, and then reads {value!r}: {receipt}",
+            "acknowledge every block that wrote with a position, also where no value changed (or count its key in seen())",
+        )
+
+    async def test_a_deletion_of_nothing_is_a_write(self, play: Play) -> None:
+        """A deletion of what is gone already counts: who made it is never shown the key again, on a replica that lags."""
+        _ = play.leader
+        if type(play.stage).delete is Stage.delete:
+            play.stage.delete(None, "k")  # says what is missing
+        far, near, _ = await self._lagging(play)
+        await play.write(far.session(subject="alice"), "k", None)
+        bob = far.session(subject="bob")
+        await play.write(bob, "k", None)
+        (value,), receipt = await play.read(near.session(bob.token(), subject="bob"), "k")
+        play.insist(
+            value is None,
+            f"bob deleted k, which was gone at {play.leader}, and then reads {value!r}: {receipt}",
+            "acknowledge every block that wrote with a position, also where nothing was found to delete (or count its key in seen())",
+        )
 
     async def test_writes_follow_reads(self, play: Play) -> None:
         """Writes follow reads: nobody is shown a reply without what it replies to."""

@@ -10,7 +10,7 @@ from causal.core.watermark import Verdict
 from causal.engine import Traced, TracedWrite
 from causal.testing.contract.base import Promises
 from causal.testing.contract.play import verdict
-from causal.testing.stage import NotOffered
+from causal.testing.stage import NotOffered, Stage
 
 if TYPE_CHECKING:
     from causal.engine import KeyVersion
@@ -93,6 +93,14 @@ class Shows(Promises):
             f"who is shown a write that depends on {deps} has seen {seen}",
             "join the dependencies of each version that is shown into seen()",
         )
+        if type(play.stage).delete is not Stage.delete:
+            gone = play.joined(await play.commit(link, {"effect": None}, deps))
+            seen = (await play.look(link, link.leader(play.shard), "effect")).seen
+            play.insist(
+                seen >= deps | gone,
+                f"who finds a key gone whose deletion depends on {deps} has seen {seen}",
+                "store the dependencies of a deletion with its tombstone, and join them into seen()",
+            )
 
     async def test_dependencies_travel_to_replicas(self, play: Play) -> None:
         """Where `dependencies` are promised, they are replicated with their version."""

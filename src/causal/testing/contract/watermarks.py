@@ -214,6 +214,28 @@ class Watermarks(Promises):
                 _ANOTHER,
             )
 
+    async def test_a_server_that_went_back_says_what_it_has_left(self, play: Play) -> None:
+        """After a server lost what it had applied, its watermark is of what it has now: what is not there is not APPLIED."""
+        kept = await play.wrote(await play.link(), "k", "one")
+        play.stage.catch_up(play.follower)
+        with play.stage.forgetting(play.follower):
+            gone = await play.wrote(await play.link(), "k", "two")
+            play.stage.catch_up(play.follower)
+            await play.close()
+        link = await play.link(play.follower)
+        shown = await play.look(link, play.follower, "k")
+        asked = await play.probe(link, play.follower)
+        for how, marks, shows in (
+            ("in a block", shown.watermarks, shown),
+            ("when asked", asked, await play.look(link, play.follower, "k")),
+        ):
+            said = [verdict(marks, frontier) for frontier in (kept, gone)]
+            play.insist(
+                shows.value == "two" or said[1] is not Verdict.APPLIED,
+                f"{play.follower} went back, shows {shows.value!r}, and calls {gone}, the position of 'two', applied {how}",
+                "store how far a server is with its data, in one transaction, and read both together: a mark kept apart survives the data",
+            )
+
     async def test_two_servers_are_two_incarnations(self, play: Play) -> None:
         """An incarnation names the life of one server: two servers never have the same."""
         link = await play.link(play.leader)
