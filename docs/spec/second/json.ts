@@ -134,7 +134,7 @@ function byStore<V>(map: ReadonlyMap<number, V>, written: (store: number, value:
   return ascending(map.keys()).map((store) => written(store, map.get(store)!));
 }
 
-function fromOrigins(origins: Origins): Json {
+export function fromOrigins(origins: Origins): Json {
   return origins === "any" ? "any" : ascending(origins);
 }
 

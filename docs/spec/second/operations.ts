@@ -8,6 +8,7 @@ import type { Measure, Settings } from "./compaction.ts";
 import { ClockError, TokenError } from "./errors.ts";
 import type { Algorithm } from "./frame.ts";
 import * as frontier from "./frontier.ts";
+import { GATE_OPERATIONS } from "./gateoperations.ts";
 import { joinTokens, fingerprint } from "./joining.ts";
 import {
   asBig, asBytes, asClaims, asFloors, asFrontier, asList, asNumber, asNumbers, asObject, asPosition, asPositions, asText,
@@ -100,6 +101,8 @@ export const OPERATIONS: ReadonlyMap<string, Operation> = new Map(Object.entries
     return { until: String(until), floor: String(floor) };
   },
   "compaction.present": compactionPresent,
+
+  ...GATE_OPERATIONS,
 } satisfies Record<string, Operation>));
 
 function stamped(value: bigint): JsonObject {

@@ -129,7 +129,7 @@ function byStore   (map                        , written                        
   return ascending(map.keys()).map((store) => written(store, map.get(store) ));
 }
 
-function fromOrigins(origins         )       {
+export function fromOrigins(origins         )       {
   return origins === "any" ? "any" : ascending(origins);
 }
 

@@ -8,6 +8,7 @@ import { bounds, compact, sizeOf, withUnopened } from "./compaction.mjs";
 import { ClockError, TokenError } from "./errors.mjs";
 
 import * as frontier from "./frontier.mjs";
+import { GATE_OPERATIONS } from "./gateoperations.mjs";
 import { joinTokens, fingerprint } from "./joining.mjs";
 import {
   asBig, asBytes, asClaims, asFloors, asFrontier, asList, asNumber, asNumbers, asObject, asPosition, asPositions, asText,
@@ -98,6 +99,8 @@ export const OPERATIONS                                 = new Map(Object.entries
     return { until: String(until), floor: String(floor) };
   },
   "compaction.present": compactionPresent,
+
+  ...GATE_OPERATIONS,
 }                                    ));
 
 function stamped(value        )             {
