@@ -1,5 +1,6 @@
 // The operations of the vectors, by name: what each is given, and what it gives.
 
+import { CARRIER_OPERATIONS } from "./carrieroperations.ts";
 import { CeiledClock } from "./ceiling.ts";
 import type { Ceiling } from "./ceiling.ts";
 import * as clock from "./clock.ts";
@@ -103,6 +104,7 @@ export const OPERATIONS: ReadonlyMap<string, Operation> = new Map(Object.entries
   "compaction.present": compactionPresent,
 
   ...GATE_OPERATIONS,
+  ...CARRIER_OPERATIONS,
 } satisfies Record<string, Operation>));
 
 function stamped(value: bigint): JsonObject {

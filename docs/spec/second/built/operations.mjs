@@ -1,5 +1,6 @@
 // The operations of the vectors, by name: what each is given, and what it gives.
 
+import { CARRIER_OPERATIONS } from "./carrieroperations.mjs";
 import { CeiledClock } from "./ceiling.mjs";
 
 import * as clock from "./clock.mjs";
@@ -101,6 +102,7 @@ export const OPERATIONS                                 = new Map(Object.entries
   "compaction.present": compactionPresent,
 
   ...GATE_OPERATIONS,
+  ...CARRIER_OPERATIONS,
 }                                    ));
 
 function stamped(value        )             {
