@@ -115,12 +115,15 @@ export function present(headers: readonly TextField[], use: Use): Presented {
 
 // --- services ---
 
+export function parseUrl(text: string): URL | null {
+  return URL.canParse(text) ? new URL(text) : null;
+}
+
 // H-22, H-23
 export function call(
   origin: string, url: string, headers: readonly TextField[], token: string | null,
 ): { readonly goes: boolean; readonly headers: readonly TextField[] } {
-  const there = URL.parse(url);
-  const service = URL.parse(origin);
+  const [there, service] = [parseUrl(url), parseUrl(origin)];
   if (there === null || service === null || there.protocol !== service.protocol || there.host !== service.host) {
     return { goes: false, headers };
   }

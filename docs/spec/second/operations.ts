@@ -11,6 +11,7 @@ import type { Algorithm } from "./frame.ts";
 import * as frontier from "./frontier.ts";
 import { GATE_OPERATIONS } from "./gateoperations.ts";
 import { joinTokens, fingerprint } from "./joining.ts";
+import { historyCheck } from "./verdicts.ts";
 import {
   asBig, asBytes, asClaims, asFloors, asFrontier, asList, asNumber, asNumbers, asObject, asPosition, asPositions, asText,
   asWatermark, fromClaims, fromDemand, fromFrontier, fromPosition, orNull, toHex,
@@ -23,7 +24,8 @@ import { demanded, forget, learn } from "./session.ts";
 import * as timestamp from "./timestamp.ts";
 import { appliedFrontier, judge } from "./watermark.ts";
 
-export type Operation = (given: JsonObject) => JsonObject;
+// `line` is the request as it came, for whoever must not have its numbers rounded.
+export type Operation = (given: JsonObject, line: string) => JsonObject;
 
 export const OPERATIONS: ReadonlyMap<string, Operation> = new Map(Object.entries({
   // --- clock.md ---
@@ -105,6 +107,7 @@ export const OPERATIONS: ReadonlyMap<string, Operation> = new Map(Object.entries
 
   ...GATE_OPERATIONS,
   ...CARRIER_OPERATIONS,
+  "history.check": historyCheck,
 } satisfies Record<string, Operation>));
 
 function stamped(value: bigint): JsonObject {

@@ -1,6 +1,6 @@
 // What a response sets and takes back, and what it may not.
 
-import { FIELD, arrived, inject, isNamed, lower, prefixOf, takenBack, trim } from "./carrier.ts";
+import { FIELD, arrived, inject, isNamed, lower, parseUrl, prefixOf, takenBack, trim } from "./carrier.ts";
 import type { CookieSettings, TextField, Use } from "./carrier.ts";
 
 const FOLDED_FROM = 4;
@@ -120,9 +120,9 @@ function isCrossOrigin(request: readonly TextField[], response: readonly TextFie
   if (first(response, "Access-Control-Allow-Origin") !== null) return true;
   const origin = first(request, "Origin");
   if (origin === null) return false;
-  const from = URL.parse(origin);
+  const from = parseUrl(origin);
   const host = first(request, "Host");
-  const here = from === null || host === null ? null : URL.parse(`${from.protocol}//${host}`);
+  const here = from === null || host === null ? null : parseUrl(`${from.protocol}//${host}`);
   return from === null || here === null || from.host !== here.host;
 }
 

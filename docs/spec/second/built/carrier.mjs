@@ -100,12 +100,15 @@ export function present(headers                      , use     )            {
 
 // --- services ---
 
+export function parseUrl(text        )             {
+  return URL.canParse(text) ? new URL(text) : null;
+}
+
 // H-22, H-23
 export function call(
   origin        , url        , headers                      , token               ,
 )                                                                     {
-  const there = URL.parse(url);
-  const service = URL.parse(origin);
+  const [there, service] = [parseUrl(url), parseUrl(origin)];
   if (there === null || service === null || there.protocol !== service.protocol || there.host !== service.host) {
     return { goes: false, headers };
   }

@@ -11,6 +11,7 @@ import { ClockError, TokenError } from "./errors.mjs";
 import * as frontier from "./frontier.mjs";
 import { GATE_OPERATIONS } from "./gateoperations.mjs";
 import { joinTokens, fingerprint } from "./joining.mjs";
+import { historyCheck } from "./verdicts.mjs";
 import {
   asBig, asBytes, asClaims, asFloors, asFrontier, asList, asNumber, asNumbers, asObject, asPosition, asPositions, asText,
   asWatermark, fromClaims, fromDemand, fromFrontier, fromPosition, orNull, toHex,
@@ -22,6 +23,8 @@ import { ascending } from "./numbers.mjs";
 import { demanded, forget, learn } from "./session.mjs";
 import * as timestamp from "./timestamp.mjs";
 import { appliedFrontier, judge } from "./watermark.mjs";
+
+// `line` is the request as it came, for whoever must not have its numbers rounded.
 
 export const OPERATIONS                                 = new Map(Object.entries({
   // --- clock.md ---
@@ -103,6 +106,7 @@ export const OPERATIONS                                 = new Map(Object.entries
 
   ...GATE_OPERATIONS,
   ...CARRIER_OPERATIONS,
+  "history.check": historyCheck,
 }                                    ));
 
 function stamped(value        )             {
