@@ -5,7 +5,7 @@ import type { Mark, Origins } from "./mark.ts";
 import { NOTHING, clip, filterMap, join, joinMaps, originOf, shardOf, storeOf, isMarked } from "./frontier.ts";
 import type { Frontier, Key, Positions } from "./frontier.ts";
 import { ascending, max, min } from "./numbers.ts";
-import type { View } from "./view.ts";
+import type { Known, View } from "./view.ts";
 
 export type Demand = {
   readonly shards: readonly number[];
@@ -76,22 +76,24 @@ export type Standing =
   | { readonly verdict: "held"; readonly need: Positions; readonly clipped: readonly Cut[] };
 
 // L-5 to L-9, L-13: what is lost is said first.
-export function stand(demand: Demand, view: View): Standing {
-  const ends = endsFor(demand, view);
+export function stand(
+  demand: Demand, view: View, known: Positions = view.ends, leaderOf: (key: Key) => Known | null = (key) => view.leaderOf(key),
+): Standing {
+  const ends = endsFor(demand, known, leaderOf);
   const lost = cuts(demand.own, ends);
   if (lost.length > 0) return { verdict: "lost", lost };
-  const doubt = inDoubt(demand, view);
+  const doubt = inDoubt(demand, known);
   if (doubt !== null) return { verdict: "doubt", doubt };
   const clipped = cuts(demand.seen, ends);
   const seen = clip({ ...NOTHING, entries: demand.seen }, ends).entries;
-  return { verdict: "held", need: joinMaps(joinMaps(demand.own, seen, max), floorNeed(demand, view), max), clipped };
+  return { verdict: "held", need: joinMaps(demand.own, seen, max), clipped };
 }
 
 // L-6: the head of who numbers an origin, asked since, counts as its end for this request.
-function endsFor(demand: Demand, view: View): Positions {
-  const ends = new Map(view.ends);
-  for (const key of view.live()) {
-    const leader = view.leaderOf(key);
+function endsFor(demand: Demand, known: Positions, leaderOf: (key: Key) => Known | null): Positions {
+  const ends = new Map(known);
+  for (const key of [...demand.own.keys(), ...demand.seen.keys()]) {
+    const leader = leaderOf(key);
     if (leader !== null && leader.asked(shardOf(key)) > demand.arrived) ends.set(key, leader.applied(key) ?? 0n);
   }
   return ends;
@@ -104,8 +106,8 @@ function cuts(positions: Positions, ends: Positions): Cut[] {
 }
 
 // L-13
-function inDoubt(demand: Demand, view: View): Origins | null {
-  const ended = ascending(view.ends.keys()).filter((key) => demand.leaderShards.has(shardOf(key))).map(originOf);
+function inDoubt(demand: Demand, ends: Positions): Origins | null {
+  const ended = ascending(ends.keys()).filter((key) => demand.leaderShards.has(shardOf(key))).map(originOf);
   if (demand.markOrigins === "any") return ended.length > 0 ? "any" : null;
   const remembered = demand.markOrigins;
   const doubt = new Set(ended.filter((origin) => remembered.has(origin)));
@@ -113,10 +115,10 @@ function inDoubt(demand: Demand, view: View): Origins | null {
 }
 
 // G-5
-function floorNeed(demand: Demand, view: View): Positions {
+export function floorNeed(demand: Demand, view: View, ends: Positions, counts: (key: Key) => boolean): Positions {
   const { floor } = demand;
   if (floor === null) return new Map();
-  const store = storeOf(demand.shards[0]!);
-  const told = ascending(view.told).filter((key) => storeOf(shardOf(key)) === store);
-  return new Map(told.map((key) => [key, min(floor, view.ends.get(key) ?? floor)]));
+  const stores = new Set(demand.shards.map(storeOf));
+  const told = ascending(view.told).filter((key) => counts(key) && stores.has(storeOf(shardOf(key))));
+  return new Map(told.map((key) => [key, min(floor, ends.get(key) ?? floor)]));
 }

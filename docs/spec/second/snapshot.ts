@@ -3,7 +3,7 @@
 import type { Demand } from "./demand.ts";
 import { join, keyOf, shardOf, originOf, NOTHING } from "./frontier.ts";
 import type { Frontier, Positions } from "./frontier.ts";
-import { counting, isFreshWithin } from "./gate.ts";
+import { counting, isFreshSince } from "./gate.ts";
 import type { How, Policy } from "./gate.ts";
 import type { Known, Said, View } from "./view.ts";
 import { appliedFrontier, isDiverged, judgePosition } from "./watermark.ts";
@@ -15,10 +15,13 @@ export function admits(
 ): boolean {
   const { endpoint, how, need } = served;
   if (how === "window" || how === "eventual" || how === "stale") return true; // they promise nothing
-  return covers(endpoint, need, snapshot)
-    && snapshot.every((said) => isOfThatLife(endpoint, said) && !isDiverged(said)) // G-20, G-21
-    && snapshot.every((said) => showsNoOther(view, endpoint, said))
-    && snapshot.every((said) => stillNumbers(view, endpoint, said))
+  const counts = counting(view, demand.shards);
+  const said = snapshot.filter(({ shard }) => endpoint.holds(shard) && counts(keyOf(shard, 0))); // G-18
+  return covers(endpoint, need, said)
+    && said.every((each) => endpoint.shards.get(each.shard)?.life === each.life) // G-20
+    && said.every((each) => !isDiverged(each)) // G-21
+    && said.every((each) => showsNoOther(endpoint, each))
+    && said.every((each) => stillNumbers(view, endpoint, each))
     && isStillEligible(view, demand, policy, maxStalenessS, served, atS);
 }
 
@@ -32,23 +35,18 @@ function covers(endpoint: Known, need: Positions, snapshot: readonly Said[]): bo
   });
 }
 
-function isOfThatLife(endpoint: Known, said: Said): boolean {
-  return (endpoint.shards.get(said.shard)?.life ?? said.life) === said.life;
-}
-
 // G-22
-function showsNoOther(view: View, endpoint: Known, said: Said): boolean {
+function showsNoOther(endpoint: Known, said: Said): boolean {
   return [...said.origins].every(([origin, { applied, end }]) => {
     const key = keyOf(said.shard, origin);
     if (endpoint.applied(key) !== undefined) return true;
-    const ended = end ?? view.ends.get(key);
-    return ended !== undefined && applied >= ended;
+    return end !== null && applied >= end;
   });
 }
 
 // G-23
 function stillNumbers(view: View, endpoint: Known, said: Said): boolean {
-  return view.ledBy(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
+  return view.numbersOf(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
 }
 
 // G-24
@@ -59,7 +57,7 @@ function isStillEligible(
   const isAllLed = policy.strategy === "leader" || demand.shards.every((shard) => demand.leaderShards.has(shard));
   if (how === "leader" && isAllLed) return true;
   const boundS = policy.strategy === "bounded" ? Math.min(policy.boundS, maxStalenessS) : maxStalenessS;
-  return isFreshWithin(view, endpoint, counting(view, demand.shards), atS, boundS);
+  return isFreshSince(view, endpoint, counting(view, demand.shards), atS - boundS);
 }
 
 // G-25

@@ -100,6 +100,9 @@ class Judge {
   // S-27
   #isNotConvergent(): boolean {
     const { orders } = this;
+    if (orders.mode === "white" && this.reads.some((read) => members(orders.co[read]!).some((write) => this.#isMissed(write, read)))) {
+      return true;
+    }
     const before = [...orders.co];
     const writes = orders.events.map((_, i) => i).filter((i) => orders.isWrite(i));
     if (orders.mode === "white") {

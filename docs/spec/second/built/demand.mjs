@@ -43,22 +43,24 @@ function allOrigins(marks                )          {
 }
 
 // L-5 to L-9, L-13: what is lost is said first.
-export function stand(demand        , view      )           {
-  const ends = endsFor(demand, view);
+export function stand(
+  demand        , view      , known            = view.ends, leaderOf                             = (key) => view.leaderOf(key),
+)           {
+  const ends = endsFor(demand, known, leaderOf);
   const lost = cuts(demand.own, ends);
   if (lost.length > 0) return { verdict: "lost", lost };
-  const doubt = inDoubt(demand, view);
+  const doubt = inDoubt(demand, known);
   if (doubt !== null) return { verdict: "doubt", doubt };
   const clipped = cuts(demand.seen, ends);
   const seen = clip({ ...NOTHING, entries: demand.seen }, ends).entries;
-  return { verdict: "held", need: joinMaps(joinMaps(demand.own, seen, max), floorNeed(demand, view), max), clipped };
+  return { verdict: "held", need: joinMaps(demand.own, seen, max), clipped };
 }
 
 // L-6: the head of who numbers an origin, asked since, counts as its end for this request.
-function endsFor(demand        , view      )            {
-  const ends = new Map(view.ends);
-  for (const key of view.live()) {
-    const leader = view.leaderOf(key);
+function endsFor(demand        , known           , leaderOf                            )            {
+  const ends = new Map(known);
+  for (const key of [...demand.own.keys(), ...demand.seen.keys()]) {
+    const leader = leaderOf(key);
     if (leader !== null && leader.asked(shardOf(key)) > demand.arrived) ends.set(key, leader.applied(key) ?? 0n);
   }
   return ends;
@@ -71,8 +73,8 @@ function cuts(positions           , ends           )        {
 }
 
 // L-13
-function inDoubt(demand        , view      )                 {
-  const ended = ascending(view.ends.keys()).filter((key) => demand.leaderShards.has(shardOf(key))).map(originOf);
+function inDoubt(demand        , ends           )                 {
+  const ended = ascending(ends.keys()).filter((key) => demand.leaderShards.has(shardOf(key))).map(originOf);
   if (demand.markOrigins === "any") return ended.length > 0 ? "any" : null;
   const remembered = demand.markOrigins;
   const doubt = new Set(ended.filter((origin) => remembered.has(origin)));
@@ -80,10 +82,10 @@ function inDoubt(demand        , view      )                 {
 }
 
 // G-5
-function floorNeed(demand        , view      )            {
+export function floorNeed(demand        , view      , ends           , counts                       )            {
   const { floor } = demand;
   if (floor === null) return new Map();
-  const store = storeOf(demand.shards[0] );
-  const told = ascending(view.told).filter((key) => storeOf(shardOf(key)) === store);
-  return new Map(told.map((key) => [key, min(floor, view.ends.get(key) ?? floor)]));
+  const stores = new Set(demand.shards.map(storeOf));
+  const told = ascending(view.told).filter((key) => counts(key) && stores.has(storeOf(shardOf(key))));
+  return new Map(told.map((key) => [key, min(floor, ends.get(key) ?? floor)]));
 }

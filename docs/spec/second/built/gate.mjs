@@ -1,19 +1,21 @@
 // The decision table. Rows are those of the page; the first that applies decides.
 
-import { stand } from "./demand.mjs";
+import { floorNeed, stand } from "./demand.mjs";
 
-import { joinMaps, keyOf, originOf, shardOf } from "./frontier.mjs";
+import { joinMaps, keyOf, shardOf } from "./frontier.mjs";
 
-import { ascending, max, min } from "./numbers.mjs";
+import { max, min } from "./numbers.mjs";
 
 const NOTHING_NEEDED            = new Map();
 const RETRY_DOWN_S = 1;
 const LOOK_AGAIN_S = 0.02;
+const TICK_S = 1e-6; // less is no time
 
 export function decide(view      , demand        , policy        , moment        )           {
-  const decision = new Table(view, demand, policy, moment).decide();
+  const table = new Table(view, demand, policy, moment);
+  const decision = table.decide();
   if (decision.decision !== "refuse" || decision.why === "lost" || decision.why === "doubt") return decision;
-  const untried = view.all.filter(({ down }) => down !== null && down.asked < demand.arrived); // row 26
+  const untried = table.nearest.filter((known) => view.isDown(known) && known.tried.asked < demand.arrived); // row 26
   return untried.length > 0 ? probe(untried, "untried") : decision;
 }
 
@@ -29,9 +31,9 @@ export function counting(view      , shards                   )                 
   return (key) => shards.includes(shardOf(key));
 }
 
-export function isFreshWithin(view      , known       , counts                       , nowS        , boundS        )          {
+export function isFreshSince(view      , known       , counts                       , sinceS        )          {
   const since = view.freshSince(known, counts);
-  return since === "always" || (since !== "never" && since >= nowS - boundS);
+  return since === "always" || (since !== "never" && since >= sinceS);
 }
 
 class Table {
@@ -40,9 +42,11 @@ class Table {
            policy        ;
            moment        ;
            counts                       ;
-           nearest                  ;
+           nearest                  ; // all that are there for this demand
+           live                ;
+           ends           ;
            leftS        ;
-  stalenessS        ;
+           oldestS        ; // since when who is eligible must be fresh
   clipped                 = [];
   isUnproven = false;
 
@@ -52,9 +56,18 @@ class Table {
     this.policy = policy;
     this.moment = moment;
     this.counts = counting(view, demand.shards);
-    this.nearest = view.nearestFirst(this.counts);
+    this.nearest = view.nearestFirst(this.counts).filter((known) => this.#isThere(known));
+    this.live = view.live().filter(this.counts);
+    this.ends = new Map([...view.ends].filter(([key]) => this.counts(key)));
     this.leftS = policy.waitS - moment.elapsedS;
-    this.stalenessS = moment.maxStalenessS;
+    const boundS = policy.strategy === "bounded" ? Math.min(policy.boundS, moment.maxStalenessS) : moment.maxStalenessS; // G-28
+    this.oldestS = moment.nowS - boundS;
+  }
+
+  // G-18: a witness says what it numbers of any of the shards; anybody else is read of all of them, or of none.
+  #isThere(known       )          {
+    const { shards } = this.demand;
+    return known.endpoint.serves ? shards.every((shard) => known.holds(shard)) : shards.some((shard) => known.holds(shard));
   }
 
   get isWrite()          {
@@ -63,51 +76,62 @@ class Table {
 
   // --- who is who ---
 
-  isWorthAsking({ down }       )          {
-    return down === null || (down.asked < this.demand.arrived && this.moment.nowS - down.atS > RETRY_DOWN_S);
-  }
-
-  mayBeRead(known       )          {
-    if (this.demand.at !== null && known.endpoint.name !== this.demand.at) return false; // G-49
-    return known.endpoint.serves && this.demand.shards.every((shard) => known.holds(shard));
+  isWorthAsking(known       )          {
+    const { asked, atS } = known.tried;
+    return !this.view.isDown(known) || (asked < this.demand.arrived && atS < this.moment.nowS - RETRY_DOWN_S);
   }
 
   isReadable(known       )          {
-    return this.isWorthAsking(known) && this.mayBeRead(known);
+    return this.isWorthAsking(known) && known.endpoint.serves;
   }
 
-  // Not down, and past no end (G-11).
-  mayServe(known       )          {
-    return this.mayBeRead(known) && known.down === null && !this.view.isPastAnEnd(known, this.counts);
+  // G-49: who may serve this.
+  candidates()          {
+    const { at } = this.demand;
+    return this.nearest.filter((known) => this.isReadable(known) && (at === null || known.endpoint.name === at));
   }
 
-  isAskedSince(known       )          {
-    return known.wasAskedSince(this.demand.arrived, this.demand.shards);
+  isUp(known       )          {
+    return !this.view.isDown(known);
+  }
+
+  wasEverAsked(known       )          {
+    return known.wasEverAsked(this.counts);
+  }
+
+  isAskedSince(known       , shards                    = this.demand.shards)          {
+    return known.wasAskedSince(this.demand.arrived, shards);
   }
 
   isEligible(known       )          {
     return this.isWrite || this.policy.unproven === "serve" // G-17
-      || isFreshWithin(this.view, known, this.counts, this.moment.nowS, this.stalenessS);
+      || isFreshSince(this.view, known, this.counts, this.oldestS);
   }
 
   covers(known       , need           )          {
     return [...need].every(([key, offset]) => (known.applied(key) ?? -1n) >= offset);
   }
 
-  leadsAnything(known       )          {
-    return this.view.ledBy(known).some(this.counts);
+  numbersAnything(known       )          {
+    return this.live.some((key) => this.view.numbers(known, key));
   }
 
-  liveOn(shards                            )        {
-    return this.view.live().filter((key) => shards(shardOf(key)));
+  leaderOf(key     )               {
+    const leader = this.view.leaderOf(key);
+    return leader !== null && this.nearest.includes(leader) ? leader : null;
+  }
+
+  // What of a need is not known to have ended.
+  going(need           )        {
+    return [...need.keys()].filter((key) => !this.ends.has(key));
   }
 
   serve(endpoint       , how     , need           )           {
     return { decision: "serve", endpoint, how, need, clipped: this.clipped, unproven: this.isUnproven };
   }
 
-  unasked(of                   = this.nearest)          {
-    return of.filter((known) => this.isWorthAsking(known) && !this.isAskedSince(known));
+  unasked(of                  , shards                    = this.demand.shards)          {
+    return of.filter((known) => this.isWorthAsking(known) && !this.isAskedSince(known, shards));
   }
 
   // --- the table ---
@@ -118,7 +142,7 @@ class Table {
     if (strategy === "leader_window") return this.window(); // 2, 3
     if (strategy === "bounded") return this.bounded(); // 4 to 6
 
-    const standing = stand(this.demand, this.view);
+    const standing = stand(this.demand, this.view, this.ends, (key) => this.leaderOf(key));
     if (standing.verdict === "lost") return { decision: "refuse", why: "lost", lost: standing.lost }; // 7
     if (standing.verdict === "doubt") return { decision: "refuse", why: "doubt", doubt: standing.doubt }; // 8
     this.clipped = standing.clipped;
@@ -127,9 +151,7 @@ class Table {
     const replaced = this.takeover(); // G-55
     if (replaced !== null) return replaced;
 
-    let how      = "covered";
     if (strategy === "quorum") {
-      how = "quorum";
       const readable = this.nearest.filter((known) => this.isReadable(known));
       if (readable.length < this.policy.replicas) return NO_ENDPOINT; // 9
       const asked = readable.slice(0, this.policy.replicas);
@@ -138,93 +160,87 @@ class Table {
       const applied = asked.map((known) => this.appliedOnShards(known)).reduce((a, b) => joinMaps(a, b, max));
       need = this.policy.token ? joinMaps(need, applied, max) : applied; // G-33
     }
+    need = joinMaps(need, floorNeed(this.demand, this.view, this.ends, this.counts), max); // G-5
 
-    const led = this.ledShards();
+    const led = strategy === "leader" ? new Set([...this.demand.shards, ...this.demand.leaderShards]) : this.demand.leaderShards;
     if (led.size > 0) {
-      const leading = this.atLeaders(led, need);
+      const leading = this.atLeaders([...led], need);
       if ("decision" in leading) return leading;
       return this.rest(leading.need, "leader", this.demand.shards.every((shard) => led.has(shard)));
     }
-    return this.rest(need, how, false);
+    return this.rest(need, strategy === "quorum" ? "quorum" : "covered", false);
   }
 
-  // Rows 1 and 3.
+  // Rows 1, 3 and 22.
   anybody(how     )           {
-    const nearest = this.nearest.find((known) => this.mayServe(known));
+    const nearest = this.nearest.find((known) => this.isUp(known) && known.endpoint.serves);
+    this.clipped = [];
+    this.isUnproven = false;
     return nearest === undefined ? NO_ENDPOINT : this.serve(nearest, how, NOTHING_NEEDED);
   }
 
   window()           {
     const { wroteAgoS, own } = this.demand;
     if (wroteAgoS === null || wroteAgoS >= this.policy.windowS) return this.anybody("window"); // G-27
-    const numberer = this.nearest.find((known) => this.isReadable(known) && [...own.keys()].some((key) => known.saysItLeads(key)));
+    const numberer = this.nearest.find((known) =>
+      this.isReadable(known) && [...own.keys()].some((key) => this.view.numbers(known, key)));
     if (numberer !== undefined) return this.serve(numberer, "window", NOTHING_NEEDED);
-    return this.onlyWitnessesLead() ? NO_ENDPOINT : this.anybody("window"); // G-54
+    return this.isDerived() ? NO_ENDPOINT : this.anybody("window"); // G-54
   }
 
   bounded()           {
-    this.stalenessS = Math.min(this.policy.boundS, this.moment.maxStalenessS); // G-28
     const fresh = this.nearest.find((known) =>
-      this.mayServe(known) && isFreshWithin(this.view, known, this.counts, this.moment.nowS, this.stalenessS));
+      this.isUp(known) && known.endpoint.serves && isFreshSince(this.view, known, this.counts, this.oldestS));
     if (fresh !== undefined) return this.serve(fresh, "bounded", NOTHING_NEEDED); // 4
-    const unasked = this.unasked();
+    const unasked = this.unasked(this.nearest);
     if (unasked.length > 0) return probe(unasked, "bound"); // 5
     const heads = new Map             ();
-    for (const key of this.liveOn((shard) => this.demand.shards.includes(shard))) {
+    for (const key of this.live) {
       const newest = this.view.samples.get(key)?.at(-1);
-      if (newest !== undefined) heads.set(key, newest.head);
+      if (newest !== undefined && this.demand.shards.includes(shardOf(key))) heads.set(key, newest.head);
     }
     return this.rest(heads, "bounded", false); // 6
   }
 
   takeover()                  {
-    const { at, writes } = this.demand;
-    if (at === null) return null;
-    const known = this.view.named(at);
-    const shard = known.shards.get(writes);
-    if (shard === undefined) return null;
-    const says = [...shard.leads].filter((origin) => !shard.toldEnds.has(origin));
-    if (says.length === 0 || !says.every((origin) => this.view.ends.has(keyOf(writes, origin)))) return null;
-    if (this.isWorthAsking(known) && known.asked(writes) <= this.demand.arrived) return probe([known], "takeover");
-    return NO_ENDPOINT;
+    const { at, writes, arrived } = this.demand;
+    const known = this.nearest.find(({ endpoint }) => endpoint.name === at);
+    if (known === undefined || !this.isUp(known)) return null;
+    const says = [...(known.shards.get(writes)?.leads ?? [])];
+    if (says.length === 0 || !says.every((origin) => this.ends.has(keyOf(writes, origin)))) return null;
+    return known.asked(writes) > arrived ? NO_ENDPOINT : probe([known], "takeover");
   }
 
   // L-16: never above an end.
   appliedOnShards(known       )            {
     const here = [...known.appliedAll()].filter(([key]) => this.demand.shards.includes(shardOf(key)));
-    return new Map(here.map(([key, applied]) => [key, min(applied, this.view.ends.get(key) ?? applied)]));
-  }
-
-  ledShards()                      {
-    if (this.policy.strategy === "leader") return new Set([...this.demand.shards, ...this.demand.leaderShards]);
-    return this.policy.strategy === "quorum" && !this.policy.token ? new Set() : this.demand.leaderShards;
+    return new Map(here.map(([key, applied]) => [key, min(applied, this.ends.get(key) ?? applied)]));
   }
 
   // Rows 11 to 16.
-  atLeaders(led                     , need           )                                          {
-    const { demand, view } = this;
+  atLeaders(led                   , need           )                                          {
+    const { demand } = this;
     const isMarked = demand.leaderShards.size > 0;
-    const live = this.liveOn((shard) => led.has(shard));
-    const leaders = new Map(live.map((key) => [key, view.leaderOf(key)]));
-    const ends = new Map([...view.ends].filter(([key]) => led.has(shardOf(key))));
-    const isUntold = this.remembersAnUntold();
+    const live = this.live.filter((key) => led.includes(shardOf(key)));
+    const leaders = new Map(live.map((key) => [key, this.leaderOf(key)]));
+    const ends = new Map([...this.ends].filter(([key]) => led.includes(shardOf(key))));
+    const isUntold = demand.markOrigins !== "any" && [...demand.markOrigins].some((origin) => !this.view.isTold(origin)); // G-37
     const only = isUntold ? null : onlyOne(leaders);
-    const isAskedSince = (known       )          => known.wasAskedSince(demand.arrived, [...led]);
 
     if (only !== null && only.endpoint.serves) {
-      const others = this.nearest.filter((known) => known !== only && this.isWorthAsking(known) && !isAskedSince(known));
+      const others = this.unasked(this.nearest.filter((known) => known !== only), led);
       if (isMarked && others.length > 0) return probe(others, "everybody"); // 11
-      const isUnlooked = this.nearest.some((known) => this.isWorthAsking(known) && !known.wasEverAsked());
-      const isEnough = demand.shards.every((shard) => led.has(shard)) || this.isEligible(only);
-      if (!isAskedSince(only) && !this.isWrite && !isUnlooked && isEnough && this.mayServe(only)) {
+      const isUnlooked = this.nearest.some((known) => this.isWorthAsking(known) && !this.wasEverAsked(known));
+      const isEnough = demand.shards.every((shard) => led.includes(shard)) || this.isEligible(only);
+      if (!this.isAskedSince(only, led) && !this.isWrite && !isUnlooked && isEnough) {
         return this.serve(only, "leader", joinMaps(need, ends, max)); // 12
       }
     }
 
-    const isEverybody = isMarked || live.length === 0 || [...leaders.values()].includes(null);
+    const isEverybody = isMarked || isUntold || live.length === 0 || [...leaders.values()].includes(null);
     const asked = this.nearest.filter((known) =>
-      isEverybody || !known.wasEverAsked() || [...leaders.values()].includes(known));
-    const unasked = asked.filter((known) => this.isWorthAsking(known) && !isAskedSince(known));
+      isEverybody || !this.wasEverAsked(known) || [...leaders.values()].includes(known));
+    const unasked = this.unasked(asked, led);
     if (unasked.length > 0) return probe(unasked, "heads"); // 13
 
     if (isUntold) return NO_ENDPOINT; // 14
@@ -234,183 +250,129 @@ class Table {
       this.isUnproven = true; // G-38
     }
     const heads = new Map             (ends);
-    for (const [key, leader] of leaders) if (leader !== null) heads.set(key, leader.applied(key) ?? 0n);
+    for (const [key, leader] of leaders) if (leader !== null) heads.set(key, leader.applied(key) );
     return { need: joinMaps(need, heads, max) }; // 16, G-36
-  }
-
-  // G-37
-  remembersAnUntold()          {
-    const { markOrigins, leaderShards } = this.demand;
-    if (markOrigins === "any") return false;
-    const told = new Set(ascending(this.view.told).filter((key) => leaderShards.has(shardOf(key))).map(originOf));
-    return [...markOrigins].some((origin) => !told.has(origin));
   }
 
   // Rows 17 to 25.
   rest(need           , how     , isAllLed         )           {
-    const { policy } = this;
-    const isEligible = (known       )          => isAllLed || this.isEligible(known);
-    const preferred = how === "leader"
-      ? [...this.nearest.filter((known) => this.leadsAnything(known)), ...this.nearest.filter((known) => !this.leadsAnything(known))]
-      : this.nearest;
-    const readable = preferred.filter((known) => this.isReadable(known));
-    const covering = readable.filter((known) =>
-      this.mayServe(known) && known.wasEverAsked() && isEligible(known) && this.covers(known, need));
-    const nearest = this.nearest.find((known) => this.mayBeRead(known));
-    const isSpared = (known       )          =>
-      how === "covered" && policy.strategy === "session" && known !== nearest && this.isLeaderOf(known, need); // G-40
-    const unspared = covering.find((known) => !isSpared(known));
+    const { then } = this.policy;
+    const able = this.candidates().filter((known) =>
+      this.isUp(known) && this.wasEverAsked(known) && (isAllLed || this.isEligible(known)));
+    const numbering = (known       )         => (how === "leader" && !this.numbersAnything(known) ? 1 : 0);
+    const covering = able.filter((known) => this.covers(known, need)).sort((a, b) => numbering(a) - numbering(b));
+    const unspared = covering.find((known) => how !== "covered" || !this.isSpared(known, need));
     if (unspared !== undefined) return this.serve(unspared, how, need); // 17
 
-    const walked = covering.length > 0 ? readable.slice(0, readable.indexOf(covering[0] )) : readable;
-    const looking = this.leftS > 0 ? this.look(walked, readable, need, how, isEligible) : null;
+    const best = covering[0] ?? null;
+    const looking = this.leftS > TICK_S ? this.look(need, how, best) : null;
     if (looking !== null) return looking; // 18 to 20
 
-    if (covering.length > 0 && policy.then === "leader") return this.serve(covering[0] , "fallback", need); // 21
-    if (policy.then === "stale" && !this.isWrite) { // 22
-      const nearest = this.nearest.find((known) => this.mayServe(known));
-      if (nearest !== undefined) return this.serve(nearest, "stale", NOTHING_NEEDED);
-    }
-    if (policy.then === "leader" && !this.isWrite && !this.onlyWitnessesLead()) {
-      const falling = this.fallBack(need, isEligible); // 23, 24
-      if (falling !== null) return falling;
-    }
-    const somebody = this.nearest.some((known) => this.mayServe(known) && isEligible(known));
+    if (best !== null && then === "leader") return this.serve(best, "fallback", need); // 21
+    if (then === "stale" && !this.isWrite) return this.anybody("stale"); // 22
+    const falling = then === "leader" && !this.isWrite && !this.isDerived() ? this.fallBack(need) : null;
+    if (falling !== null) return falling; // 23, 24
+    const somebody = this.candidates().some((known) => this.isUp(known) && this.isEligible(known));
     return { decision: "refuse", why: somebody ? "timeout" : "no endpoint" }; // 25
   }
 
-  // G-40: the leader of what is needed, or any, if no live origin is.
-  isLeaderOf(known       , need           )          {
-    const live = this.view.live().filter((key) => need.has(key));
-    return live.length > 0 ? live.some((key) => this.view.leaderOf(key) === known) : this.leadsAnything(known);
+  // G-40
+  isSpared(known       , need           )          {
+    if (!this.numbersAnything(known) || this.isWrite || known === this.nearest[0]) return false;
+    const going = this.going(need);
+    return going.length === 0 || going.some((key) => this.view.numbers(known, key));
   }
 
-  onlyWitnessesLead()          {
-    const leaders = this.view.all.filter((known) => this.leadsAnything(known));
-    return leaders.length > 0 && leaders.every(({ endpoint }) => !endpoint.serves);
+  // G-54: only witnesses number anything, or nobody does, and there are witnesses.
+  isDerived()          {
+    return this.nearest.some(({ endpoint }) => !endpoint.serves)
+      && !this.nearest.some((known) => known.endpoint.serves && this.numbersAnything(known));
   }
 
-  // Rows 18 to 20, nearest first. Equally near ones are asked before any of them is waited for.
-  look(
-    walked                  , readable                  , need           , how     , isEligible                           ,
-  )                  {
-    for (const group of how === "leader" ? [walked] : byLatency(walked)) {
-      for (const known of group) {
-        if (!this.isAskedSince(known)) return probe([known], "older", this.withinS(known, readable, need)); // 18
+  // Rows 18 to 20, nearest first, and nobody beyond one that covers or that is waited for.
+  look(need           , how     , best              )                  {
+    const waits                                                                                      = [];
+    for (const known of this.candidates()) {
+      if (known === best) break;
+      const first = waits[0]?.known;
+      const isBeyond = first !== undefined
+        && (known.endpoint.latencyS > first.endpoint.latencyS || this.numbersAnything(known));
+      if (how !== "leader" && isBeyond) break;
+      if (!this.isAskedSince(known)) return probe([known], "older", this.withinS([known], need)); // 18
+      const wanted = this.wantedOf(known, need);
+      if (wanted === null) {
+        const heads = this.whoseHeads();
+        if (heads.length > 0) return probe(heads, "unproven", this.withinS(heads, need)); // 19
+        continue;
       }
-      const waiting            = [];
-      for (const known of group) {
-        if (!this.mayServe(known)) continue;
-        let required = need;
-        if (!isEligible(known)) {
-          const whose = this.whoseHeads(known);
-          if (whose === "known") required = joinMaps(need, this.whatMakesItFresh(known), max);
-          else if (whose.length > 0) return probe(whose, "unproven"); // 19
-          else continue;
-        }
-        const expectedS = this.expectedS(known, required);
-        if (expectedS !== null) waiting.push({ known, expectedS, heardS: this.heardS(known), required });
-      }
-      if (waiting.length > 0) { // 20
-        const { known, required } = waiting.reduce((a, b) => (isLikelier(b, a) ? b : a));
-        const forS = waiting.length === 1 ? this.leftS : Math.min(this.leftS, Math.max(this.leftS / 8, LOOK_AGAIN_S));
-        return { decision: "wait", endpoint: known, need: required, forS, because: this.covers(known, need) ? "unproven" : "behind" };
-      }
+      const expectedS = this.expectedS(known, wanted);
+      if (expectedS === null || expectedS <= this.leftS) waits.push({ known, expectedS: expectedS ?? Infinity, wanted });
     }
-    return null;
+    if (waits.length === 0) return null;
+    const { known, wanted } = waits.reduce((a, b) =>
+      (b.expectedS < a.expectedS || (b.expectedS === a.expectedS && b.known.askedAtS < a.known.askedAtS) ? b : a));
+    const forS = waits.length === 1 ? this.leftS : Math.min(this.leftS, Math.max(this.leftS / 8, LOOK_AGAIN_S));
+    return { decision: "wait", endpoint: known, need: wanted, forS, because: this.covers(known, need) ? "unproven" : "behind" }; // 20
   }
 
   // G-41: how long an answer is waited for, where another can do without it.
-  withinS(asked       , readable                  , need           )                {
-    const others = readable.filter((known) => known !== asked && (!this.isAskedSince(known) || this.covers(known, need)));
-    if (others.length === 0) return null;
-    return others.every((known) => this.isLeaderOf(known, need)) ? this.leftS : this.leftS / 2;
+  withinS(asked                  , need           )                {
+    const others = this.candidates().filter((known) =>
+      !asked.includes(known) && this.isUp(known) && this.wasEverAsked(known) && this.isEligible(known));
+    if (this.policy.then !== "leader") return others.length > 0 ? this.leftS / 2 : null;
+    return others.some((known) => this.covers(known, need) || this.numbersAll(known, need)) ? this.leftS : null;
   }
 
-  // G-42: "known", where recent heads say what it would have to apply; otherwise who could say it, and was not asked.
-  whoseHeads(known       )                    {
-    const live = this.view.live().filter((key) => this.counts(key) && this.view.leaderOf(key) !== known);
-    if (live.every((key) => this.recent(key) !== null)) return "known";
-    const isEverybody = live.some((key) => this.view.leaderOf(key) === null);
-    return this.unasked(this.nearest.filter((other) => isEverybody || this.leadsAnything(other)));
+  numbersAll(known       , need           )          {
+    return this.going(need).every((key) => this.view.numbers(known, key));
   }
 
-  // G-43: the lowest head that was asked for within the bound.
-  recent(key     )                {
-    const since = this.moment.nowS - this.stalenessS;
-    const heads = (this.view.samples.get(key) ?? []).filter(({ atS }) => atS >= since).map(({ head }) => head);
-    return heads.length === 0 ? null : min(heads[0] , ...heads.slice(1));
+  // G-42
+  whoseHeads()          {
+    const isEverybody = this.live.some((key) => this.leaderOf(key) === null);
+    return this.unasked(this.nearest.filter((known) => isEverybody || this.numbersAnything(known)));
   }
 
-  whatMakesItFresh(known       )            {
-    const wanted = new Map             ();
-    for (const [key, end] of this.view.ends) if (this.counts(key)) wanted.set(key, end);
-    for (const key of this.view.live()) {
-      if (this.counts(key) && this.view.leaderOf(key) !== known) wanted.set(key, this.recent(key) );
+  // G-43: what it has to apply; null if nothing that is known would make it eligible.
+  wantedOf(known       , need           )                   {
+    if (this.isEligible(known)) return need;
+    const fresh = new Map             ();
+    for (const key of this.live.filter((each) => !this.view.numbers(known, each))) {
+      const recent = (this.view.samples.get(key) ?? []).filter(({ atS }) => atS >= this.oldestS).map(({ head }) => head);
+      if (recent.length === 0) return null;
+      fresh.set(key, min(recent[0] , ...recent));
     }
-    return wanted;
+    const wanted = [need, this.ends, fresh].reduce((a, b) => joinMaps(a, b, max));
+    return this.covers(known, wanted) ? null : wanted;
   }
 
-  // G-43: in how many seconds it may have what is required; null if it will not have it in what is left.
-  expectedS(known       , required           )                {
-    let longest = 0;
-    for (const [key, offset] of required) {
-      const course = known.course(key);
-      if (course === undefined) {
-        longest = Infinity; // who is unknown may
-      } else if (course.applied < offset) {
-        if (course.rate !== null && course.atS - course.movedAtS <= this.policy.waitS) {
-          const neededS = Number(offset - course.applied) / course.rate;
-          if (neededS > this.leftS) return null;
-          longest = Math.max(longest, neededS);
-        } else if (course.atS - course.movedAtS > this.policy.waitS) {
-          return null; // who has not moved for longer than `wait` will not
-        } else {
-          longest = Infinity;
-        }
-      }
+  // G-43: in how many seconds it may have what is wanted; null if nobody can tell.
+  expectedS(known       , wanted           )                {
+    if (known.stalledAtS !== null && this.moment.nowS - known.stalledAtS > this.policy.waitS) return Infinity;
+    const times           = [];
+    for (const [key, offset] of wanted) {
+      const [applied, rate] = [known.applied(key) ?? -1n, known.rates.get(key)];
+      if (applied < offset && rate !== undefined) times.push(Number(offset - applied) / rate);
     }
-    return longest;
-  }
-
-  // When it was last asked of what it had.
-  heardS(known       )         {
-    return Math.max(...this.demand.shards.map((shard) => known.shards.get(shard)?.atS ?? -Infinity));
+    return times.length === 0 ? null : Math.max(...times);
   }
 
   // Rows 23 and 24.
-  fallBack(need           , isEligible                           )                  {
-    const live = this.view.live().filter((key) => need.has(key));
-    const numbersAll = (known       )          =>
-      live.length > 0 ? live.every((key) => this.view.leaderOf(key) === known) : this.leadsAnything(known);
-    const leader = this.nearest.find((known) =>
-      this.mayServe(known) && isEligible(known) && numbersAll(known) && !this.isAskedSince(known));
+  fallBack(need           )                  {
+    const going = this.going(need);
+    const readable = this.nearest.filter((known) => this.isReadable(known));
+    const some = readable.filter((known) =>
+      going.length > 0 ? going.some((key) => this.view.numbers(known, key)) : this.numbersAnything(known));
+    const isEverybody = some.length === 0 || going.some((key) => this.leaderOf(key) === null);
+    const unasked = this.unasked(isEverybody ? readable : some);
+    const leader = unasked.find((known) =>
+      this.isUp(known) && this.numbersAnything(known) && this.numbersAll(known, need) && this.isEligible(known));
     if (leader !== undefined) return this.serve(leader, "fallback", need); // 23
-
-    const needed = [...need.keys()].map((key) => this.view.leaderOf(key));
-    const isEverybody = needed.includes(null);
-    const unasked = this.unasked(this.nearest.filter((known) =>
-      known.endpoint.serves && (isEverybody || needed.includes(known))));
     return unasked.length > 0 ? probe(unasked, "takeover") : null; // 24
   }
-}
-
-// Of two who will take as long as far as is known, the one unheard for longer.
-function isLikelier(a         , b         )          {
-  return a.expectedS < b.expectedS || (a.expectedS === b.expectedS && a.heardS < b.heardS);
 }
 
 function onlyOne(leaders                                )               {
   const different = new Set(leaders.values());
   return different.size === 1 ? [...different][0]  : null;
-}
-
-function byLatency(walked                  )            {
-  const groups            = [];
-  for (const known of walked) {
-    const last = groups.at(-1);
-    if (last !== undefined && last[0] .endpoint.latencyS === known.endpoint.latencyS) last.push(known);
-    else groups.push([known]);
-  }
-  return groups;
 }

@@ -49,7 +49,7 @@ export const GATE_OPERATIONS = {
       live: view.live().map(fromKey),
       ends: fromPositions(view.ends),
       leaders: byName((known) => view.ledBy(known).map(fromKey)),
-      unusable: view.all.filter((known) => known.down !== null || view.isPastAnEnd(known)).map(({ endpoint }) => endpoint.name),
+      unusable: view.all.filter((known) => view.isDown(known)).map(({ endpoint }) => endpoint.name),
     };
   },
   "gate.evidence": (given            )             => {

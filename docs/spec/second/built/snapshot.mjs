@@ -2,7 +2,7 @@
 
 import { join, keyOf, shardOf, originOf, NOTHING } from "./frontier.mjs";
 
-import { counting, isFreshWithin } from "./gate.mjs";
+import { counting, isFreshSince } from "./gate.mjs";
 
 import { appliedFrontier, isDiverged, judgePosition } from "./watermark.mjs";
 
@@ -11,10 +11,13 @@ export function admits(
 )          {
   const { endpoint, how, need } = served;
   if (how === "window" || how === "eventual" || how === "stale") return true; // they promise nothing
-  return covers(endpoint, need, snapshot)
-    && snapshot.every((said) => isOfThatLife(endpoint, said) && !isDiverged(said)) // G-20, G-21
-    && snapshot.every((said) => showsNoOther(view, endpoint, said))
-    && snapshot.every((said) => stillNumbers(view, endpoint, said))
+  const counts = counting(view, demand.shards);
+  const said = snapshot.filter(({ shard }) => endpoint.holds(shard) && counts(keyOf(shard, 0))); // G-18
+  return covers(endpoint, need, said)
+    && said.every((each) => endpoint.shards.get(each.shard)?.life === each.life) // G-20
+    && said.every((each) => !isDiverged(each)) // G-21
+    && said.every((each) => showsNoOther(endpoint, each))
+    && said.every((each) => stillNumbers(view, endpoint, each))
     && isStillEligible(view, demand, policy, maxStalenessS, served, atS);
 }
 
@@ -28,23 +31,18 @@ function covers(endpoint       , need           , snapshot                 )    
   });
 }
 
-function isOfThatLife(endpoint       , said      )          {
-  return (endpoint.shards.get(said.shard)?.life ?? said.life) === said.life;
-}
-
 // G-22
-function showsNoOther(view      , endpoint       , said      )          {
+function showsNoOther(endpoint       , said      )          {
   return [...said.origins].every(([origin, { applied, end }]) => {
     const key = keyOf(said.shard, origin);
     if (endpoint.applied(key) !== undefined) return true;
-    const ended = end ?? view.ends.get(key);
-    return ended !== undefined && applied >= ended;
+    return end !== null && applied >= end;
   });
 }
 
 // G-23
 function stillNumbers(view      , endpoint       , said      )          {
-  return view.ledBy(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
+  return view.numbersOf(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
 }
 
 // G-24
@@ -55,7 +53,7 @@ function isStillEligible(
   const isAllLed = policy.strategy === "leader" || demand.shards.every((shard) => demand.leaderShards.has(shard));
   if (how === "leader" && isAllLed) return true;
   const boundS = policy.strategy === "bounded" ? Math.min(policy.boundS, maxStalenessS) : maxStalenessS;
-  return isFreshWithin(view, endpoint, counting(view, demand.shards), atS, boundS);
+  return isFreshSince(view, endpoint, counting(view, demand.shards), atS - boundS);
 }
 
 // G-25
