@@ -115,10 +115,10 @@ function inDoubt(demand: Demand, ends: Positions): Origins | null {
 }
 
 // G-5
-export function floorNeed(demand: Demand, view: View, ends: Positions, counts: (key: Key) => boolean): Positions {
+export function floorNeed(demand: Demand, told: readonly Key[], ends: Positions): Positions {
   const { floor } = demand;
   if (floor === null) return new Map();
   const stores = new Set(demand.shards.map(storeOf));
-  const told = ascending(view.told).filter((key) => counts(key) && stores.has(storeOf(shardOf(key))));
-  return new Map(told.map((key) => [key, min(floor, ends.get(key) ?? floor)]));
+  const ours = told.filter((key) => stores.has(storeOf(shardOf(key))));
+  return new Map(ours.map((key) => [key, min(floor, ends.get(key) ?? floor)]));
 }

@@ -155,6 +155,10 @@ class Table {
     return leader !== null && this.nearest.includes(leader) ? leader : null;
   }
 
+  told(): Key[] {
+    return this.nearest.flatMap((known) => [...known.appliedAll().keys()]).filter(this.counts);
+  }
+
   // What of a need is not known to have ended.
   going(need: Positions): Key[] {
     return [...need.keys()].filter((key) => !this.ends.has(key));
@@ -194,7 +198,7 @@ class Table {
       const applied = asked.map((known) => this.appliedOnShards(known)).reduce((a, b) => joinMaps(a, b, max));
       need = this.policy.token ? joinMaps(need, applied, max) : applied; // G-33
     }
-    need = joinMaps(need, floorNeed(this.demand, this.view, this.ends, this.counts), max); // G-5
+    need = joinMaps(need, floorNeed(this.demand, this.told(), this.ends), max); // G-5
 
     const led = strategy === "leader" ? new Set([...this.demand.shards, ...this.demand.leaderShards]) : this.demand.leaderShards;
     if (led.size > 0) {

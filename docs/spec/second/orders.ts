@@ -6,8 +6,8 @@ import type { History, Operation, Value, Version } from "./history.ts";
 export type Mode = "white" | "black";
 export type Mask = bigint;
 
-// What a read returned: the event of a write; nothing; what nobody wrote; or it is not known, and not judged.
-export type Returned = number | "nothing" | "thin air" | "not known";
+// What a read returned: the event of a write; nothing; or it is not known which, and nothing is newer than that.
+export type Returned = number | "nothing" | "not known";
 
 // An operation, or a write that is not in the history, of which only a read tells (S-12).
 export type Event = {
@@ -20,6 +20,7 @@ export class Orders {
   readonly mode: Mode;
   readonly events: Event[];
   readonly returned = new Map<number, Returned>(); // of reads
+  readonly thinAir = new Set<number>(); // S-11: reads of what nobody wrote
   readonly so: Mask[]; // what each event follows in its session
   readonly co: Mask[]; // what each event depends on
   readonly #ends = new Map<string, bigint>();
@@ -37,7 +38,7 @@ export class Orders {
       this.#ends.set(name, before !== undefined && before < offset ? before : offset); // S-19: the lowest
     }
     for (let i = 0; i < events.length; i++) {
-      if (!events[i]!.isWrite) this.returned.set(i, this.#return(events[i]!, history));
+      if (!events[i]!.isWrite) this.returned.set(i, this.#return(i, events[i]!, history));
     }
     this.so = this.events.map(({ operation }, i) => (operation === null ? 0n : this.#follows(i, history)));
     const rf = this.events.map((_, i) => {
@@ -55,16 +56,17 @@ export class Orders {
     return read.version !== null && write.version !== null && isSame(read.version, write.version); // S-9
   }
 
-  #return(read: Operation, history: History): Returned {
+  #return(i: number, read: Operation, history: History): Returned {
     const isNothing = this.mode === "black" ? read.value === null : read.version === null && read.value === null;
     if (isNothing) return "nothing";
     if (this.mode === "white" && read.version === null) return "not known"; // S-9
-    const write = history.operations.findLast((each) => this.#isOf(read, each));
+    const of = history.operations.filter((each) => this.#isOf(read, each));
+    const write = of.findLast(({ ok }) => ok !== false);
     if (write === undefined) {
-      if (this.mode === "white") return this.#unwritten(read);
-      return history.isSample ? "not known" : "thin air"; // S-13, S-11
+      if (of.length > 0 || (this.mode === "black" && !history.isSample)) this.thinAir.add(i); // S-11, S-13
+      return this.mode === "white" ? this.#unwritten(read) : "not known";
     }
-    if (write.ok === false || (read.value !== null && write.value !== null && !same(read.value, write.value))) return "thin air";
+    if (read.value !== null && write.value !== null && !same(read.value, write.value)) this.thinAir.add(i);
     return this.events.findIndex(({ operation }) => operation === write);
   }
 
@@ -116,7 +118,7 @@ export class Orders {
 
   // Whether the write is newer than what was returned. What obliges nobody is newer than nothing.
   isNewer(write: number, than: Returned): boolean {
-    if (!this.obliges(write) || than === "not known" || than === "thin air") return false;
+    if (!this.obliges(write) || than === "not known") return false;
     return than === "nothing" || this.ranksAbove(write, than);
   }
 
@@ -140,12 +142,12 @@ export class Orders {
     const isStamped = lines.every(({ version }) => stamps.has(String(version))); // S-15
     const isEnded = origins.every((origin) => origin === highest || this.#ends.has(`${shard} ${origin}`)); // S-16
     return (a, b) => {
-      if (a[0] === b[0]) return a[1] > b[1]; // S-14
-      if (isStamped) {
+      if (origins.length > 1 && isStamped) {
         const [x, y] = [stamps.get(String(a))!, stamps.get(String(b))!];
-        return x === y ? a[0] > b[0] : x > y;
+        if (x !== y) return x > y;
       }
-      return isEnded && a[0] > b[0]; // S-17, if not
+      if (a[0] === b[0]) return a[1] > b[1]; // S-14
+      return (isStamped || isEnded) && a[0] > b[0]; // S-17, if neither
     };
   }
 }
