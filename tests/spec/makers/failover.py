@@ -65,19 +65,23 @@ def forgotten(given: dict[str, Any]) -> dict[str, Any]:
     marks = given["seen"].get("marks", [])
     if "doubt" in given:
         marks = twin.forget_doubt(marks, given["store"], given["doubt"], EVERY_STORE)
-    parts = {"entries": shown_need(seen), "marks": marks}
+    parts = {"entries": shown_need(seen), "marks": shown_marks(marks)}
     return {
         "own": {"entries": shown_need(own)} if own else {},
         "seen": {name: part for name, part in parts.items() if part},
     }
 
 
+def shown_marks(marks: list[Any]) -> list[Any]:
+    """What is empty is left out."""
+    return [[store, {name: part for name, part in mark.items() if part}] for store, mark in marks]
+
+
 def in_doubt(given: dict[str, Any]) -> dict[str, Any]:
     """The mark exempts every shard but the one that was written."""
     until = given["wall_s"] + given["max_staleness_s"] + given["max_clock_skew_s"] + 1
     others = [index for index, name in enumerate(given["shards"]) if name != given["shard"]]
-    left = {"until": str(until), "exact": others, "origins": []}
-    return {"raised": True, "own": {}, "seen": {"marks": [[0, left]]}}
+    return {"raised": True, "own": {}, "seen": {"marks": shown_marks([[0, {"until": str(until), "exact": others}]])}}
 
 
 def closed(given: dict[str, Any]) -> dict[str, Any]:

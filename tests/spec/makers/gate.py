@@ -466,6 +466,8 @@ def freshness() -> Cases:
             leads("far", 8, asked=4, at_s=400),
         ),
     )
+    over = [leads("far", 8, at_s=100), says("near", mark({1: (8, 8)}), asked=2, at_s=200)]
+    yield "who was succeeded numbers nothing: it is as fresh as its newest question", "G-10 G-16", view(PAIR, *over)
     before = [says("far", mark({3: 100}, [3]), at_s=100), says("near", mark({3: 100}), asked=2, at_s=200)]
     closed = says("far", mark({3: (110, 110), 4: 0}, [4]), asked=3, at_s=300)
     for offset in (100, 109, 110):
@@ -795,6 +797,8 @@ def choices() -> Cases:
     unfresh = [says("far", mark({1: 9, 2: 5}, [1])), says("near", mark({1: 9, 2: 50}, [2]), asked=2)]
     yield "not one that is not shown to be fresh", "G-45 G-46", case(PAIR, unfresh, wants(10), {"wait_s": 0})
     yield "but by policy", "G-45", case(PAIR, unfresh, wants(10), {"wait_s": 0, **serve})
+    nobody = [says("far", mark({1: (7, 8)})), says("near", mark({1: (7, 8)}), asked=2)]
+    yield "who numbers nothing covers nothing by construction", "G-45", case(PAIR, nobody, wants(8), {"wait_s": 0, **serve})
     split = {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "6"]]}
     pieces = [says("far", mark({1: 10, 2: 3}, [1])), says("near", mark({1: 9, 2: 5}, [2]), asked=2)]
     yield "nobody numbers all that is needed", "G-45 G-46", case(PAIR, pieces, split, serve, 1)

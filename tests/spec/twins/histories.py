@@ -126,7 +126,7 @@ def read(lines: list[Any]) -> tuple[Row, list[Row], list[Row]]:
         if row is None:
             raise HistoryError(number)
         if row["op"] == "meta":
-            if number != 1 or row.get("format", 1) != 1:
+            if number != 1 or row.get("format", 1) != 1 or row.get("format") is True:
                 raise HistoryError(number)
             meta = row
         elif row["op"] in ("read", "write"):
