@@ -5,7 +5,7 @@ import type { Mark, Origins } from "./mark.ts";
 import { NOTHING, clip, filterMap, join, joinMaps, originOf, shardOf, storeOf, isMarked } from "./frontier.ts";
 import type { Frontier, Key, Positions } from "./frontier.ts";
 import { ascending, max, min } from "./numbers.ts";
-import type { Known, View } from "./view.ts";
+import type { Part } from "./part.ts";
 
 export type Demand = {
   readonly shards: readonly number[];
@@ -76,13 +76,11 @@ export type Standing =
   | { readonly verdict: "held"; readonly need: Positions; readonly clipped: readonly Cut[] };
 
 // L-5 to L-9, L-13: what is lost is said first.
-export function stand(
-  demand: Demand, view: View, known: Positions = view.ends, leaderOf: (key: Key) => Known | null = (key) => view.leaderOf(key),
-): Standing {
-  const ends = endsFor(demand, known, leaderOf);
+export function stand(demand: Demand, part: Part): Standing {
+  const ends = endsFor(demand, part);
   const lost = cuts(demand.own, ends);
   if (lost.length > 0) return { verdict: "lost", lost };
-  const doubt = inDoubt(demand, known);
+  const doubt = inDoubt(demand, part.ends);
   if (doubt !== null) return { verdict: "doubt", doubt };
   const clipped = cuts(demand.seen, ends);
   const seen = clip({ ...NOTHING, entries: demand.seen }, ends).entries;
@@ -90,10 +88,10 @@ export function stand(
 }
 
 // L-6: the head of who numbers an origin, asked since, counts as its end for this request.
-function endsFor(demand: Demand, known: Positions, leaderOf: (key: Key) => Known | null): Positions {
-  const ends = new Map(known);
+function endsFor(demand: Demand, part: Part): Positions {
+  const ends = new Map(part.ends);
   for (const key of [...demand.own.keys(), ...demand.seen.keys()]) {
-    const leader = leaderOf(key);
+    const leader = part.leaderOf(key);
     if (leader !== null && leader.asked(shardOf(key)) > demand.arrived) ends.set(key, leader.applied(key) ?? 0n);
   }
   return ends;

@@ -6,6 +6,8 @@ import { joinMaps, keyOf, shardOf } from "./frontier.ts";
 import type { Key, Positions } from "./frontier.ts";
 import type { Origins } from "./mark.ts";
 import { max, min } from "./numbers.ts";
+import { Part } from "./part.ts";
+import type { Counts } from "./part.ts";
 import type { Known, View } from "./view.ts";
 
 export type Strategy = "session" | "leader" | "quorum" | "bounded" | "leader_window" | "eventual";
@@ -59,49 +61,28 @@ function probe(endpoints: readonly Known[], because: Because, withinS: number | 
 
 const NO_ENDPOINT: Decision = { decision: "refuse", why: "no endpoint" };
 
-// G-18: where all hold everything, every origin counts; otherwise only those of the demand's shards.
-export function counting(view: View, shards: readonly number[]): (key: Key) => boolean {
-  if (view.all.every(({ endpoint }) => endpoint.holds === null)) return () => true;
-  return (key) => shards.includes(shardOf(key));
-}
-
-export function isFreshSince(view: View, known: Known, counts: (key: Key) => boolean, sinceS: number): boolean {
+export function isFreshSince(view: View, known: Known, counts: Counts, sinceS: number): boolean {
   const since = view.freshSince(known, counts);
   return since === "always" || (since !== "never" && since >= sinceS);
 }
 
-class Table {
-  readonly view: View;
+class Table extends Part {
   readonly demand: Demand;
   readonly policy: Policy;
   readonly moment: Moment;
-  readonly counts: (key: Key) => boolean;
-  readonly nearest: readonly Known[]; // all that are there for this demand
-  readonly live: readonly Key[];
-  readonly ends: Positions;
   readonly leftS: number;
   readonly oldestS: number; // since when who is eligible must be fresh
   clipped: readonly Cut[] = [];
   isUnproven = false;
 
   constructor(view: View, demand: Demand, policy: Policy, moment: Moment) {
-    this.view = view;
+    super(view, demand.shards);
     this.demand = demand;
     this.policy = policy;
     this.moment = moment;
-    this.counts = counting(view, demand.shards);
-    this.nearest = view.nearestFirst(this.counts).filter((known) => this.#isThere(known));
-    this.live = view.live().filter(this.counts);
-    this.ends = new Map([...view.ends].filter(([key]) => this.counts(key)));
     this.leftS = policy.waitS - moment.elapsedS;
     const boundS = policy.strategy === "bounded" ? Math.min(policy.boundS, moment.maxStalenessS) : moment.maxStalenessS; // G-28
     this.oldestS = moment.nowS - boundS;
-  }
-
-  // G-18: a witness says what it numbers of any of the shards; anybody else is read of all of them, or of none.
-  #isThere(known: Known): boolean {
-    const { shards } = this.demand;
-    return known.endpoint.serves ? shards.every((shard) => known.holds(shard)) : shards.some((shard) => known.holds(shard));
   }
 
   get isWrite(): boolean {
@@ -150,15 +131,6 @@ class Table {
     return this.live.some((key) => this.view.numbers(known, key));
   }
 
-  leaderOf(key: Key): Known | null {
-    const leader = this.view.leaderOf(key);
-    return leader !== null && this.nearest.includes(leader) ? leader : null;
-  }
-
-  told(): Key[] {
-    return this.nearest.flatMap((known) => [...known.appliedAll().keys()]).filter(this.counts);
-  }
-
   // What of a need is not known to have ended.
   going(need: Positions): Key[] {
     return [...need.keys()].filter((key) => !this.ends.has(key));
@@ -180,7 +152,7 @@ class Table {
     if (strategy === "leader_window") return this.window(); // 2, 3
     if (strategy === "bounded") return this.bounded(); // 4 to 6
 
-    const standing = stand(this.demand, this.view, this.ends, (key) => this.leaderOf(key));
+    const standing = stand(this.demand, this);
     if (standing.verdict === "lost") return { decision: "refuse", why: "lost", lost: standing.lost }; // 7
     if (standing.verdict === "doubt") return { decision: "refuse", why: "doubt", doubt: standing.doubt }; // 8
     this.clipped = standing.clipped;

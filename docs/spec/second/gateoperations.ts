@@ -16,6 +16,7 @@ import type { Json, JsonObject } from "./json.ts";
 import { Places } from "./limits.ts";
 import type { Origins } from "./mark.ts";
 import { ascending } from "./numbers.ts";
+import { Part } from "./part.ts";
 import { forget } from "./session.ts";
 import { admits, shown } from "./snapshot.ts";
 import { View } from "./view.ts";
@@ -233,7 +234,7 @@ function rounded(seconds: number): number {
 }
 
 function fromStanding(demand: Demand, view: View): JsonObject {
-  const standing = stand(demand, view);
+  const standing = stand(demand, new Part(view, demand.shards));
   const { verdict } = standing;
   if (verdict === "lost") return { verdict, lost: standing.lost.map(fromCut) };
   if (verdict === "doubt") return { verdict, doubt: fromOrigins(standing.doubt) };

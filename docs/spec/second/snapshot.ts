@@ -3,8 +3,9 @@
 import type { Demand } from "./demand.ts";
 import { join, keyOf, shardOf, originOf, NOTHING } from "./frontier.ts";
 import type { Frontier, Positions } from "./frontier.ts";
-import { counting, isFreshSince } from "./gate.ts";
+import { isFreshSince } from "./gate.ts";
 import type { How, Policy } from "./gate.ts";
+import { counting } from "./part.ts";
 import type { Known, Said, View } from "./view.ts";
 import { appliedFrontier, isDiverged, judgePosition } from "./watermark.ts";
 

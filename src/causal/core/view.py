@@ -289,7 +289,7 @@ class View:
             asked_at,
             before.fresh_at,
             None,
-            asked,
+            max(asked, before.tried),
             asked_at,
             rates,
             stalled_at,

@@ -43,13 +43,11 @@ function allOrigins(marks                )          {
 }
 
 // L-5 to L-9, L-13: what is lost is said first.
-export function stand(
-  demand        , view      , known            = view.ends, leaderOf                             = (key) => view.leaderOf(key),
-)           {
-  const ends = endsFor(demand, known, leaderOf);
+export function stand(demand        , part      )           {
+  const ends = endsFor(demand, part);
   const lost = cuts(demand.own, ends);
   if (lost.length > 0) return { verdict: "lost", lost };
-  const doubt = inDoubt(demand, known);
+  const doubt = inDoubt(demand, part.ends);
   if (doubt !== null) return { verdict: "doubt", doubt };
   const clipped = cuts(demand.seen, ends);
   const seen = clip({ ...NOTHING, entries: demand.seen }, ends).entries;
@@ -57,10 +55,10 @@ export function stand(
 }
 
 // L-6: the head of who numbers an origin, asked since, counts as its end for this request.
-function endsFor(demand        , known           , leaderOf                            )            {
-  const ends = new Map(known);
+function endsFor(demand        , part      )            {
+  const ends = new Map(part.ends);
   for (const key of [...demand.own.keys(), ...demand.seen.keys()]) {
-    const leader = leaderOf(key);
+    const leader = part.leaderOf(key);
     if (leader !== null && leader.asked(shardOf(key)) > demand.arrived) ends.set(key, leader.applied(key) ?? 0n);
   }
   return ends;
@@ -82,10 +80,10 @@ function inDoubt(demand        , ends           )                 {
 }
 
 // G-5
-export function floorNeed(demand        , view      , ends           , counts                       )            {
+export function floorNeed(demand        , told                , ends           )            {
   const { floor } = demand;
   if (floor === null) return new Map();
   const stores = new Set(demand.shards.map(storeOf));
-  const told = ascending(view.told).filter((key) => counts(key) && stores.has(storeOf(shardOf(key))));
-  return new Map(told.map((key) => [key, min(floor, ends.get(key) ?? floor)]));
+  const ours = told.filter((key) => stores.has(storeOf(shardOf(key))));
+  return new Map(ours.map((key) => [key, min(floor, ends.get(key) ?? floor)]));
 }

@@ -5,6 +5,7 @@ import { floorNeed, stand } from "./demand.mjs";
 import { joinMaps, keyOf, shardOf } from "./frontier.mjs";
 
 import { max, min } from "./numbers.mjs";
+import { Part } from "./part.mjs";
 
 const NOTHING_NEEDED            = new Map();
 const RETRY_DOWN_S = 1;
@@ -25,49 +26,28 @@ function probe(endpoints                  , because         , withinS           
 
 const NO_ENDPOINT           = { decision: "refuse", why: "no endpoint" };
 
-// G-18: where all hold everything, every origin counts; otherwise only those of the demand's shards.
-export function counting(view      , shards                   )                        {
-  if (view.all.every(({ endpoint }) => endpoint.holds === null)) return () => true;
-  return (key) => shards.includes(shardOf(key));
-}
-
-export function isFreshSince(view      , known       , counts                       , sinceS        )          {
+export function isFreshSince(view      , known       , counts        , sinceS        )          {
   const since = view.freshSince(known, counts);
   return since === "always" || (since !== "never" && since >= sinceS);
 }
 
-class Table {
-           view      ;
+class Table extends Part {
            demand        ;
            policy        ;
            moment        ;
-           counts                       ;
-           nearest                  ; // all that are there for this demand
-           live                ;
-           ends           ;
            leftS        ;
            oldestS        ; // since when who is eligible must be fresh
   clipped                 = [];
   isUnproven = false;
 
   constructor(view      , demand        , policy        , moment        ) {
-    this.view = view;
+    super(view, demand.shards);
     this.demand = demand;
     this.policy = policy;
     this.moment = moment;
-    this.counts = counting(view, demand.shards);
-    this.nearest = view.nearestFirst(this.counts).filter((known) => this.#isThere(known));
-    this.live = view.live().filter(this.counts);
-    this.ends = new Map([...view.ends].filter(([key]) => this.counts(key)));
     this.leftS = policy.waitS - moment.elapsedS;
     const boundS = policy.strategy === "bounded" ? Math.min(policy.boundS, moment.maxStalenessS) : moment.maxStalenessS; // G-28
     this.oldestS = moment.nowS - boundS;
-  }
-
-  // G-18: a witness says what it numbers of any of the shards; anybody else is read of all of them, or of none.
-  #isThere(known       )          {
-    const { shards } = this.demand;
-    return known.endpoint.serves ? shards.every((shard) => known.holds(shard)) : shards.some((shard) => known.holds(shard));
   }
 
   get isWrite()          {
@@ -116,11 +96,6 @@ class Table {
     return this.live.some((key) => this.view.numbers(known, key));
   }
 
-  leaderOf(key     )               {
-    const leader = this.view.leaderOf(key);
-    return leader !== null && this.nearest.includes(leader) ? leader : null;
-  }
-
   // What of a need is not known to have ended.
   going(need           )        {
     return [...need.keys()].filter((key) => !this.ends.has(key));
@@ -142,7 +117,7 @@ class Table {
     if (strategy === "leader_window") return this.window(); // 2, 3
     if (strategy === "bounded") return this.bounded(); // 4 to 6
 
-    const standing = stand(this.demand, this.view, this.ends, (key) => this.leaderOf(key));
+    const standing = stand(this.demand, this);
     if (standing.verdict === "lost") return { decision: "refuse", why: "lost", lost: standing.lost }; // 7
     if (standing.verdict === "doubt") return { decision: "refuse", why: "doubt", doubt: standing.doubt }; // 8
     this.clipped = standing.clipped;
@@ -160,7 +135,7 @@ class Table {
       const applied = asked.map((known) => this.appliedOnShards(known)).reduce((a, b) => joinMaps(a, b, max));
       need = this.policy.token ? joinMaps(need, applied, max) : applied; // G-33
     }
-    need = joinMaps(need, floorNeed(this.demand, this.view, this.ends, this.counts), max); // G-5
+    need = joinMaps(need, floorNeed(this.demand, this.told(), this.ends), max); // G-5
 
     const led = strategy === "leader" ? new Set([...this.demand.shards, ...this.demand.leaderShards]) : this.demand.leaderShards;
     if (led.size > 0) {

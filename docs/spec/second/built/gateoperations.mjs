@@ -16,6 +16,7 @@ import {
 import { Places } from "./limits.mjs";
 
 import { ascending } from "./numbers.mjs";
+import { Part } from "./part.mjs";
 import { forget } from "./session.mjs";
 import { admits, shown } from "./snapshot.mjs";
 import { View } from "./view.mjs";
@@ -232,7 +233,7 @@ function rounded(seconds        )         {
 }
 
 function fromStanding(demand        , view      )             {
-  const standing = stand(demand, view);
+  const standing = stand(demand, new Part(view, demand.shards));
   const { verdict } = standing;
   if (verdict === "lost") return { verdict, lost: standing.lost.map(fromCut) };
   if (verdict === "doubt") return { verdict, doubt: fromOrigins(standing.doubt) };

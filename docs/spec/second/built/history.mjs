@@ -73,11 +73,12 @@ export function readHistory(lines                  )          {
     } else {
       checkFields(line, number);
       if (op === "end") ends.push({ shard: whole(line, "shard"), origin: whole(line, "origin"), offset: whole(line, "offset") });
-      else if (op === "read" || op === "write") operations.push(readOperation(line, number, operations));
+      else if (op === "read" || op === "write") operations.push(readOperation(line, number));
       else told.push({ session: text(line, "session"), seq: whole(line, "seq"), shard: whole(line, "shard"), version: version(line)  });
     }
   }
   if (operations.length === 0) throw new HistoryError(lines.length, "no operation"); // S-2
+  for (const [index, operation] of operations.entries()) checkOrder(operation, operations.slice(0, index));
   return { operations, ends, told, isSample };
 }
 
@@ -101,9 +102,6 @@ function readMeta(line      , number        )          {
     return value === undefined || (value instanceof JsonNumber && value.equals(new JsonNumber(wanted)));
   };
   if (!is("format", "1")) throw new HistoryError(number, "another format"); // S-2
-  for (const name of ["sample", "dropped"]) {
-    if (line.has(name) && !(line.get(name) instanceof JsonNumber)) throw new HistoryError(number, `${name} is no number`);
-  }
   return !is("sample", "1") || !is("dropped", "0");
 }
 
@@ -122,7 +120,7 @@ function checkFields(line      , number        )       {
   if (!isOperation && line.get("version") === null) throw new HistoryError(number, "no version");
 }
 
-function readOperation(line      , number        , before                      )            {
+function readOperation(line      , number        )            {
   const seq = whole(line, "seq");
   const shard = line.has("shard") ? whole(line, "shard") : 0n;
   const operation            = {
@@ -139,21 +137,24 @@ function readOperation(line      , number        , before                      )
     ok: line.get("ok") === undefined ? true : (line.get("ok")                  ),
     isHeld: line.get("held") !== false,
   };
-  check(operation, line.get("delete") === true, before);
+  check(operation, line.get("delete") === true);
   return operation;
 }
 
-// S-3, S-4
-function check(operation           , isDeletion         , before                      )       {
-  const { line, seq, after, isWrite } = operation;
+// S-3
+function check({ line, seq, after, isWrite, value, ok, stamp, version }           , isDeletion         )       {
+  if (after >= seq) throw new HistoryError(line, "it starts after itself");
+  if (isDeletion && (!isWrite || value !== null)) throw new HistoryError(line, "no deletion");
+  if (!isWrite && ok === null) throw new HistoryError(line, "a read is not in doubt");
+  if (!isWrite && stamp !== null && version === null) throw new HistoryError(line, "the stamp of nothing");
+}
+
+// S-4: only once each line for itself is right.
+function checkOrder(operation           , before                      )       {
+  const { line, seq, after } = operation;
   const refuse = (why        )        => {
     throw new HistoryError(line, why);
   };
-  if (after >= seq) refuse("it starts after itself");
-  if (isDeletion && (!isWrite || operation.value !== null)) refuse("no deletion");
-  if (!isWrite && operation.ok === null) refuse("a read is not in doubt");
-  if (!isWrite && operation.stamp !== null && operation.version === null) refuse("the stamp of nothing");
-
   const earlier = before.filter(({ session }) => session === operation.session);
   if (earlier.some((other) => other.seq === seq)) refuse("a number for the second time");
   if (earlier.some((other) => other.after === seq)) refuse("an earlier line started after its answer");

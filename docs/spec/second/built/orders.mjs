@@ -2,7 +2,7 @@
 
 import { JsonNumber } from "./exactjson.mjs";
 
-// What a read returned: the event of a write; nothing; what nobody wrote; or it is not known, and not judged.
+// What a read returned: the event of a write; nothing; or it is not known which, and nothing is newer than that.
 
 // An operation, or a write that is not in the history, of which only a read tells (S-12).
 
@@ -10,6 +10,7 @@ export class Orders {
            mode      ;
            events         ;
            returned = new Map                  (); // of reads
+           thinAir = new Set        (); // S-11: reads of what nobody wrote
            so        ; // what each event follows in its session
            co        ; // what each event depends on
            #ends = new Map                ();
@@ -27,7 +28,7 @@ export class Orders {
       this.#ends.set(name, before !== undefined && before < offset ? before : offset); // S-19: the lowest
     }
     for (let i = 0; i < events.length; i++) {
-      if (!events[i] .isWrite) this.returned.set(i, this.#return(events[i] , history));
+      if (!events[i] .isWrite) this.returned.set(i, this.#return(i, events[i] , history));
     }
     this.so = this.events.map(({ operation }, i) => (operation === null ? 0n : this.#follows(i, history)));
     const rf = this.events.map((_, i) => {
@@ -45,16 +46,17 @@ export class Orders {
     return read.version !== null && write.version !== null && isSame(read.version, write.version); // S-9
   }
 
-  #return(read           , history         )           {
+  #return(i        , read           , history         )           {
     const isNothing = this.mode === "black" ? read.value === null : read.version === null && read.value === null;
     if (isNothing) return "nothing";
     if (this.mode === "white" && read.version === null) return "not known"; // S-9
-    const write = history.operations.findLast((each) => this.#isOf(read, each));
+    const of = history.operations.filter((each) => this.#isOf(read, each));
+    const write = of.findLast(({ ok }) => ok !== false);
     if (write === undefined) {
-      if (this.mode === "white") return this.#unwritten(read);
-      return history.isSample ? "not known" : "thin air"; // S-13, S-11
+      if (of.length > 0 || (this.mode === "black" && !history.isSample)) this.thinAir.add(i); // S-11, S-13
+      return this.mode === "white" ? this.#unwritten(read) : "not known";
     }
-    if (write.ok === false || (read.value !== null && write.value !== null && !same(read.value, write.value))) return "thin air";
+    if (read.value !== null && write.value !== null && !same(read.value, write.value)) this.thinAir.add(i);
     return this.events.findIndex(({ operation }) => operation === write);
   }
 
@@ -106,7 +108,7 @@ export class Orders {
 
   // Whether the write is newer than what was returned. What obliges nobody is newer than nothing.
   isNewer(write        , than          )          {
-    if (!this.obliges(write) || than === "not known" || than === "thin air") return false;
+    if (!this.obliges(write) || than === "not known") return false;
     return than === "nothing" || this.ranksAbove(write, than);
   }
 
@@ -130,12 +132,12 @@ export class Orders {
     const isStamped = lines.every(({ version }) => stamps.has(String(version))); // S-15
     const isEnded = origins.every((origin) => origin === highest || this.#ends.has(`${shard} ${origin}`)); // S-16
     return (a, b) => {
-      if (a[0] === b[0]) return a[1] > b[1]; // S-14
-      if (isStamped) {
+      if (origins.length > 1 && isStamped) {
         const [x, y] = [stamps.get(String(a)) , stamps.get(String(b)) ];
-        return x === y ? a[0] > b[0] : x > y;
+        if (x !== y) return x > y;
       }
-      return isEnded && a[0] > b[0]; // S-17, if not
+      if (a[0] === b[0]) return a[1] > b[1]; // S-14
+      return (isStamped || isEnded) && a[0] > b[0]; // S-17, if neither
     };
   }
 }

@@ -2,7 +2,9 @@
 
 import { join, keyOf, shardOf, originOf, NOTHING } from "./frontier.mjs";
 
-import { counting, isFreshSince } from "./gate.mjs";
+import { isFreshSince } from "./gate.mjs";
+
+import { counting } from "./part.mjs";
 
 import { appliedFrontier, isDiverged, judgePosition } from "./watermark.mjs";
 

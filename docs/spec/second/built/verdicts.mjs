@@ -87,8 +87,8 @@ class Judge {
   #isNotCausal(read        )          {
     const { co, obliges } = { co: this.orders.co, obliges: (write        ) => this.orders.obliges(write) };
     const returned = this.#returned(read);
+    if (this.orders.thinAir.has(read)) return true;
     if (returned === "not known") return false;
-    if (returned === "thin air") return true;
     const writes = members(co[read] ).filter((write) => this.#isOfKey(write, read) && obliges(write));
     return returned === "nothing" ? writes.length > 0 : writes.some((write) => has(co[write] , returned));
   }

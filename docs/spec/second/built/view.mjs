@@ -98,7 +98,7 @@ export class View {
     known.failed = false;
     for (const said of says) this.#said(known, asked, atS, said, rivals);
     this.#progressed(known, was, atS);
-    known.tried = { asked, atS };
+    known.tried = { asked: Math.max(asked, known.tried.asked), atS };
     known.askedAtS = Math.max(known.askedAtS, atS);
   }
 
