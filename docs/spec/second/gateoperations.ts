@@ -228,9 +228,9 @@ function fromCut({ key, offset, end }: Cut): Json {
   return [shardOf(key), originOf(key), String(offset), String(end)];
 }
 
-// To nanoseconds, so that how a program adds fractions does not show.
+// To microseconds, so that how a program adds fractions does not show.
 function rounded(seconds: number): number {
-  return Math.round(seconds * 1e9) / 1e9;
+  return Math.round(seconds * 1e6) / 1e6;
 }
 
 function fromStanding(demand: Demand, view: View): JsonObject {

@@ -26,8 +26,9 @@ ABOUT = (
     "Failovers. Views, news and demands are those of gate.json. Losses are [shard, origin, offset, end]. failover.judge: what is said "
     "of a demand: lost, doubt, or held with the need that is left and what was clipped. failover.follow: the same, for each `judge` "
     "among steps; `tell` is news. failover.forget: a session's frontiers after it accepted `lost`, or a `doubt` (origins, or 'any') "
-    "at `store`. failover.doubt: what is left of a commit without an answer on `shard` of a store with these shards, at wall_s in "
-    "Unix seconds. failover.close: each site holds so many of the writes that `failed` numbered 1, 2, 3 under one origin; where that "
+    "at `store`. failover.doubt: what is left of a commit without an answer on `shard` of store 0 with these shards, in the order of "
+    "their indexes, at wall_s in Unix seconds, and whether it is `raised`; `committed`: whether it was carried out, which nobody learns. "
+    "failover.close: each site holds so many of the writes that `failed` numbered 1, 2, 3 under one origin; where that "
     "ends, what the site keeps, and whether it goes on under another. goes_on: it was cut off, and acknowledged so many more before "
     "it returned."
 )

@@ -20,8 +20,8 @@ ABOUT = (
     "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
     "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
     "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out. gate.shown: what a session joins after a "
-    "snapshot. gate.enter: what limits say to steps: wait at an endpoint, or waited (leaves); leader (true: the session's token was "
-    "opened), or left."
+    "snapshot. gate.enter: what limits say to each of some steps: wait at an endpoint, or waited (leaves); leader (true: the session's "
+    "token was opened), or left (the same). Who leaves is admitted. Seconds of answers are rounded to microseconds."
 )
 
 
@@ -288,8 +288,6 @@ def demands() -> Cases:
             **plain,
             "own": {},
             "seen": {"marks": two},
-            "own_counts": False,
-            "seen_counts": False,
         },
     )
     floor = {"floors": [[0, "70"]]}
@@ -798,7 +796,11 @@ def choices() -> Cases:
     yield "not one that is not shown to be fresh", "G-45 G-46", case(PAIR, unfresh, wants(10), {"wait_s": 0})
     yield "but by policy", "G-45", case(PAIR, unfresh, wants(10), {"wait_s": 0, **serve})
     nobody = [says("far", mark({1: (7, 8)})), says("near", mark({1: (7, 8)}), asked=2)]
-    yield "who numbers nothing covers nothing by construction", "G-45", case(PAIR, nobody, wants(8), {"wait_s": 0, **serve})
+    yield (
+        "who numbers nothing covers nothing by construction",
+        "G-45",
+        case(PAIR, nobody, wants(8), {"wait_s": 0, **serve}),
+    )
     split = {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "6"]]}
     pieces = [says("far", mark({1: 10, 2: 3}, [1])), says("near", mark({1: 9, 2: 5}, [2]), asked=2)]
     yield "nobody numbers all that is needed", "G-45 G-46", case(PAIR, pieces, split, serve, 1)

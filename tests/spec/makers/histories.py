@@ -810,6 +810,8 @@ def records() -> Iterator[Line]:
     yield case("a read that was promised less, where only the others are judged", "S-30", less, "", held=True)
     reveals = with_(told("a w k x @1; b r k x @1; b r k -"), 1, held=False)
     yield case("a read that was promised less, and what it revealed", "S-23 S-30", reveals, f"mr {CAUSAL}", held=True)
+    others = "p w k 2; p w j 3; q w j 4; q r k -; q w m 5; s r j 3; s r j 4; s r m 5"
+    yield case("how one session orders the writes of others is nothing to what those read", "S-28", others, "", "black")
     lost = [*with_(told("a w k x @1; a r k -"), 1, held=False), end(1, 0)]
     yield case("a lost write, and a read that was promised less", "S-29", lost, "lost")
     yield case("a lost write, and a read that was promised less, which is not judged", "S-30", lost, "", held=True)

@@ -227,9 +227,9 @@ function fromCut({ key, offset, end }     )       {
   return [shardOf(key), originOf(key), String(offset), String(end)];
 }
 
-// To nanoseconds, so that how a program adds fractions does not show.
+// To microseconds, so that how a program adds fractions does not show.
 function rounded(seconds        )         {
-  return Math.round(seconds * 1e9) / 1e9;
+  return Math.round(seconds * 1e6) / 1e6;
 }
 
 function fromStanding(demand        , view      )             {

@@ -137,7 +137,7 @@ class Judge {
       hb = closed;
     }
     if (isCircular(hb)) return true;
-    return this.reads.some((read) => has(among, read) && this.#returned(read) === "nothing"
+    return reads.some((read) => this.#returned(read) === "nothing"
       && members(hb[read] ).some((write) => this.#isOfKey(write, read) && orders.obliges(write)));
   }
 
