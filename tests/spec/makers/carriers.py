@@ -7,9 +7,11 @@ from tests.spec.twins import carriers as twin
 
 ABOUT = (
     "Tokens are opaque texts here. Header fields and messages are lists of [name, value]; those of an answer are sorted, names in lower "
-    "case (of carrier.inject they stay as they are, and ours is the last). carrier.extract: a `carrier` -> its `tokens`, and whether one more stands among them that is `unopenable`. carrier.inject: a "
+    "case (of carrier.inject they stay as they are, and ours is the last). carrier.extract: a `carrier` -> its `tokens`, and whether one "
+    "more stands among them that is `unopenable`. carrier.inject: a "
     "`carrier` and a `token`, or null -> the `carrier`. carrier.present: a request's `headers`, how `cookies` are set (null: not at all) "
-    "and whether the `header` is used (if absent: it is) -> what it presents, and the names of the `cookies` that a response takes back. carrier.answer: the same, "
+    "and whether the `header` is used (if absent: it is) -> what it presents, and the names of the `cookies` that a response "
+    "takes back. carrier.answer: the same, "
     "what the `session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and "
     "`ttl_s` -> the response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether "
     "the name is `fresh`: a slot, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`: the "

@@ -548,6 +548,8 @@ def versions() -> Iterator[Line]:
     ]
     yield case("stamps rank the versions of one origin, too, where several number the key", "S-15", stamped, "ccv")
     yield case("of a key that one origin numbers, stamps say nothing", "S-14", stamped[:3], "")
+    refused = with_(stamped, 3, ok=False)
+    yield case("what was refused tells that several number the key, too", "S-15", refused, "ccv")
     yield case(
         "an absent version that was read is known to exist",
         "S-12 S-25 S-26",

@@ -36,7 +36,7 @@ export class Orders {
       return typeof returned === "number" ? bit(returned) : 0n;
     });
     this.co = closure(this.so.map((mask, i) => mask | rf[i] ));
-    for (const { key } of this.events) this.#ranks.set(key, this.#rank(key));
+    for (const { key } of this.events) this.#ranks.set(key, this.#rank(key, history));
   }
 
   // Whether a read, by what is looked at, saw this write.
@@ -120,13 +120,11 @@ export class Orders {
     return this.#ranks.get(a.key) (a.version, b.version);
   }
 
-  #rank(key        )       {
-    const lines = this.events.filter((event) => event.key === key && event.version !== null);
+  // What stands on any line says how this store ranks, refused or not.
+  #rank(key        , history         )       {
+    const lines = history.operations.filter((each) => each.key === key && each.version !== null);
     const origins = [...new Set(lines.map(({ version }) => version [0]))];
-    const stamps = new Map(lines.flatMap(({ version, operation }) => {
-      const stamp = operation?.stamp ?? null;
-      return stamp === null ? [] : [[String(version), stamp]         ];
-    }));
+    const stamps = new Map(lines.flatMap(({ version, stamp }) => (stamp === null ? [] : [[String(version), stamp]         ])));
     const highest = origins.reduce((a, b) => (b > a ? b : a), 0n);
     const shard = (JSON.parse(key)                    )[0];
     const isStamped = lines.every(({ version }) => stamps.has(String(version))); // S-15
