@@ -559,6 +559,12 @@ def versions() -> Iterator[Line]:
     yield case(
         "an absent version depends on nothing", "S-12", "alice w photo new @2; carol r reply y @3; carol r photo -", ""
     )
+    yield case(
+        "an absent version obliges, whatever was lost since",
+        "S-12 S-19 S-26",
+        [*told("b r k x @1; b w k y @3; b r k -"), end(1, 2)],
+        f"mr {CAUSAL} lost",
+    )
     sample = {"op": "meta", "sample": 0.5}
     yield case("a value that nobody wrote", "S-11 S-13", "bob r photo new; bob r photo old", CAUSAL, "black")
     yield case("a value that a sample lacks", "S-13", [sample, *told("bob r photo new; bob r photo old")], "", "black")
@@ -817,6 +823,8 @@ def records() -> Iterator[Line]:
     lost = [*with_(told("a w k x @1; a r k -"), 1, held=False), end(1, 0)]
     yield case("a lost write, and a read that was promised less", "S-29", lost, "lost")
     yield case("a lost write, and a read that was promised less, which is not judged", "S-30", lost, "", held=True)
+    split = [{**line, "held": n != 3} for n, line in enumerate(told("a w x 1; a r x 2; b w x 2; b r x 1"))]
+    yield case("no one order explains all reads, and one was promised less", "S-30", split, "", "black", held=True)
     circle = told("a r x 1 @1; a w y 1 @2; b r y 1 @2; b w x 1 @1; a r x -")
     yield case("causality in a circle: with versions reads are judged", "S-31 S-23", circle, f"mr {CAUSAL}")
     yield case("causality in a circle: no version is newer than another", "S-31", circle, CAUSAL, "black")
