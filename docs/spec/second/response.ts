@@ -121,9 +121,9 @@ function isCrossOrigin(request: readonly TextField[], response: readonly TextFie
   const origin = first(request, "Origin");
   if (origin === null) return false;
   const from = parseUrl(origin);
-  const host = first(request, "Host");
-  const here = from === null || host === null ? null : parseUrl(`${from.protocol}//${host}`);
-  return from === null || here === null || from.host !== here.host;
+  const host = first(request, "Host") ?? "";
+  const here = from === null ? null : parseUrl(`${from.protocol}//${host}`);
+  return (from?.host ?? "") !== (here?.host ?? host);
 }
 
 function exposed(headers: readonly TextField[]): TextField[] {

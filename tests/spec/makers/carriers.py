@@ -103,6 +103,12 @@ def fields() -> Iterator[Vector]:
     yield extract("a message's field that is null", "H-2", ["Causal-Token", None])
     yield extract("a message's field that is no text may have demanded anything", "H-2", ["Causal-Token", 17])
     yield extract("a list with what is no text", "H-2", ["Causal-Token", ["A", {"token": "B"}]])
+    yield extract(
+        "a list with null, which is none, and with a list, which is no text", "H-2", ["Causal-Token", [None, ["A"]]]
+    )
+    yield extract("a list with null alone", "H-2", ["Causal-Token", [None]])
+    full = ",".join(f"T{n}" for n in range(16))
+    yield extract("what is no text, before 16 tokens", "H-2 H-3", ["Causal-Token", 17], ["Causal-Token", full])
     for count in (16, 17, 40):
         name = f"{count} tokens of one carrier"
         yield extract(name, "H-3", ["Causal-Token", ",".join(f"T{n}" for n in range(count))])
@@ -328,6 +334,10 @@ def calls() -> Iterator[Vector]:
         "what the caller put there goes along", "H-23", service, service, headers=[["causal-token", "MINE"], ["x", "1"]]
     )
     yield call("the caller put the same there", "H-23", service, service, headers=[["Causal-Token", "A"]])
+    many = ",".join(f"T{n}" for n in range(17))
+    yield call("more of the caller's than are opened", "H-23", service, service, headers=[["Causal-Token", many]])
+    blank = [["Causal-Token", " , "]]
+    yield call("nothing is demanded, by the caller neither", "H-23", service, service, token=None, headers=blank)
     yield call("nothing is demanded", "H-23", service, service, token=None)
     yield call(
         "nothing is demanded but what the caller put there",

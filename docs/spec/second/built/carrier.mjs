@@ -2,6 +2,7 @@
 
 export const FIELD = "Causal-Token";
 const TOKENS_MAX = 16;
+const UNOPENABLE = "!"; // no token has this text
 const COOKIE_CHARACTERS_MAX = 65_536;
 const TAKEN_BACK_MAX = 64;
 
@@ -28,15 +29,15 @@ export function partsOf(fields                  , name        )                 
 
 function parts(value         )                    {
   if (value === null) return [];
-  const texts                     = Array.isArray(value) ? value : [value];
-  return texts.flatMap((text) =>
-    typeof text === "string" ? text.split(",").map(trim).filter((part) => part !== "") : [null]);
+  if (Array.isArray(value)) return value.flatMap((each) => (Array.isArray(each) ? [null] : parts(each)));
+  return typeof value === "string" ? value.split(",").map(trim).filter((part) => part !== "") : [null];
 }
 
 // H-3
 function carrierOf(found                            )            {
-  const different = [...new Set(found.filter((token) => token !== null))];
-  return { tokens: different.slice(0, TOKENS_MAX), unopenable: found.includes(null) || different.length > TOKENS_MAX };
+  const different = [...new Set(found)]; // what is no text is one of them: H-2
+  const tokens = different.slice(0, TOKENS_MAX).filter((token) => token !== null);
+  return { tokens, unopenable: different.length > TOKENS_MAX || different.includes(null) };
 }
 
 export function extract(fields                  )            {
@@ -113,8 +114,9 @@ export function call(
     return { goes: false, headers };
   }
   const theirs = headers.filter(([name]) => isNamed(name, FIELD));
-  if (token === null) return { goes: true, headers: theirs.length > 0 ? headers : [...headers, [FIELD, ""]] };
-  const tokens = new Set([...partsOf(theirs, FIELD), token]);
+  const caller = extract(theirs);
+  if (token === null) return { goes: true, headers: caller.tokens.length > 0 ? headers : inject(headers, "") };
+  const tokens = new Set([...caller.tokens, ...(caller.unopenable ? [UNOPENABLE] : []), token]);
   return { goes: true, headers: inject(headers, [...tokens].join(",")) };
 }
 
