@@ -734,7 +734,12 @@ def test_the_common_case_of_a_write_is_not_one_at_who_was_replaced() -> None:
     assert plain is not None
     assert covered(demand, view, ReadPolicy(), NOW, STALENESS_S, at="far") is plain
     told = view.observe("near", Known({1: (10, 10)}).watermarks("near"), asked=3, asked_at=NOW, now=NOW)
-    assert told.of("far") is plain.known  # nothing was heard of it: the same knowledge, but the end
+    replaced = told.of("far")
+    assert replaced is not None
+    assert (replaced.applied, replaced.leads) == (
+        plain.known.applied,
+        frozenset(),
+    )  # nothing was heard of it but by another
     assert covered(demand, told, ReadPolicy(), NOW, STALENESS_S, at="far") is None
     assert covered(at(10), told, ReadPolicy(), NOW, STALENESS_S, at="near") is not None
 

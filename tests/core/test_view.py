@@ -42,6 +42,24 @@ def test_nothing_is_known_of_who_was_never_asked() -> None:
     assert [(e.name, e.fresh_at, e.asked) for e in NEW.endpoints] == [("b", NEVER, {}), ("a", NEVER, {})]
 
 
+def test_the_newest_question_is_the_newest_whichever_answer_came_last() -> None:
+    failed = NEW.failed("b", "gone", asked=9, now=100.0)
+    late = told(failed, "b", mark({1: (10, None)}), asked=2, at=101.0)
+    assert of(late, "b").tried == 9
+    again = told(late, "b", mark({1: (11, None)}), asked=3, at=102.0)  # the common answer: it moved, and that is all
+    assert (of(again, "b").tried, of(again, "b").applied[pack(0, 1)]) == (9, 11)
+
+
+@pytest.mark.spec("G-10", "G-16")
+def test_who_was_succeeded_numbers_nothing_in_whatever_order_that_is_heard() -> None:
+    leads, ended = mark({1: (10, None)}, 1), mark({1: (10, 10)})
+    before = told(told(NEW, "a", leads, asked=1, at=100.0), "b", ended, asked=2, at=200.0)
+    after = told(told(NEW, "b", ended, asked=2, at=200.0), "a", leads, asked=1, at=100.0)
+    for view in (before, after):
+        who = of(view, "a")
+        assert (who.leads, who.outlived, who.fresh_at) == (frozenset(), {pack(0, 1)}, 100.0)
+
+
 @pytest.mark.spec("G-14", "G-16")
 def test_a_replica_is_as_fresh_as_the_newest_head_that_it_covers() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)

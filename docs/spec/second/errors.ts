@@ -4,6 +4,7 @@
 //   ConfigError                                               a number that does not fit, a setting that cannot be
 //   TokenError    MalformedToken  BadSignature                token.md
 //                 UnknownKey (key_id)  ExpiredToken (claims)
+//   HistoryError (line)                                       guarantees.md
 
 import type { Claims } from "./claims.ts";
 
@@ -49,5 +50,14 @@ export class ExpiredToken extends TokenError {
   constructor(claims: Claims) {
     super(`the token expired at ${claims.expiresAt}`);
     this.claims = claims;
+  }
+}
+
+export class HistoryError extends SpecError {
+  readonly line: number; // from 1
+
+  constructor(line: number, why: string) {
+    super(`line ${line}: ${why}`);
+    this.line = line;
   }
 }

@@ -2,7 +2,7 @@
 
 import { NO_CLAIMS } from "./claims.ts";
 import type { Claims } from "./claims.ts";
-import { ClockDrift, ExpiredToken, UnknownKey } from "./errors.ts";
+import { ClockDrift, ExpiredToken, HistoryError, UnknownKey } from "./errors.ts";
 import type { SpecError } from "./errors.ts";
 import { entriesOf, keyOf, originOf, shardOf } from "./frontier.ts";
 import type { Frontier, Key, Position, Positions } from "./frontier.ts";
@@ -134,7 +134,7 @@ function byStore<V>(map: ReadonlyMap<number, V>, written: (store: number, value:
   return ascending(map.keys()).map((store) => written(store, map.get(store)!));
 }
 
-function fromOrigins(origins: Origins): Json {
+export function fromOrigins(origins: Origins): Json {
   return origins === "any" ? "any" : ascending(origins);
 }
 
@@ -186,5 +186,6 @@ export function fromError(error: SpecError): JsonObject {
   if (error instanceof ClockDrift) return { type, remote_ms: Number(error.remoteMs), wall_ms: Number(error.wallMs) };
   if (error instanceof UnknownKey) return { type, key_id: error.keyId };
   if (error instanceof ExpiredToken) return { type, claims: fromClaims(error.claims) };
+  if (error instanceof HistoryError) return { type, line: error.line };
   return { type };
 }

@@ -1,5 +1,6 @@
 // The operations of the vectors, by name: what each is given, and what it gives.
 
+import { CARRIER_OPERATIONS } from "./carrieroperations.ts";
 import { CeiledClock } from "./ceiling.ts";
 import type { Ceiling } from "./ceiling.ts";
 import * as clock from "./clock.ts";
@@ -8,7 +9,9 @@ import type { Measure, Settings } from "./compaction.ts";
 import { ClockError, TokenError } from "./errors.ts";
 import type { Algorithm } from "./frame.ts";
 import * as frontier from "./frontier.ts";
+import { GATE_OPERATIONS } from "./gateoperations.ts";
 import { joinTokens, fingerprint } from "./joining.ts";
+import { historyCheck } from "./verdicts.ts";
 import {
   asBig, asBytes, asClaims, asFloors, asFrontier, asList, asNumber, asNumbers, asObject, asPosition, asPositions, asText,
   asWatermark, fromClaims, fromDemand, fromFrontier, fromPosition, orNull, toHex,
@@ -21,7 +24,8 @@ import { demanded, forget, learn } from "./session.ts";
 import * as timestamp from "./timestamp.ts";
 import { appliedFrontier, judge } from "./watermark.ts";
 
-export type Operation = (given: JsonObject) => JsonObject;
+// `line` is the request as it came, for whoever must not have its numbers rounded.
+export type Operation = (given: JsonObject, line: string) => JsonObject;
 
 export const OPERATIONS: ReadonlyMap<string, Operation> = new Map(Object.entries({
   // --- clock.md ---
@@ -100,6 +104,10 @@ export const OPERATIONS: ReadonlyMap<string, Operation> = new Map(Object.entries
     return { until: String(until), floor: String(floor) };
   },
   "compaction.present": compactionPresent,
+
+  ...GATE_OPERATIONS,
+  ...CARRIER_OPERATIONS,
+  "history.check": historyCheck,
 } satisfies Record<string, Operation>));
 
 function stamped(value: bigint): JsonObject {

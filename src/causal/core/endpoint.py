@@ -12,6 +12,7 @@ import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from causal.core.watermark import Watermark
 
@@ -96,6 +97,11 @@ class EndpointView:
     def rated(self, fresh_at: float, down: str | None, weakest: int | None) -> EndpointView:
         """Return this view of the endpoint after it was judged."""
         return self._but(self.applied, fresh_at, down, weakest)
+
+    def succeeded(self, over: AbstractSet[int]) -> EndpointView:
+        """Return this view of the endpoint after origins have ended: it may go on saying that it numbers them, and does not."""
+        gone = self.leads & over
+        return attrs.evolve(self, leads=self.leads - gone, outlived=self.outlived | gone) if gone else self
 
     def _but(self, applied: Mapping[int, int], fresh_at: float, down: str | None, weakest: int | None) -> EndpointView:
         # Spelled out, because every write and every answer makes some: `attrs.evolve` is far slower.

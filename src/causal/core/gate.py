@@ -325,7 +325,7 @@ class _Case:
             some = usable  # who numbers it now is not known: somebody may have taken over
         unasked = [e for e in some if not e.asked_since(self.demand.shards, self.demand.arrived)]
         for endpoint in unasked:
-            if endpoint.down is None and endpoint.leads >= wanted and self.proven(endpoint):
+            if endpoint.down is None and endpoint.leads and endpoint.leads >= wanted and self.proven(endpoint):
                 return Serve(endpoint.name, "fallback", need, endpoint, clipped)
         if unasked:
             return Probe(tuple(e.name for e in unasked), "no endpoint numbers every demanded origin")

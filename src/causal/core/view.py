@@ -145,7 +145,7 @@ class View:
     def advanced(self, name: str, key: int, offset: int) -> View:
         """Return this view after an endpoint acknowledged a write of an origin that it numbers."""
         for place, e in enumerate(self.endpoints):
-            if e.name == name and e.applied.get(key, -1) < offset and key in e.leads:
+            if e.name == name and e.applied.get(key, -1) < offset and (key in e.leads or key in e.outlived):
                 after = e.advanced(key, offset)
                 if offset > self.ends.get(key, offset):  # a deposed leader went on, past the end
                     after = after.rated(after.fresh_at, PAST_AN_END, after.weakest)
@@ -207,6 +207,12 @@ class View:
                     if other is None or other.name == name or other.asked.get(shard, -1) < asked:
                         leaders[key] = name
                     heads[key] = sampled(heads.get(key, ()), asked_at, offset)
+        others = [e for e in self.endpoints if e.name != name]
+        over = ends.keys() - self.ends.keys()
+        if over:
+            outlived |= leads & over
+            leads -= over
+            others = [e.succeeded(over) for e in others]
         moved = [k for k, v in before.applied.items() if applied.get(k, -1) > v]
         rates, stalled_at = pace(before, moved, applied, heads, asked_at, now)
         after = EndpointView(
@@ -222,7 +228,7 @@ class View:
             max(asked_at, before.asked_at),
             NEVER,
             None,
-            asked,
+            max(asked, before.tried),
             asked_at,
             rates,
             stalled_at,
@@ -233,7 +239,7 @@ class View:
             before.serves,
             frozenset(outlived),
         )
-        news = View((*(e for e in self.endpoints if e.name != name), after), ends, heads, leaders, tails)
+        news = View((*others, after), ends, heads, leaders, tails)
         live = news.live()
         endpoints = nearest_first(
             [judged(e, ends, tails, heads, live) if self.alive is None or e.meets(after) else e for e in news.endpoints]
@@ -283,7 +289,7 @@ class View:
             asked_at,
             before.fresh_at,
             None,
-            asked,
+            max(asked, before.tried),
             asked_at,
             rates,
             stalled_at,

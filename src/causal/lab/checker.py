@@ -104,7 +104,8 @@ def check(
         else _verdict(model, guarantee, found[guarantee], held_only, witnesses)
         for guarantee in GUARANTEES[:-1]
     ]
-    lost = _lost(model, losses(model), witnesses) if white else Verdict(LOST, "not judged", 0, NO_VERSIONS)
+    told = _lost(model, losses(model, held_only=held_only), witnesses) if white else None
+    lost = told or Verdict(LOST, "not judged", 0, NO_VERSIONS)
     return Report(**counts, verdicts=(*verdicts, lost), notes=tuple(_notes(model)))  # type: ignore[arg-type]
 
 

@@ -332,7 +332,7 @@ def _add_operation(history: History, row: dict[str, Any], number: int) -> str:
 def _add_meta(history: History, row: dict[str, Any], number: int) -> str:
     if number != 1:
         return "meta is the first line, if any: what stores record is read by causal audit, which writes it joined (--write)"
-    if row.get("format", FORMAT) != FORMAT:
+    if row.get("format", FORMAT) != FORMAT or isinstance(row.get("format"), bool):
         return f"format is {FORMAT}, not {shown(row['format'])}"
     history.meta = {name: value for name, value in row.items() if name != "op"}
     return ""

@@ -7,9 +7,11 @@ from tests.spec.twins import carriers as twin
 
 ABOUT = (
     "Tokens are opaque texts here. Header fields and messages are lists of [name, value]; those of an answer are sorted, names in lower "
-    "case. carrier.extract: a `carrier` -> its `tokens`, and whether one more stands among them that is `unopenable`. carrier.inject: a "
+    "case (of carrier.inject they stay as they are, and ours is the last). carrier.extract: a `carrier` -> its `tokens`, and whether one "
+    "more stands among them that is `unopenable`. carrier.inject: a "
     "`carrier` and a `token`, or null -> the `carrier`. carrier.present: a request's `headers`, how `cookies` are set (null: not at all) "
-    "and whether the `header` is used (if absent: it is) -> what it presents, and the names of its `cookies`. carrier.answer: the same, "
+    "and whether the `header` is used (if absent: it is) -> what it presents, and the names of the `cookies` that a response "
+    "takes back. carrier.answer: the same, "
     "what the `session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and "
     "`ttl_s` -> the response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether "
     "the name is `fresh`: a slot, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`: the "
@@ -101,6 +103,12 @@ def fields() -> Iterator[Vector]:
     yield extract("a message's field that is null", "H-2", ["Causal-Token", None])
     yield extract("a message's field that is no text may have demanded anything", "H-2", ["Causal-Token", 17])
     yield extract("a list with what is no text", "H-2", ["Causal-Token", ["A", {"token": "B"}]])
+    yield extract(
+        "a list with null, which is none, and with a list, which is no text", "H-2", ["Causal-Token", [None, ["A"]]]
+    )
+    yield extract("a list with null alone", "H-2", ["Causal-Token", [None]])
+    full = ",".join(f"T{n}" for n in range(16))
+    yield extract("what is no text, before 16 tokens", "H-2 H-3", ["Causal-Token", 17], ["Causal-Token", full])
     for count in (16, 17, 40):
         name = f"{count} tokens of one carrier"
         yield extract(name, "H-3", ["Causal-Token", ",".join(f"T{n}" for n in range(count))])
@@ -326,6 +334,10 @@ def calls() -> Iterator[Vector]:
         "what the caller put there goes along", "H-23", service, service, headers=[["causal-token", "MINE"], ["x", "1"]]
     )
     yield call("the caller put the same there", "H-23", service, service, headers=[["Causal-Token", "A"]])
+    many = ",".join(f"T{n}" for n in range(17))
+    yield call("more of the caller's than are opened", "H-23", service, service, headers=[["Causal-Token", many]])
+    blank = [["Causal-Token", " , "]]
+    yield call("nothing is demanded, by the caller neither", "H-23", service, service, token=None, headers=blank)
     yield call("nothing is demanded", "H-23", service, service, token=None)
     yield call(
         "nothing is demanded but what the caller put there",

@@ -26,8 +26,9 @@ ABOUT = (
     "Failovers. Views, news and demands are those of gate.json. Losses are [shard, origin, offset, end]. failover.judge: what is said "
     "of a demand: lost, doubt, or held with the need that is left and what was clipped. failover.follow: the same, for each `judge` "
     "among steps; `tell` is news. failover.forget: a session's frontiers after it accepted `lost`, or a `doubt` (origins, or 'any') "
-    "at `store`. failover.doubt: what is left of a commit without an answer on `shard` of a store with these shards, at wall_s in "
-    "Unix seconds. failover.close: each site holds so many of the writes that `failed` numbered 1, 2, 3 under one origin; where that "
+    "at `store`. failover.doubt: what is left of a commit without an answer on `shard` of store 0 with these shards, in the order of "
+    "their indexes, at wall_s in Unix seconds, and whether it is `raised`; `committed`: whether it was carried out, which nobody learns. "
+    "failover.close: each site holds so many of the writes that `failed` numbered 1, 2, 3 under one origin; where that "
     "ends, what the site keeps, and whether it goes on under another. goes_on: it was cut off, and acknowledged so many more before "
     "it returned."
 )
@@ -65,19 +66,23 @@ def forgotten(given: dict[str, Any]) -> dict[str, Any]:
     marks = given["seen"].get("marks", [])
     if "doubt" in given:
         marks = twin.forget_doubt(marks, given["store"], given["doubt"], EVERY_STORE)
-    parts = {"entries": shown_need(seen), "marks": marks}
+    parts = {"entries": shown_need(seen), "marks": shown_marks(marks)}
     return {
         "own": {"entries": shown_need(own)} if own else {},
         "seen": {name: part for name, part in parts.items() if part},
     }
 
 
+def shown_marks(marks: list[Any]) -> list[Any]:
+    """What is empty is left out."""
+    return [[store, {name: part for name, part in mark.items() if part}] for store, mark in marks]
+
+
 def in_doubt(given: dict[str, Any]) -> dict[str, Any]:
     """The mark exempts every shard but the one that was written."""
     until = given["wall_s"] + given["max_staleness_s"] + given["max_clock_skew_s"] + 1
     others = [index for index, name in enumerate(given["shards"]) if name != given["shard"]]
-    left = {"until": str(until), "exact": others, "origins": []}
-    return {"raised": True, "own": {}, "seen": {"marks": [[0, left]]}}
+    return {"raised": True, "own": {}, "seen": {"marks": shown_marks([[0, {"until": str(until), "exact": others}]])}}
 
 
 def closed(given: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ ABOUT = (
     "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
     "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
     "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out. gate.shown: what a session joins after a "
-    "snapshot. gate.enter: what limits say to steps: wait at an endpoint, or waited (leaves); leader (true: the session's token was "
-    "opened), or left."
+    "snapshot. gate.enter: what limits say to each of some steps: wait at an endpoint, or waited (leaves); leader (true: the session's "
+    "token was opened), or left (the same). Who leaves is admitted. Seconds of answers are rounded to microseconds."
 )
 
 
@@ -288,8 +288,6 @@ def demands() -> Cases:
             **plain,
             "own": {},
             "seen": {"marks": two},
-            "own_counts": False,
-            "seen_counts": False,
         },
     )
     floor = {"floors": [[0, "70"]]}
@@ -339,6 +337,14 @@ def views() -> Cases:
     yield "leadership was laid down, and nobody has taken it up", "G-9", view(PAIR, far, handed)
     yield "a late answer does not take it up again", "G-8", view(PAIR, far, handed, leads("far", 10, asked=4))
     yield "leadership is handed on", "G-9", view(PAIR, far, handed, leads("near", 10, asked=6))
+    rivals = [leads("far", 10), leads("near", 10, asked=2)]
+    yield "who said so last is down: the other is no leader for that", "G-9", view(PAIR, *rivals, gone("near", asked=3))
+    yield "and is, once it says so again", "G-9", view(PAIR, *rivals, gone("near", asked=3), leads("far", 10, asked=4))
+    past = [says("far", mark({1: 9, 2: 5}, [2])), says("near", mark({1: (8, 8), 2: 0}), asked=2)]
+    yield "who is past an end leads nothing, of whatever origin", "G-11", view(PAIR, *past)
+    nothing = says("near", mark({}, life="y"), asked=3)
+    yield "of a life that is over, what had a leader is live", "G-12", view(PAIR, leads("near", 9, asked=2), nothing)
+    yield "and what had none is not", "G-12", view(PAIR, follows("near", 9, asked=2), nothing)
     yield (
         "a late answer does not give leadership back",
         "G-8 G-9",
@@ -466,6 +472,8 @@ def freshness() -> Cases:
             leads("far", 8, asked=4, at_s=400),
         ),
     )
+    over = [leads("far", 8, at_s=100), says("near", mark({1: (8, 8)}), asked=2, at_s=200)]
+    yield "who was succeeded numbers nothing: it is as fresh as its newest question", "G-10 G-16", view(PAIR, *over)
     before = [says("far", mark({3: 100}, [3]), at_s=100), says("near", mark({3: 100}), asked=2, at_s=200)]
     closed = says("far", mark({3: (110, 110), 4: 0}, [4]), asked=3, at_s=300)
     for offset in (100, 109, 110):
@@ -571,6 +579,11 @@ def choices() -> Cases:
     yield "a quorum goes on at who has what all of them have", "G-33", case(TRIO, fresh, wants(), quorum)
     yield "a quorum with the token", "G-33", case(TRIO, fresh, wants(13), quorum)
     yield "a quorum without the token", "G-33", case(TRIO, fresh, wants(13), {**quorum, "token": False})
+    floored = wants(13, floor="14")
+    yield "a quorum without the token, and a floor", "G-33", case(TRIO, fresh, floored, {**quorum, "token": False})
+    elsewhere = [says("far", mark({1: 10}, [1]), mark({7: 3}, shard=1)), says("near", mark({1: 10}), asked=101)]
+    recalls = wants(leader_shards=[0], mark_origins=[7])
+    yield "a mark remembers an origin that is told of on another shard", "G-37", case(PAIR, elsewhere, recalls)
     folded = says("near", mark({1: 105, 3: (103, 103)}, [1]))
     for floor in (104, 105, 106):
         yield (
@@ -739,6 +752,9 @@ def choices() -> Cases:
     yield "then waited for", "G-40 G-43", case(PAIR, [wrote[0], behind], wants(11))
     yield "and read once the time is over", "G-40", case(PAIR, [wrote[0], behind], wants(11), {}, 0.125)
     yield "unless the policy sends nobody there", "G-47", case(PAIR, [wrote[0], behind], wants(11), error, 0.125)
+    third = at(far=0.01, near=0, mid=0.05)
+    covers = [wrote[0], behind, says("mid", mark({1: 11}), asked=3)]
+    yield "a leader is spared where somebody farther away covers", "G-40", case(third, covers, wants(11), serve)
     yield "a leader that is the nearest is not spared", "G-40", case(at(far=0, near=0.05), wrote, wants(11))
     other = says("mid", mark({1: 11, 2: 5}, [2]), asked=3)
     yield (
@@ -790,11 +806,20 @@ def choices() -> Cases:
     )
     yield "then=stale, when the time is over", "G-44", case(PAIR, [far, behind], wants(12), stale, 0.125)
     yield "then=stale, while time is left", "G-43", case(PAIR, [far, behind], wants(12), stale)
+    cut = [says("far", mark({1: (12, 12), 2: 0}, [2])), says("near", mark({1: (10, 12), 2: 0}), asked=101)]
+    seen = wants(60, seen=True)
+    yield "then=stale: nothing is needed, and nothing was cut", "G-44", case(PAIR, cut, seen, stale, 0.125)
     yield "then=error, when the time is over", "G-47", case(PAIR, [far, behind], wants(12), error, 0.125)
     yield "the leader covers by construction", "G-45", case(PAIR, [far, behind], wants(12), {}, 0.125)
     unfresh = [says("far", mark({1: 9, 2: 5}, [1])), says("near", mark({1: 9, 2: 50}, [2]), asked=2)]
     yield "not one that is not shown to be fresh", "G-45 G-46", case(PAIR, unfresh, wants(10), {"wait_s": 0})
     yield "but by policy", "G-45", case(PAIR, unfresh, wants(10), {"wait_s": 0, **serve})
+    nobody = [says("far", mark({1: (7, 8)})), says("near", mark({1: (7, 8)}), asked=2)]
+    yield (
+        "who numbers nothing covers nothing by construction",
+        "G-45",
+        case(PAIR, nobody, wants(8), {"wait_s": 0, **serve}),
+    )
     split = {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "6"]]}
     pieces = [says("far", mark({1: 10, 2: 3}, [1])), says("near", mark({1: 9, 2: 5}, [2]), asked=2)]
     yield "nobody numbers all that is needed", "G-45 G-46", case(PAIR, pieces, split, serve, 1)
@@ -1023,6 +1048,8 @@ def snapshots() -> Cases:
     yield "a write's snapshot needs no freshness", "G-24 G-50", judged_at("", write, [mark({1: 10, 2: 3}, [2])], 9000)
     yield "a write's snapshot that lacks what is needed", "G-50 G-19", judged_at("", write, [mark({1: 9, 2: 3}, [2])])
     falls = case(PAIR, [far, follows("near", 10, asked=101)], wants(12), {}, 0.125)
+    unheard = judged_at("", plain, [mark({1: 10}), mark({}, shard=1)])
+    yield "a shard of which nothing was known", "G-20", unheard
     yield "a fallback has what was demanded", "G-45", judged_at("", falls, [mark({1: 12}, [1])])
     yield "a fallback has not", "G-45", judged_at("", falls, [mark({1: 11}, [1])])
     held = [mark({1: 10, 3: (100, 110)}, [1])]

@@ -537,6 +537,20 @@ def versions() -> Iterator[Line]:
         "versions whose writes are not in the history", "S-12 S-23", "bob r photo new @2; bob r photo old @1", "mr ccv"
     )
     yield case(
+        "a value of another's under a version: it still counts by its version",
+        "S-11 S-23",
+        "a w k x @1; a w k y @2; b r k y @2; b r k z @1",
+        f"mr {CAUSAL}",
+    )
+    stamped = [
+        {**line, "stamp": s}
+        for line, s in zip(told("a w k x 1@1; a w k y 1@2; b r k x 1@1; c w k z 2@1"), (30, 10, 30, 20), strict=True)
+    ]
+    yield case("stamps rank the versions of one origin, too, where several number the key", "S-15", stamped, "ccv")
+    yield case("of a key that one origin numbers, stamps say nothing", "S-14", stamped[:3], "")
+    refused = with_(stamped, 3, ok=False)
+    yield case("what was refused tells that several number the key, too", "S-15", refused, "ccv")
+    yield case(
         "an absent version that was read is known to exist",
         "S-12 S-25 S-26",
         "bob r photo new @2; bob w reply y @3; carol r reply y @3; carol r photo -",
@@ -544,6 +558,12 @@ def versions() -> Iterator[Line]:
     )
     yield case(
         "an absent version depends on nothing", "S-12", "alice w photo new @2; carol r reply y @3; carol r photo -", ""
+    )
+    yield case(
+        "an absent version obliges, whatever was lost since",
+        "S-12 S-19 S-26",
+        [*told("b r k x @1; b w k y @3; b r k -"), end(1, 2)],
+        f"mr {CAUSAL} lost",
     )
     sample = {"op": "meta", "sample": 0.5}
     yield case("a value that nobody wrote", "S-11 S-13", "bob r photo new; bob r photo old", CAUSAL, "black")
@@ -798,6 +818,13 @@ def records() -> Iterator[Line]:
     yield case("a read that was promised less, where only the others are judged", "S-30", less, "", held=True)
     reveals = with_(told("a w k x @1; b r k x @1; b r k -"), 1, held=False)
     yield case("a read that was promised less, and what it revealed", "S-23 S-30", reveals, f"mr {CAUSAL}", held=True)
+    others = "p w k 2; p w j 3; q w j 4; q r k -; q w m 5; s r j 3; s r j 4; s r m 5"
+    yield case("how one session orders the writes of others is nothing to what those read", "S-28", others, "", "black")
+    lost = [*with_(told("a w k x @1; a r k -"), 1, held=False), end(1, 0)]
+    yield case("a lost write, and a read that was promised less", "S-29", lost, "lost")
+    yield case("a lost write, and a read that was promised less, which is not judged", "S-30", lost, "", held=True)
+    split = [{**line, "held": n != 3} for n, line in enumerate(told("a w x 1; a r x 2; b w x 2; b r x 1"))]
+    yield case("no one order explains all reads, and one was promised less", "S-30", split, "", "black", held=True)
     circle = told("a r x 1 @1; a w y 1 @2; b r y 1 @2; b w x 1 @1; a r x -")
     yield case("causality in a circle: with versions reads are judged", "S-31 S-23", circle, f"mr {CAUSAL}")
     yield case("causality in a circle: no version is newer than another", "S-31", circle, CAUSAL, "black")
@@ -839,6 +866,9 @@ def refused() -> Iterator[Line]:
 
     yield wrong("a line that is no JSON", "S-1", [good[0], "{"], "no JSON")
     yield wrong("a line that is no object", "S-1", [good[0], "[]"], "an array")
+    yield wrong("a format that is true", "S-2", [{"op": "meta", "format": True}, *good], "true is not 1")
+    twice = [good[0], good[0], good[1], "{"]
+    yield wrong("two faults: what a line is goes before what it follows", "S-1 S-4", twice, "line 4 is none")
     yield wrong("an empty line", "S-1", [good[0], "", good[1]], "nothing is no object")
     yield wrong(
         "a field twice",

@@ -23,7 +23,7 @@ def tokens_of(value: Any) -> list[str | None]:
     if value is None:
         return []
     if isinstance(value, list):
-        return [token for one in value for token in tokens_of(one)]
+        return [token for one in value for token in ([UNOPENABLE] if isinstance(one, list) else tokens_of(one))]
     if not isinstance(value, str):
         return [UNOPENABLE]
     return [*filter(None, (part.strip(" \t") for part in value.split(",")))]
@@ -190,7 +190,8 @@ def call(origin: str, url: str, headers: Pairs, token: str | None) -> dict[str, 
     goes = spelled(origin) == spelled(url)
     if not goes:
         return {"goes": False, "headers": lines(headers)}
-    there = extract(headers)["tokens"]
+    theirs = extract(headers)
+    there = [*theirs["tokens"], *(["!"] if theirs["unopenable"] else [])]
     if token is not None and token not in there:
         there = [*there, token]
     if not there:

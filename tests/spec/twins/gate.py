@@ -47,7 +47,7 @@ def world(endpoints: list[dict[str, Any]], news: list[dict[str, Any]]) -> dict[s
         elif "acknowledged" in event:
             shard, origin, offset = event["acknowledged"]
             e = known["at"][event["by"]]
-            if (shard, origin) in e["leads"]:
+            if (shard, origin) in e["leads"] | e["outlived"]:
                 e["applied"][shard, origin] = max(e["applied"].get((shard, origin), -1), int(offset))
         else:
             answered(known, event)
@@ -93,8 +93,12 @@ def answered(known: dict[str, Any], event: dict[str, Any]) -> None:
                 if not samples or at_s >= samples[-1][0]:
                     samples.append((at_s, int(applied)))
     known["leaders"] = leaders
+    for other in known["at"].values():
+        over = other["leads"] & set(known["ends"])
+        other["leads"] -= over
+        other["outlived"] |= over
     progress(e, was, known["heads"], at_s)
-    e.update(failed=None, tried=asked, tried_at=at_s, asked_at=max(at_s, e["asked_at"]))
+    e.update(failed=None, tried=max(asked, e["tried"]), tried_at=at_s, asked_at=max(at_s, e["asked_at"]))
 
 
 def progress(e: Known, was: Need, heads: dict[Any, Any], at_s: float) -> None:
@@ -584,7 +588,7 @@ class Table:
             some = self.readable()
         ask = [e for e in some if not self.fresh_question(e)]
         for e in ask:
-            if self.down(e) is None and e["leads"] >= wanted and self.eligible(e):
+            if self.down(e) is None and e["leads"] and e["leads"] >= wanted and self.eligible(e):
                 return self.serve(e, "fallback", need, clipped)
         if ask:
             return self.probe(ask, "takeover")

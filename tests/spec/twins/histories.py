@@ -57,7 +57,7 @@ def is_field(name: str, value: Any) -> bool:
     if name == "version":
         return value is None or is_version(value)
     if name == "ok":
-        return value in (None, True, False) and not whole(value, 1)
+        return value is None or type(value) is bool
     if name in {"held", "delete"}:
         return type(value) is bool
     if name == "watermark":
@@ -126,7 +126,7 @@ def read(lines: list[Any]) -> tuple[Row, list[Row], list[Row]]:
         if row is None:
             raise HistoryError(number)
         if row["op"] == "meta":
-            if number != 1 or row.get("format", 1) != 1:
+            if number != 1 or row.get("format", 1) != 1 or row.get("format") is True:
                 raise HistoryError(number)
             meta = row
         elif row["op"] in ("read", "write"):
@@ -444,6 +444,8 @@ class Judge:
                 and tuple(line["version"]) == self.version(w)
             ]
             for r in self.saw:
+                if self.held and self.rows[r].get("held") is False:
+                    continue
                 if (
                     (w, r) not in self.so
                     or self.key(r) != self.key(w)

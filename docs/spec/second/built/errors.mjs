@@ -4,6 +4,7 @@
 //   ConfigError                                               a number that does not fit, a setting that cannot be
 //   TokenError    MalformedToken  BadSignature                token.md
 //                 UnknownKey (key_id)  ExpiredToken (claims)
+//   HistoryError (line)                                       guarantees.md
 
 export class SpecError extends Error {
   get type()         {
@@ -47,5 +48,14 @@ export class ExpiredToken extends TokenError {
   constructor(claims        ) {
     super(`the token expired at ${claims.expiresAt}`);
     this.claims = claims;
+  }
+}
+
+export class HistoryError extends SpecError {
+           line        ; // from 1
+
+  constructor(line        , why        ) {
+    super(`line ${line}: ${why}`);
+    this.line = line;
   }
 }

@@ -2,7 +2,7 @@
 
 import { NO_CLAIMS } from "./claims.mjs";
 
-import { ClockDrift, ExpiredToken, UnknownKey } from "./errors.mjs";
+import { ClockDrift, ExpiredToken, HistoryError, UnknownKey } from "./errors.mjs";
 
 import { entriesOf, keyOf, originOf, shardOf } from "./frontier.mjs";
 
@@ -129,7 +129,7 @@ function byStore   (map                        , written                        
   return ascending(map.keys()).map((store) => written(store, map.get(store) ));
 }
 
-function fromOrigins(origins         )       {
+export function fromOrigins(origins         )       {
   return origins === "any" ? "any" : ascending(origins);
 }
 
@@ -181,5 +181,6 @@ export function fromError(error           )             {
   if (error instanceof ClockDrift) return { type, remote_ms: Number(error.remoteMs), wall_ms: Number(error.wallMs) };
   if (error instanceof UnknownKey) return { type, key_id: error.keyId };
   if (error instanceof ExpiredToken) return { type, claims: fromClaims(error.claims) };
+  if (error instanceof HistoryError) return { type, line: error.line };
   return { type };
 }

@@ -13,7 +13,7 @@ function answer(line        )             {
   const operation = OPERATIONS.get(asText(request.op));
   if (operation === undefined) return { id, unsupported: true };
   try {
-    return { id, out: operation(asObject(request.in)) };
+    return { id, out: operation(asObject(request.in), line) };
   } catch (error) {
     if (error instanceof SpecError) return { id, error: fromError(error) };
     throw error; // a mistake of ours, or of whoever asks: the program ends, and says so on standard error

@@ -1,5 +1,6 @@
 // The operations of the vectors, by name: what each is given, and what it gives.
 
+import { CARRIER_OPERATIONS } from "./carrieroperations.mjs";
 import { CeiledClock } from "./ceiling.mjs";
 
 import * as clock from "./clock.mjs";
@@ -8,7 +9,9 @@ import { bounds, compact, sizeOf, withUnopened } from "./compaction.mjs";
 import { ClockError, TokenError } from "./errors.mjs";
 
 import * as frontier from "./frontier.mjs";
+import { GATE_OPERATIONS } from "./gateoperations.mjs";
 import { joinTokens, fingerprint } from "./joining.mjs";
+import { historyCheck } from "./verdicts.mjs";
 import {
   asBig, asBytes, asClaims, asFloors, asFrontier, asList, asNumber, asNumbers, asObject, asPosition, asPositions, asText,
   asWatermark, fromClaims, fromDemand, fromFrontier, fromPosition, orNull, toHex,
@@ -20,6 +23,8 @@ import { ascending } from "./numbers.mjs";
 import { demanded, forget, learn } from "./session.mjs";
 import * as timestamp from "./timestamp.mjs";
 import { appliedFrontier, judge } from "./watermark.mjs";
+
+// `line` is the request as it came, for whoever must not have its numbers rounded.
 
 export const OPERATIONS                                 = new Map(Object.entries({
   // --- clock.md ---
@@ -98,6 +103,10 @@ export const OPERATIONS                                 = new Map(Object.entries
     return { until: String(until), floor: String(floor) };
   },
   "compaction.present": compactionPresent,
+
+  ...GATE_OPERATIONS,
+  ...CARRIER_OPERATIONS,
+  "history.check": historyCheck,
 }                                    ));
 
 function stamped(value        )             {

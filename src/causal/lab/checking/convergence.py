@@ -38,7 +38,7 @@ def overwritten(model: Model, packing: Packing, index: Index, newer: Newer, read
     if model.writer[read] == -1:  # found nothing: that a version was read shows as well that there was one
         for lane, column in index.evidence.get(key, {}).items():
             i = known(column, packing.at(clock, lane))
-            if i >= 0 and model.obliges[i]:
+            if i >= 0:
                 return i
     return -1
 

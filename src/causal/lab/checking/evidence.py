@@ -21,9 +21,9 @@ Column = tuple[list[int], list[int]]
 
 
 class Index:
-    """Of some keys, by key and lane: the writes, the reads, and the evidence, which is writes and what stands for them.
+    """Of some keys, by key and lane: the writes, the reads, and the evidence that obliges, which is writes and what stands for them.
 
-    `binding` has the writes that oblige, as columns.     Thread-safety: immutable by convention. Complexity: linear in the history.
+    `binding` has the writes among it, as columns. Thread-safety: immutable by convention. Complexity: linear in the history.
     """
 
     def __init__(self, model: Model, keys: Collection[int]) -> None:
@@ -46,7 +46,7 @@ class Index:
                     ops.append(i)
             elif writer[i] != NONE:
                 self.reads.setdefault(key, {}).setdefault(lane[i], []).append(i)
-            if model.evidence[i]:
+            if model.evidence[i] and model.obliges[i]:
                 counts, ops = self.evidence.setdefault(key, {}).setdefault(lane[i], ([], []))
                 counts.append(pos[i])
                 ops.append(i)

@@ -12,7 +12,7 @@ import attrs
 
 from causal.lab.checking.findings import UNTOLD, Finding
 from causal.lab.checking.model import INITIAL
-from causal.lab.history import IN_DOUBT, WRITE
+from causal.lab.history import IN_DOUBT, NOT_HELD, WRITE
 
 if TYPE_CHECKING:
     from causal.lab.checking.model import Model
@@ -27,8 +27,11 @@ class Losses:
     finding: Finding
 
 
-def losses(model: Model) -> Losses:
-    """Judge the writes past the ends of their origins. Complexity: a walk over the rest of its session for each."""
+def losses(model: Model, *, held_only: bool) -> Losses:
+    """Judge the writes past the ends of their origins. Complexity: a walk over the rest of its session for each.
+
+    `held_only`: a read that was promised less does not look at what is demanded, so nothing is told before it.
+    """
     history = model.history
     finding = Finding()
     writes = [
@@ -46,7 +49,7 @@ def losses(model: Model) -> Losses:
     for w in writes:
         shard = history.keys[history.key[w]][0]
         when = told.get((history.session[w], shard, history.origin[w], history.offset[w]))
-        later = _went_on(model, w, when)
+        later = _went_on(model, w, when, NOT_HELD if held_only else 0)
         if later >= 0:
             finding.note(UNTOLD, w, later)
         elif when is not None:
@@ -54,14 +57,14 @@ def losses(model: Model) -> Losses:
     return Losses(len(writes), in_time, finding)
 
 
-def _went_on(model: Model, w: int, told: int | None) -> int:
+def _went_on(model: Model, w: int, told: int | None, passed_over: int) -> int:
     """Return the first operation of a session that went on past a loss before it was told, or -1."""
     history = model.history
     lanes = model.order.lanes_of_session[history.session[w]]
     for i in sorted(i for a in lanes for i in model.order.lane_ops[a] if i > w):
         if (told is not None and history.seq[i] >= told) or not model.precedes(w, i):
             continue
-        if history.flags[i] & WRITE or history.key[i] != history.key[w]:
+        if history.flags[i] & (WRITE | passed_over) or history.key[i] != history.key[w]:
             continue
         older = history.origin[i] == history.origin[w] and history.offset[i] < history.offset[w]
         if model.writer[i] == INITIAL or older:

@@ -145,7 +145,7 @@ class Memory:
         ops = self._placed.get(key)
         if ops is None:
             columns = self._index.evidence.get(key, {}).values()
-            ops = sorted((i for _, ops in columns for i in ops if self._model.obliges[i]), key=place.__getitem__)
+            ops = sorted((i for _, ops in columns for i in ops), key=place.__getitem__)
             self._placed[key] = ops
         start = bisect_right(ops, low, key=place.__getitem__)
         return ops[start : bisect_left(ops, high, lo=start, key=place.__getitem__)]
@@ -311,7 +311,7 @@ class Memory:
     def _any(self, read: int, clock: int) -> int:
         for lane, column in self._index.evidence.get(self._model.history.key[read], {}).items():
             i = known(column, self._packing.at(clock, lane))
-            if i >= 0 and self._model.obliges[i]:
+            if i >= 0:
                 return i
         return -1
 

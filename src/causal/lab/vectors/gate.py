@@ -136,17 +136,15 @@ def recalled(mark: LeaderMark) -> list[int] | str:
     return "any" if ANY_ORIGIN in mark.origins else sorted(mark.origins)
 
 
+def _parts(mark: LeaderMark) -> dict[str, Any]:
+    parts = {"exact": sorted(mark.exact), "origins": recalled(mark)}
+    return {name: part for name, part in parts.items() if part}
+
+
 def written(given: Frontier) -> dict[str, Any]:
     """Return a frontier as vectors have it."""
     marks = [
-        [
-            store,
-            {
-                "until": None if mark.until == FOREVER else str(mark.until),
-                "exact": sorted(mark.exact),
-                "origins": recalled(mark),
-            },
-        ]
+        [store, {"until": None if mark.until == FOREVER else str(mark.until), **_parts(mark)}]
         for store, mark in sorted(given.marks.items())
     ]
     floors = [[store, str(floor)] for store, floor in sorted(given.floors.items())]

@@ -1,0 +1,64 @@
+// Whether a snapshot bears a decision out, and what a session learns from it.
+
+import { join, keyOf, shardOf, originOf, NOTHING } from "./frontier.mjs";
+
+import { isFreshSince } from "./gate.mjs";
+
+import { counting } from "./part.mjs";
+
+import { appliedFrontier, isDiverged, judgePosition } from "./watermark.mjs";
+
+export function admits(
+  view      , demand        , policy        , maxStalenessS        , served        , snapshot                 , atS        ,
+)          {
+  const { endpoint, how, need } = served;
+  if (how === "window" || how === "eventual" || how === "stale") return true; // they promise nothing
+  const counts = counting(view, demand.shards);
+  const said = snapshot.filter(({ shard }) => endpoint.holds(shard) && counts(keyOf(shard, 0))); // G-18
+  return covers(endpoint, need, said)
+    && said.every((each) => endpoint.shards.get(each.shard)?.life === each.life) // G-20
+    && said.every((each) => !isDiverged(each)) // G-21
+    && said.every((each) => showsNoOther(endpoint, each))
+    && said.every((each) => stillNumbers(view, endpoint, each))
+    && isStillEligible(view, demand, policy, maxStalenessS, served, atS);
+}
+
+// G-19
+function covers(endpoint       , need           , snapshot                 )          {
+  return [...need].every(([key, offset]) => {
+    const said = snapshot.find(({ shard }) => shard === shardOf(key));
+    return said === undefined
+      ? (endpoint.applied(key) ?? -1n) >= offset
+      : judgePosition(said, originOf(key), offset) === "APPLIED";
+  });
+}
+
+// G-22
+function showsNoOther(endpoint       , said      )          {
+  return [...said.origins].every(([origin, { applied, end }]) => {
+    const key = keyOf(said.shard, origin);
+    if (endpoint.applied(key) !== undefined) return true;
+    return end !== null && applied >= end;
+  });
+}
+
+// G-23
+function stillNumbers(view      , endpoint       , said      )          {
+  return view.numbersOf(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
+}
+
+// G-24
+function isStillEligible(
+  view      , demand        , policy        , maxStalenessS        , { endpoint, how }        , atS        ,
+)          {
+  if (demand.at !== null || policy.unproven === "serve") return true;
+  const isAllLed = policy.strategy === "leader" || demand.shards.every((shard) => demand.leaderShards.has(shard));
+  if (how === "leader" && isAllLed) return true;
+  const boundS = policy.strategy === "bounded" ? Math.min(policy.boundS, maxStalenessS) : maxStalenessS;
+  return isFreshSince(view, endpoint, counting(view, demand.shards), atS - boundS);
+}
+
+// G-25
+export function shown(snapshot                 )           {
+  return snapshot.map(appliedFrontier).reduce(join, NOTHING);
+}
