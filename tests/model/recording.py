@@ -52,28 +52,29 @@ class Shop:
     def session(self, who: str, site: str) -> Session[Any, Any]:
         return self.stores[site].session(self.tokens.get(who), subject=who)
 
-    def done(self, who: str, site: str, session: Session[Any, Any], came: Frontier, before: int = -1) -> None:
+    def done(self, who: str, site: str, session: Session[Any, Any], came: Frontier, before: int) -> None:
         """Say of the lines of an operation whose they are, and what their session demanded before and after it."""
         self.recorders[site].flush()
         self.tokens[who] = session.token()
         for row in self.rows[before:]:
-            row["session"] = who
+            if "session" in row:
+                row["session"] = who
             if row["op"] in ("read", "write"):
                 row |= {"in": places(came), "out": places(session.own | session.seen)}
 
     def write(self, who: str, site: str, shard: str, key: str, value: str) -> None:
-        session = self.session(who, site)
+        session, before = self.session(who, site), len(self.rows)
         came = session.own | session.seen
         with session.write(shard=shard) as tx:
             tx.put(key, value)
-        self.done(who, site, session, came)
+        self.done(who, site, session, came, before)
 
     def read(self, who: str, site: str, shard: str, key: str, policy: ReadPolicy | None = None) -> Any:
-        session = self.session(who, site)
+        session, before = self.session(who, site), len(self.rows)
         came = session.own | session.seen
         with session.read(shard=shard, policy=policy) as db:
             value = db.get(key)
-        self.done(who, site, session, came)
+        self.done(who, site, session, came, before)
         return value
 
     def ship(self, site: str) -> None:
@@ -154,8 +155,6 @@ class Failing(Shop):
             given = act(session)
         except (GateError, StoreError) as error:
             given = error
-            if forgets and isinstance(error, WriteLost | CommitUnknown):
-                session.forget(error.lost)
         self.told()
         self.done(who, site, session, came, before)
         for row in self.rows[before:]:
@@ -165,6 +164,9 @@ class Failing(Shop):
                 if "watermark" in row:
                     row["ends"] = lowest([*known, *self.ends(endpoint)])
                     row["life"] = (endpoint, self.cluster.sites[endpoint].incarnation)
+        if forgets and isinstance(given, WriteLost | CommitUnknown):
+            session.forget(given.lost)
+            self.done(who, site, session, came, len(self.rows))
         return given
 
     def put(self, who: str, site: str, shard: str, key: str) -> Any:

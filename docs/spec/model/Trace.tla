@@ -162,10 +162,10 @@ Forget(e) ==
      /\ seen' = [seen EXCEPT ![e.who][e.at] = cut(@)]
      /\ UNCHANGED <<doubt, ended, versions>>
 
-\* It accepts that own writes of an origin, which gave way to a mark, may be lost: that it is one that has ended.
+\* It accepts that an own write, which gave way to a mark, may be lost: something was, and a mark need not remember of which origin.
 InDoubt(e) ==
-  /\ ended[e.at] # 0
-  /\ own' = [own EXCEPT ![e.who][e.at] = IF Past(ended[e.at], @) THEN ended[e.at] ELSE @]
+  /\ \E p \in Places : ended[p] # 0
+  /\ own' = [own EXCEPT ![e.who][e.at] = 0]
   /\ UNCHANGED <<seen, doubt, ended, versions>>
 
 \* What a server has shown in its life: its watermark, and what it has numbered.

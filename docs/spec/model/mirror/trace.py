@@ -95,6 +95,7 @@ def events(rows: Iterable[Row]) -> Run:
             stamp = rank.get((row.get("stamp"), row["version"][0]), 0)
         elif op == "end":
             at, offset = places[shard, row["origin"]], small[shard, row["origin"], row["offset"]]
+        shows = op in ("commit", "read")  # what became of a write is said of no moment of its leader
         return Event(
             op,
             sessions[row.get("session")] if op != "end" else 1,
@@ -102,12 +103,12 @@ def events(rows: Iterable[Row]) -> Run:
             at,
             offset,
             stamp,
-            mark(row),
-            frontier(row.get("ends", ())),
+            mark(row if shows else {}),
+            frontier(row.get("ends", ()) if shows else ()),
             frontier(row.get("in")),
             frontier(row.get("out")),
             row.get("held", True) is not False,
-            lives[row["life"]] if "life" in row else 0,
+            lives[row["life"]] if shows and "life" in row else 0,
         )
 
     commits = [event("commit", row) for row in written if kind(row) in ("ack", "unknown")]
@@ -304,9 +305,8 @@ class Mirror:
         return True
 
     def in_doubt(self, e: Event) -> bool:
-        end, mine = self.ended[e.at - 1], self.own[e.who][e.at - 1]
-        self.own[e.who] = put(self.own[e.who], e.at, min(mine, end))
-        return end > 0
+        self.own[e.who] = put(self.own[e.who], e.at, 0)
+        return any(self.ended)
 
 
 def rejected(run: Run) -> int | None:
