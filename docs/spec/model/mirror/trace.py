@@ -2,12 +2,12 @@
 
 A recorded run is a list of rows, the lines of a history (see docs/howto/check.md), in the order in which they were answered:
 
-`read`, `write`     with `session`, `key`, `shard`, `value`, `version`, `stamp`, `watermark`, `held`; `ok` None: a write in doubt, False: refused
-`end`               where an origin's surviving history stops (`shard`, `origin`, `offset`): as soon as anybody is told
-`lost`, `forget`    that a session is told of a lost write (`shard`, `version`), and that it accepts that; with `doubt`, that it may be lost
+`read`, `write`   with `session`, `key`, `shard`, `value`, `version`, `stamp`, `watermark`, `held`; `ok` None: in doubt, False: refused
+`end`             where an origin's surviving history stops (`shard`, `origin`, `offset`): as soon as anybody is told
+`lost`, `forget`  that a session is told of a lost write (`shard`, `version`), and that it accepts that; with `doubt`, that it may be lost
 
-Beyond a history's, a row may have, where they are known: the frontier that its session came with (`in`) and left with (`out`), the `ends` that
-its process knew when it decided, or its endpoint when it answered (lists of (shard, origin, offset)), and the `life` of the endpoint.
+A row may have more than a history's, where it is known: the frontier that its session came with (`in`) and left with (`out`), the `ends`
+that its process knew when it decided, or its endpoint when it answered (lists of (shard, origin, offset)), and the `life` of the endpoint.
 
 `events` makes of it what both checkers read: places, offsets and stamps as small numbers, for TLC has 31 bits, and a `commit` before the
 first event that may show it, because others may see a write before its acknowledgement is recorded. The version of a write in doubt is
@@ -219,12 +219,15 @@ class Mirror:
         return 0 < self.ended[place - 1] < n
 
     def clipped(self, f: Frontier) -> Frontier:
+        """Cut what is past the end of its origin."""
         return tuple(min(n, end) if end else n for n, end in zip(f, self.ended, strict=True))
 
     def token(self, who: int) -> Frontier:
+        """What a session must still say that it demands: of what others lost, what survives."""
         return join(self.own[who], self.clipped(self.seen[who]))
 
     def demand(self, e: Event) -> Frontier:
+        """All that a session demands, its commits in doubt included."""
         return join(e.came, self.own[e.who], self.seen[e.who], self.doubt[e.who])
 
     def gated(self, e: Event) -> bool:
@@ -237,24 +240,28 @@ class Mirror:
                 return False
             need = every
             if end and every > end:
-                need = mine if mine > end else end
+                need = max(mine, end)
             if here != UNKNOWN and here < need:
                 return False
         return True
 
     def learns(self, e: Event, least: Frontier) -> bool:
+        """Whether an operation leaves a session with no less than it must."""
         self.seen[e.who] = join(e.left, self.seen[e.who], least)
         return at_least(e.left, join(self.own[e.who], self.clipped(least)))
 
     # --- events --------------------------------------------------------------------------------------------------------
 
     def visible(self, e: Event) -> list[Version]:
+        """The versions of a key that a watermark covers."""
         return [v for v in self.versions if v.key == e.key and v.offset <= e.mark[v.at - 1]]
 
     def these(self, e: Event) -> list[Version]:
+        """The version that an event names, if there is one."""
         return [v for v in self.versions if (v.at, v.offset) == (e.at, e.offset)]
 
     def commit(self, e: Event) -> bool:
+        """A leader takes a write."""
         fine = self.gated(e) and not e.ends[e.at - 1]
         fine = fine and (not self.ended[e.at - 1] or self.past(e.at, e.offset))
         fine = fine and all(v.offset < e.offset for v in self.versions if v.at == e.at)
@@ -265,6 +272,7 @@ class Mirror:
         return fine
 
     def ack(self, e: Event) -> bool:
+        """The writer learns of it."""
         mine = [v for v in self.these(e) if v.who == e.who]
         if not mine:
             return False
@@ -272,6 +280,7 @@ class Mirror:
         return self.learns(e, mine[0].deps)
 
     def unknown(self, e: Event) -> bool:
+        """The writer learns that nobody knows."""
         if e.at:
             if e.who not in [v.who for v in self.these(e)]:
                 return False
@@ -279,23 +288,28 @@ class Mirror:
         return self.learns(e, self.seen[e.who])
 
     def read(self, e: Event) -> bool:
+        """A read is served."""
         newest = max(self.visible(e), key=lambda v: v.stamp, default=None)
         if (e.held and not self.gated(e)) or (e.at, e.offset) != ((newest.at, newest.offset) if newest else (0, 0)):
             return False
         return self.learns(e, newest.deps if newest else self.seen[e.who])
 
     def refuse(self, e: Event) -> bool:
+        """Whatever is refused leaves the session with what it demanded."""
         return at_least(e.came, self.token(e.who)) and self.learns(e, self.seen[e.who])
 
     def end(self, e: Event) -> bool:
+        """A history ends."""
         before = self.ended[e.at - 1]
         self.ended = put(self.ended, e.at, min(before, e.offset) if before else e.offset)
         return True
 
     def lost(self, e: Event) -> bool:
+        """What is told as lost is lost, and the session's own."""
         return self.past(e.at, e.offset) and self.own[e.who][e.at - 1] >= e.offset
 
     def forget(self, e: Event) -> bool:
+        """The session accepts the loss, exactly that."""
         if not self.lost(e):
             return False
         for some in (self.own, self.seen):
@@ -305,6 +319,7 @@ class Mirror:
         return True
 
     def in_doubt(self, e: Event) -> bool:
+        """It accepts that an own write, which gave way to a mark, may be lost."""
         self.own[e.who] = put(self.own[e.who], e.at, 0)
         return any(self.ended)
 
