@@ -1,0 +1,303 @@
+"""Recorded runs in which histories end, or commits are in doubt, are accepted by the model; and rejected at the event that was changed.
+
+The memory engine fails over as servers do: it loses tails, and whoever is cut off goes on as if nothing had happened. The simulator does
+so with many users at once.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from causal import CommitUnknown, NoEndpoint, ReadPolicy, WriteLost
+from tests.model.recording import Failing, Row, simulated
+from tests.model.test_models import needs_tlc
+from tests.model.test_traces import changed, nth, same_by_tlc, trace
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    """A leader is cut off and replaced, is used meanwhile, and comes back; then commits are in doubt, and a replica restarts."""
+    shop = Failing()
+    put, get, cluster = shop.put, shop.get, shop.cluster
+    first = put("alice", "eu", "photos", "photo")
+    for site in ("us", "ap"):
+        cluster.catch_up(site)
+    assert get("bob", "us", "photos", "photo") == first
+    lost = put("alice", "eu", "photos", "photo")
+    assert get("dave", "eu", "photos", "photo") == lost
+    cluster.cut_off("eu")
+    shop.fails_over("eu", "us", "ap")
+    # Nobody who can be reached from there knows: what is written there is lost from the start, and shown there.
+    deposed = put("erin", "eu", "photos", "album")
+    assert get("erin", "eu", "photos", "album") == deposed
+    assert isinstance(get("alice", "us", "photos", "photo", forgets=False), WriteLost)
+    assert isinstance(put("alice", "us", "photos", "photo"), WriteLost)
+    assert get("alice", "us", "photos", "photo") == first
+    assert get("dave", "us", "photos", "photo") == first
+    cluster.rejoin("eu")  # but nobody tells it that it was replaced: its process hears of that
+    other = put("bob", "us", "photos", "album")
+    assert get("bob", "eu", "photos", "album") == other
+    assert isinstance(put("frank", "eu", "photos", "photo"), NoEndpoint)
+    assert isinstance(put("erin", "eu", "photos", "album"), WriteLost)
+    cluster.catch_up("eu")
+    again = put("frank", "eu", "photos", "photo")
+    assert get("frank", "us", "photos", "photo") == again
+    for site in ("us", "ap"):
+        cluster.catch_up(site)
+    # In doubt: one that has happened, and is found out; one that has not.
+    cluster.lose_answer("us", committed=True)
+    assert isinstance(put("carol", "us", "photos", "photo"), CommitUnknown)
+    assert get("carol", "ap", "photos", "photo") == shop.written
+    carols = shop.written
+    cluster.lose_answer("us", committed=False)
+    assert isinstance(put("carol", "us", "posts", "post"), CommitUnknown)
+    assert get("carol", "us", "posts", "post") is None
+    put("bob", "us", "photos", "album")
+    # A replica goes back, under another life.
+    cluster.catch_up("ap")
+    assert get("greta", "ap", "photos", "photo", ReadPolicy.eventual()) == carols
+    cluster.restart("ap", back=2)
+    assert get("greta", "ap", "photos", "photo", ReadPolicy.eventual()) == again
+    assert get("bob", "ap", "photos", "photo") == carols
+    return shop.rows
+
+
+@pytest.fixture(scope="module")
+def whole(rows: list[Row]) -> "trace.Run":
+    return trace.events(rows)
+
+
+# --- what is accepted ------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_fails_over_keeps_to_the_model(whole: "trace.Run") -> None:
+    assert trace.rejected(whole) is None
+    kinds = [e.op for e in whole.events]
+    assert {kind: kinds.count(kind) for kind in ("end", "lost", "forget", "unknown", "refuse")} == {
+        "end": 2,
+        "lost": 3,
+        "forget": 2,
+        "unknown": 2,
+        "refuse": 4,
+    }
+
+
+MET = ("end", "lost", "forget", "unknown", "refuse", "ack", "read")
+
+
+def test_so_it_does_whatever_happens() -> None:
+    """Sites are cut off, fail over and restart, answers are lost, and who hears of it hears late."""
+    met = dict.fromkeys(MET, 0)
+    for seed in range(20):
+        made = trace.events(Failing(seed).live(100).rows)
+        assert trace.rejected(made) is None, (seed, made.events[trace.rejected(made) - 1])
+        for kind in MET:
+            met[kind] += [e.op for e in made.events].count(kind)
+    assert min(met.values()) > 25, met
+
+
+@pytest.mark.parametrize("mix", ["failover", "acks", "expiry", "folding"])
+def test_the_simulator_keeps_to_the_model(mix: str) -> None:
+    met = set()
+    for seed in range(20):
+        made = trace.events(simulated(seed, mix=mix))
+        assert trace.rejected(made) is None, (seed, made.events[trace.rejected(made) - 1])
+        met |= {e.op for e in made.events}
+    assert met >= ({"unknown"} if mix == "acks" else {"end", "lost", "forget", "in_doubt"})
+
+
+@needs_tlc
+def test_tlc_says_so_too(whole: "trace.Run", tmp_path: Path) -> None:
+    failover = next(
+        made
+        for made in (trace.events(simulated(seed, mix="failover")) for seed in range(100))
+        if {"lost", "in_doubt", "unknown"} & {e.op for e in made.events}
+    )
+    runs = [whole, trace.events(Failing(3).live(60).rows), failover]
+    assert [trace.stops(one) for one in runs] == [len(one.events) + 1 for one in runs]
+    same_by_tlc(runs, tmp_path)
+
+
+# --- what is rejected ------------------------------------------------------------------------------------------------------
+
+
+Mutated = Iterator[tuple["trace.Run", int]]
+NOTHING = {"at": 0, "offset": 0, "stamp": 0}
+
+
+def without(run: "trace.Run", *gone: int) -> "trace.Run":
+    return run._replace(events=tuple(e for place, e in enumerate(run.events) if place not in gone))
+
+
+def showing(run: "trace.Run", commit: int) -> dict[str, Any]:
+    """Return the fields of a read that shows what a commit wrote."""
+    return {name: getattr(run.events[nth(run, "commit", commit)], name) for name in ("at", "offset", "stamp")}
+
+
+def at(frontier: tuple[int, ...], place: int, n: int) -> tuple[int, ...]:
+    return trace.put(frontier, place, n)
+
+
+def untold_loss(run: "trace.Run") -> Mutated:
+    """Alice is never told that her write is lost, or does not accept it; and is served at the end of the origin, where it is missing.
+
+    That nobody there has heard of the end is no excuse: then it is behind.
+    """
+    forget, read = nth(run, "forget", 0), nth(run, "read", 3)
+    yield without(run, forget), read - 1
+    came = run.events[nth(run, "refuse", 0)].came
+    unheard = changed(run, read, ends=(0,) * run.places, came=came, left=came)
+    yield without(unheard, *range(nth(run, "lost", 0), forget + 1)), nth(run, "lost", 0)
+
+
+def past_the_end(run: "trace.Run") -> Mutated:
+    """What is lost is shown as covered where it is known that the origin has ended before: to dave, who had seen it; to erin; to alice."""
+    lost = showing(run, 1)
+    for read in (nth(run, "read", 4), nth(run, "read", 3)):
+        event = run.events[read]
+        yield changed(run, read, mark=at(event.mark, lost["at"], lost["offset"]), **lost), read
+    read = nth(run, "read", 2)
+    yield changed(run, read, ends=run.events[nth(run, "read", 3)].ends), read
+
+
+def missing_survivor(run: "trace.Run") -> Mutated:
+    """An origin has ended: what survives of it is demanded all the same, of who lost the rest, and of who had seen it."""
+    for read in (nth(run, "read", 3), nth(run, "read", 4)):
+        event = run.events[read]
+        yield changed(run, read, mark=at(event.mark, event.at, 1), **NOTHING), read
+
+
+def served_unknown(run: "trace.Run") -> Mutated:
+    """Dave is served where nobody has heard of the origin that he demands, as far as it survives; frank, of the one that he wrote to."""
+    read = nth(run, "read", 4)
+    event = run.events[read]
+    yield changed(run, read, mark=at(event.mark, event.at, 0), **NOTHING), read
+    read = nth(run, "read", 6)
+    event = run.events[read]
+    yield changed(run, read, mark=at(event.mark, event.at, 0), **showing(run, 0)), read
+
+
+def deposed_write(run: "trace.Run") -> Mutated:
+    """A write is let in by a process that knows that the leader was replaced; or is numbered as if it survived."""
+    commit = nth(run, "commit", 2)
+    event = run.events[commit]
+    yield changed(run, commit, ends=run.events[nth(run, "read", 3)].ends), commit
+    end = run.events[nth(run, "end", 0)]
+    assert end.at == event.at
+    later = run.events[nth(run, "end", 0)]._replace(offset=event.offset)
+    yield run._replace(events=(*run.events[: nth(run, "end", 0)], later, *run.events[nth(run, "end", 1) :])), commit
+
+
+def denied_doubt(run: "trace.Run") -> Mutated:
+    """A commit in doubt is treated as if it had not happened: its writer is shown what was before, and bob, later, what it wrote.
+
+    Or its number is given to somebody else.
+    """
+    read = nth(run, "read", 7)
+    event = run.events[read]
+    before = at(event.left, event.at, 0)
+    mark = at(event.mark, event.at, event.offset - 1)
+    yield changed(run, read, mark=mark, left=before, **showing(run, 4)), read
+    commit = nth(run, "commit", 6)
+    yield changed(run, commit, offset=event.offset), commit
+
+
+def foreign_doubt(run: "trace.Run") -> Mutated:
+    """Somebody is told to be in doubt of what another wrote; or forgets, over a doubt, what was demanded."""
+    unknown = nth(run, "unknown", 0)
+    yield changed(run, unknown, who=run.events[0].who), unknown
+    unknown = nth(run, "unknown", 1)
+    yield changed(run, unknown, left=(0,) * run.places), unknown
+
+
+def false_loss(run: "trace.Run") -> Mutated:
+    """What is told as lost survives; or is not the session's own; or is not lost yet."""
+    lost, end = nth(run, "lost", 0), nth(run, "end", 0)
+    yield changed(run, lost, offset=run.events[end].offset), lost
+    yield changed(run, lost, who=run.events[nth(run, "read", 4)].who), lost
+    events = list(run.events)
+    events.insert(lost, events.pop(end))
+    yield run._replace(events=tuple(events)), lost - 1
+
+
+def false_end(run: "trace.Run") -> Mutated:
+    """An end is known before there is one; or a lower one than there is."""
+    read, end = nth(run, "read", 1), run.events[nth(run, "end", 0)]
+    yield changed(run, read, ends=at(run.events[read].ends, end.at, end.offset)), read
+    read = nth(run, "read", 3)
+    yield changed(run, read, ends=at(run.events[read].ends, end.at, end.offset - 1)), read
+
+
+def forgotten_more(run: "trace.Run") -> Mutated:
+    """Who accepts a loss forgets what survives, too; or forgets the loss when told of it."""
+    read = nth(run, "read", 3)
+    yield changed(run, read, came=(0,) * run.places), read
+    refuse = nth(run, "refuse", 0)
+    event = run.events[refuse]
+    yield changed(run, refuse, left=at(event.left, run.events[0].at, run.events[nth(run, "end", 0)].offset)), refuse
+
+
+def one_life(run: "trace.Run") -> Mutated:
+    """A server shows less than it did, in the same life."""
+    before, read = nth(run, "read", 9), nth(run, "read", 10)
+    assert not run.events[read].held
+    assert not run.events[before].held
+    yield changed(run, read, life=run.events[before].life), read
+
+
+MUTATIONS: tuple[Callable[["trace.Run"], Mutated], ...] = (
+    untold_loss,
+    past_the_end,
+    missing_survivor,
+    served_unknown,
+    deposed_write,
+    denied_doubt,
+    foreign_doubt,
+    false_loss,
+    false_end,
+    forgotten_more,
+    one_life,
+)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_mutated_run_is_rejected_at_the_event(mutation: Callable[["trace.Run"], Mutated], whole: "trace.Run") -> None:
+    for number, (mutated, place) in enumerate(mutation(whole)):
+        assert trace.rejected(mutated) == place + 1, number
+
+
+@needs_tlc
+def test_tlc_rejects_each_at_the_same_event(whole: "trace.Run", tmp_path: Path) -> None:
+    cut = [(mutated, place) for mutation in MUTATIONS for mutated, place in mutation(whole)]
+    same_by_tlc([mutated._replace(events=mutated.events[: place + 2]) for mutated, place in cut], tmp_path)
+
+
+def test_a_write_that_was_refused_at_a_deposed_leader_may_not_be_let_in(rows: list[Row], whole: "trace.Run") -> None:
+    """As if frank had not been refused: his process knew what his leader did not."""
+    refused = next(n for n, row in enumerate(rows) if row["op"] == "write" and row["session"] == "frank")
+    assert rows[refused]["ok"] is False
+    deposed = next(row for row in rows if row["op"] == "write" and row["session"] == "erin")
+    origin, offset = deposed["version"]
+    let_in = deposed | {name: rows[refused][name] for name in ("session", "in", "ends", "seq")}
+    let_in |= {"version": [origin, offset + 1], "stamp": deposed["stamp"] + 1, "out": [(0, origin, offset + 1)]}
+    assert trace.rejected(trace.events([*rows[:refused], let_in, *rows[refused + 1 :]])) == nth(whole, "refuse", 2) + 1
+
+
+def test_what_nobody_wrote_is_not_in_doubt(rows: list[Row], whole: "trace.Run") -> None:
+    """A version that no write is known to have made is an answer out of thin air, unless a write in doubt had its value."""
+    doubted = next(row for row in rows if row["op"] == "write" and row.get("ok", True) is None)
+    other = [row | {"value": 0} if row is doubted else row for row in rows]
+    assert trace.rejected(trace.events(other)) == nth(whole, "read", 7)  # one commit less
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_loss_that_is_not_accepted_is_found(seed: int) -> None:
+    """Whoever does not accept a loss may not be answered again: the first answer is rejected."""
+    made = trace.events(Failing(seed).live(100).rows)
+    for place in [n for n, e in enumerate(made.events) if e.op == "forget"]:
+        who = made.events[place].who
+        found = trace.rejected(without(made, place))
+        later = [e for e in made.events[place + 1 :] if e.who == who and e.op in ("read", "commit", "refuse", "forget")]
+        assert (found is not None and made.events[found].who == who) or not later
