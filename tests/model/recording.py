@@ -98,29 +98,29 @@ def embedded(path: Path) -> Shop:
     )
 
 
-SITES = ("eu", "us", "ap")
 START_S = 1_700_000_000
 
 
 class Failing(Shop):
-    """A shop on the memory engine, at three sites that replicate when told to, that fail over, and whose answers are lost.
+    """A shop on the memory engine, at sites that replicate when told to, that fail over, and whose answers are lost.
 
     Of each row it is recorded which ends its process knew before, and which its endpoint knew when it answered; and in which life that was.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, sites: tuple[str, ...] = ("eu", "us", "ap")) -> None:
         self.random, self.now_s, self.written = random.Random(seed), 0.0, 0
         clocks: Any = {"monotonic": lambda: self.now_s, "wall": lambda: START_S + self.now_s, "sleep": lambda s: None}
         engine = MemoryEngine(
-            SITES, shards=("photos", "posts"), **clocks | {"wall": lambda: int((START_S + self.now_s) * 1e9)}
+            sites, shards=("photos", "posts"), **clocks | {"wall": lambda: int((START_S + self.now_s) * 1e9)}
         )
         self.cluster = engine.cluster
-        super().__init__({site: engine.at(site) for site in SITES}, policy=ReadPolicy(0.0), **clocks)
+        self.sites = sites
+        super().__init__({site: engine.at(site) for site in sites}, policy=ReadPolicy(0.0), **clocks)
         self.alone()
 
     def alone(self, *awake: str) -> None:
         """Let sites hear of nothing but what they are told, but for some."""
-        for site in SITES:
+        for site in self.sites:
             (self.cluster.resume if site in awake else self.cluster.pause)(site)
 
     def fails_over(self, site: str, *hear: str) -> None:
@@ -133,7 +133,7 @@ class Failing(Shop):
     def told(self) -> None:
         """Note the ends that anybody has been told of by now."""
         noted = {(row["shard"], row["origin"]) for row in self.rows if row["op"] == "end"}
-        for site in SITES:
+        for site in self.sites:
             for shard, origin, end in self.ends(site):
                 if (shard, origin) not in noted:
                     noted.add((shard, origin))
@@ -143,6 +143,13 @@ class Failing(Shop):
         """Return the ends that a site has heard of."""
         copies = self.cluster.sites[site].copies.items()
         return [(shard, o, end) for shard, copy in copies for o, (_, end) in copy.origins.items() if end is not None]
+
+    def heard(self, site: str) -> bool:
+        """Return whether all sites have heard of what a site numbers."""
+        copies = self.cluster.sites[site].copies.items()
+        return all(
+            copy.own in other.copies[shard].origins for shard, copy in copies for other in self.cluster.sites.values()
+        )
 
     def ask(self, who: str, site: str, act: Callable[[Session[Any, Any]], Any], *, forgets: bool = True) -> Any:
         """Do one operation of a user; return what it gives, or the error that it ends with."""
@@ -194,9 +201,11 @@ class Failing(Shop):
         """Let four users go about, while everything fails."""
         r = self.random
         for _ in range(operations):
-            who, site, shard = f"user {r.randrange(4)}", r.choice(SITES), r.choice(("photos", "posts"))
+            who, site, shard = f"user {r.randrange(4)}", r.choice(self.sites), r.choice(("photos", "posts"))
             key, x = f"k{r.randrange(2)}", r.random()
             if x < 0.4:
+                if not self.heard(site):
+                    self.cluster.sites[site].lose_answer = None  # that is a limit, and a test of its own
                 self.put(who, site, shard, key)
             else:
                 self.get(who, site, shard, key, ReadPolicy.eventual() if x > 0.95 else None, forgets=r.random() < 0.7)
@@ -206,11 +215,11 @@ class Failing(Shop):
     def fail(self) -> None:
         """Let something happen, now and then."""
         r, cluster, x = self.random, self.cluster, self.random.random()
-        site = r.choice(SITES)
+        site = r.choice(self.sites)
         if x < 0.15:
             cluster.catch_up(site)
         elif x < 0.19:
-            self.fails_over(site, *r.sample(SITES, r.randrange(1, 4)))
+            self.fails_over(site, *r.sample(self.sites, r.randrange(1, 4)))
         elif x < 0.22:
             cluster.lose_answer(site, committed=r.random() < 0.6)
         elif x < 0.25:
