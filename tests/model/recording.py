@@ -130,13 +130,22 @@ class Failing(Shop):
         self.told()
         self.alone()
 
+    def replaced(self, site: str) -> None:
+        """Let a site be replaced without a loss, and not hear of it: it goes on as if it led."""
+        others = [other for other in self.sites if other != site]
+        for other in others:
+            self.cluster.catch_up(other)
+        self.cluster.cut_off(site)
+        self.fails_over(site, *others)
+        self.cluster.rejoin(site)
+
     def told(self) -> None:
-        """Note the ends that anybody has been told of by now."""
-        noted = {(row["shard"], row["origin"]) for row in self.rows if row["op"] == "end"}
+        """Note the ends that anybody has been told of by now; of several of one origin, the lowest counts."""
+        noted = {(row["shard"], row["origin"]): row["offset"] for row in self.rows if row["op"] == "end"}
         for site in self.sites:
             for shard, origin, end in self.ends(site):
-                if (shard, origin) not in noted:
-                    noted.add((shard, origin))
+                if end < noted.get((shard, origin), end + 1):
+                    noted[shard, origin] = end
                     self.rows.append({"op": "end", "shard": shard, "origin": origin, "offset": end})
 
     def ends(self, site: str) -> list[tuple[int, int, int]]:
@@ -231,6 +240,8 @@ class Failing(Shop):
         elif x < 0.36:
             self.alone(site)
             self.alone()
+        elif x < 0.4:
+            self.replaced(site)
         self.told()
 
 
