@@ -174,6 +174,17 @@ def test_the_simulator_keeps_to_the_model(mix: str) -> None:
     assert met >= ({"unknown"} if mix == "acks" else {"end", "lost", "forget", "in_doubt"})
 
 
+def ending_twice(run: "trace.Run") -> "trace.Run":
+    """Another end of the same origin is told, that is higher than the first: it changes nothing."""
+    end = run.events[nth(run, "end", 0)]
+    higher = end._replace(offset=end.offset + 2)
+    return run._replace(events=(*run.events[: nth(run, "end", 1)], higher, *run.events[nth(run, "end", 1) :]))
+
+
+def test_of_several_ends_the_lowest_counts(whole: "trace.Run") -> None:
+    assert trace.rejected(ending_twice(whole)) is None
+
+
 @needs_tlc
 def test_tlc_says_so_too(whole: "trace.Run", tmp_path: Path) -> None:
     failover = next(
@@ -181,7 +192,7 @@ def test_tlc_says_so_too(whole: "trace.Run", tmp_path: Path) -> None:
         for made in (trace.events(simulated(seed, mix="failover")) for seed in range(100))
         if {"lost", "in_doubt", "unknown"} & {e.op for e in made.events}
     )
-    runs = [whole, trace.events(Failing(3).live(60).rows), failover]
+    runs = [whole, ending_twice(whole), trace.events(Failing(3).live(60).rows), failover]
     assert [trace.stops(one) for one in runs] == [len(one.events) + 1 for one in runs]
     same_by_tlc(runs, tmp_path)
 
@@ -216,6 +227,11 @@ def untold_loss(run: "trace.Run") -> Mutated:
     came = run.events[nth(run, "refuse", 0)].came
     unheard = changed(run, read, ends=(0,) * run.places, came=came, left=came)
     yield without(unheard, *range(nth(run, "lost", 0), forget + 1)), nth(run, "lost", 0)
+    # Nor is a read of another shard, of which the endpoint says nothing about that origin.
+    other = run.events[nth(run, "read", 8)]
+    assert other.mark[run.events[forget].at - 1] == trace.UNKNOWN
+    elsewhere = changed(run, read, key=other.key, mark=other.mark, came=came, left=came, life=0, **NOTHING)
+    yield without(elsewhere, forget), read - 1
 
 
 def past_the_end(run: "trace.Run") -> Mutated:
@@ -232,21 +248,31 @@ def missing_survivor(run: "trace.Run") -> Mutated:
     """An origin has ended: what survives of it is demanded all the same, of who lost the rest, and of who had seen it."""
     for read in (nth(run, "read", 3), nth(run, "read", 4)):
         event = run.events[read]
-        yield changed(run, read, mark=at(event.mark, event.at, 1), **NOTHING), read
+        yield changed(run, read, mark=at(event.mark, event.at, 1), life=0, **NOTHING), read
 
 
 def served_unknown(run: "trace.Run") -> Mutated:
     """Dave is served where nobody has heard of the origin that he demands, as far as it survives; frank, of the one that he wrote to."""
     read = nth(run, "read", 4)
     event = run.events[read]
-    yield changed(run, read, mark=at(event.mark, event.at, 0), **NOTHING), read
+    yield changed(run, read, mark=at(event.mark, event.at, 0), life=0, **NOTHING), read
     read = nth(run, "read", 6)
     event = run.events[read]
-    yield changed(run, read, mark=at(event.mark, event.at, 0), **showing(run, 0)), read
+    yield changed(run, read, mark=at(event.mark, event.at, 0), life=0, **showing(run, 0)), read
 
 
 def deposed_write(run: "trace.Run") -> Mutated:
-    """A write is let in by a process that knows that the leader was replaced; or is numbered as if it survived."""
+    """A write is let in by a process that knows that the leader was replaced; or is numbered as if it survived.
+
+    Even where that leader has lost nothing, and may be read.
+    """
+    refused, read = len(run.events) - 2, run.events[-1]
+    assert (run.events[refused].op, read.who) == ("refuse", run.events[refused].who)
+    end = max(v.offset for v in run.events if v.op == "commit" and v.at == read.at)
+    came = (0,) * run.places
+    let_in = read._replace(op="commit", offset=end + 1, stamp=read.stamp + 99, came=came, left=came)
+    assert let_in.ends[let_in.at - 1] == end
+    yield run._replace(events=(*run.events[:refused], let_in)), refused
     commit = nth(run, "commit", 2)
     event = run.events[commit]
     yield changed(run, commit, ends=run.events[nth(run, "read", 3)].ends), commit
@@ -265,7 +291,7 @@ def denied_doubt(run: "trace.Run") -> Mutated:
     event = run.events[read]
     before = at(event.left, event.at, 0)
     mark = at(event.mark, event.at, event.offset - 1)
-    yield changed(run, read, mark=mark, left=before, **showing(run, 4)), read
+    yield changed(run, read, mark=mark, left=before, life=0, **showing(run, 4)), read
     commit = nth(run, "commit", 6)
     yield changed(run, commit, offset=event.offset), commit
 
@@ -273,7 +299,7 @@ def denied_doubt(run: "trace.Run") -> Mutated:
 def foreign_doubt(run: "trace.Run") -> Mutated:
     """Somebody is told to be in doubt of what another wrote; or forgets, over a doubt, what was demanded."""
     unknown = nth(run, "unknown", 0)
-    yield changed(run, unknown, who=run.events[0].who), unknown
+    yield changed(run, unknown, who=run.events[0].who, came=(), left=()), unknown
     unknown = nth(run, "unknown", 1)
     yield changed(run, unknown, left=(0,) * run.places), unknown
 
@@ -286,13 +312,15 @@ def false_loss(run: "trace.Run") -> Mutated:
     events = list(run.events)
     events.insert(lost, events.pop(end))
     yield run._replace(events=tuple(events)), lost - 1
+    doubt = run.events[lost]._replace(op="in_doubt")
+    yield run._replace(events=(*run.events[:end], doubt, *run.events[end:])), end
 
 
 def false_end(run: "trace.Run") -> Mutated:
     """An end is known before there is one; or a lower one than there is."""
-    read, end = nth(run, "read", 1), run.events[nth(run, "end", 0)]
+    read, end = nth(run, "read", 0), run.events[nth(run, "end", 0)]
     yield changed(run, read, ends=at(run.events[read].ends, end.at, end.offset)), read
-    read = nth(run, "read", 3)
+    read = nth(run, "read", 8)
     yield changed(run, read, ends=at(run.events[read].ends, end.at, end.offset - 1)), read
 
 
@@ -302,15 +330,20 @@ def forgotten_more(run: "trace.Run") -> Mutated:
     yield changed(run, read, came=(0,) * run.places), read
     refuse = nth(run, "refuse", 0)
     event = run.events[refuse]
-    yield changed(run, refuse, left=at(event.left, run.events[0].at, run.events[nth(run, "end", 0)].offset)), refuse
+    cut = at(event.left, run.events[0].at, run.events[nth(run, "end", 0)].offset)
+    yield changed(run, refuse, left=cut), refuse
+    yield changed(run, refuse, came=cut), refuse
 
 
 def one_life(run: "trace.Run") -> Mutated:
-    """A server shows less than it did, in the same life."""
+    """A server shows less than it did, or than it has numbered, in the same life."""
     before, read = nth(run, "read", 9), nth(run, "read", 10)
     assert not run.events[read].held
     assert not run.events[before].held
     yield changed(run, read, life=run.events[before].life), read
+    read = nth(run, "read", 2)
+    event = run.events[read]
+    yield changed(run, read, mark=at(event.mark, event.at, event.offset - 1), held=False, **NOTHING), read
 
 
 MUTATIONS: tuple[Callable[["trace.Run"], Mutated], ...] = (

@@ -154,13 +154,11 @@ End(e) ==
 IsLost(e) == Past(ended[e.at], e.offset) /\ own[e.who][e.at] >= e.offset
 Lost(e)   == IsLost(e) /\ UNCHANGED <<own, seen, doubt, ended, versions>>
 
-\* The session accepts the loss, exactly that.
+\* The session accepts the loss, exactly that. What it has seen counts up to the end in any case.
 Forget(e) ==
-  LET cut(n) == IF n <= e.offset /\ Past(ended[e.at], n) THEN ended[e.at] ELSE n
-  IN /\ IsLost(e)
-     /\ own'  = [own EXCEPT ![e.who][e.at] = cut(@)]
-     /\ seen' = [seen EXCEPT ![e.who][e.at] = cut(@)]
-     /\ UNCHANGED <<doubt, ended, versions>>
+  /\ IsLost(e)
+  /\ own' = [own EXCEPT ![e.who][e.at] = IF @ = e.offset THEN ended[e.at] ELSE @]
+  /\ UNCHANGED <<seen, doubt, ended, versions>>
 
 \* It accepts that an own write, which gave way to a mark, may be lost: something was, and a mark need not remember of which origin.
 InDoubt(e) ==

@@ -87,9 +87,9 @@ def bears_out(serve: Serve, watermarks: Mapping[int, Watermark], ends: Mapping[i
     """
     known = serve.known
     held = known.shards
-    for key, end in ends.items():
+    for key, stop in ends.items():
         mine = watermarks.get(key >> 32) if held is None or key >> 32 in held else None
-        if mine is not None and mine.origins.get(key & 0xFFFFFFFF, (end, None))[0] > end:
+        if mine is not None and mine.origins.get(key & 0xFFFFFFFF, (stop, None))[0] > stop:
             return False
     if serve.borne_out is watermarks:
         return True  # the same values as last time, and values do not change

@@ -312,10 +312,8 @@ class Mirror:
         """The session accepts the loss, exactly that."""
         if not self.lost(e):
             return False
-        for some in (self.own, self.seen):
-            n = some[e.who][e.at - 1]
-            if n <= e.offset:
-                some[e.who] = put(some[e.who], e.at, min(n, self.ended[e.at - 1]))
+        if self.own[e.who][e.at - 1] == e.offset:
+            self.own[e.who] = put(self.own[e.who], e.at, self.ended[e.at - 1])
         return True
 
     def in_doubt(self, e: Event) -> bool:
