@@ -289,9 +289,8 @@ def denied_doubt(run: "trace.Run") -> Mutated:
     """
     read = nth(run, "read", 7)
     event = run.events[read]
-    before = at(event.left, event.at, 0)
     mark = at(event.mark, event.at, event.offset - 1)
-    yield changed(run, read, mark=mark, left=before, life=0, **showing(run, 4)), read
+    yield changed(run, read, mark=mark, left=(), life=0, **showing(run, 4)), read
     commit = nth(run, "commit", 6)
     yield changed(run, commit, offset=event.offset), commit
 
@@ -333,6 +332,10 @@ def forgotten_more(run: "trace.Run") -> Mutated:
     cut = at(event.left, run.events[0].at, run.events[nth(run, "end", 0)].offset)
     yield changed(run, refuse, left=cut), refuse
     yield changed(run, refuse, came=cut), refuse
+    # Who has accepted the loss of one write has not accepted that of a later one.
+    forget, last = nth(run, "forget", 1), len(run.events) - 1
+    earlier = changed(run, forget, offset=run.events[forget].offset - 1)
+    yield changed(earlier, last, who=run.events[forget].who, came=(), left=()), last
 
 
 def one_life(run: "trace.Run") -> Mutated:
