@@ -240,7 +240,7 @@ class Request:
         if serve.how in UNCHECKED:
             return True
         self.unproven = serve.unproven
-        good = bears_out(serve, watermarks)
+        good = bears_out(serve, watermarks, self.store.view.ends)
         now, limit_s, write = self.store.monotonic(), self.store.max_staleness_s, self.at is not None
         if good and outlived(serve, self.demand, self.policy, now, limit_s, write=write):
             self.unproven = True

@@ -212,8 +212,8 @@ def test_a_gate_that_does_not_hold_is_found_out(tmp_path: Path, monkeypatch: pyt
     planet.live(1)
     # Whatever is asked of the snapshot, it says that it has it.
     monkeypatch.setattr("causal.request.covered", lambda demand, view, *_: _first(demand, view))
-    monkeypatch.setattr("causal.request.bears_out", lambda serve, watermarks: True)
-    monkeypatch.setattr("causal.blocks.bears_out", lambda serve, watermarks: True)
+    monkeypatch.setattr("causal.request.bears_out", lambda *_: True)
+    monkeypatch.setattr("causal.blocks.bears_out", lambda *_: True)
     result = audit("--json", *planet.live(150))
     assert result.exit_code == 1
     _, promises = records(result)

@@ -819,6 +819,18 @@ def test_a_snapshot_is_judged_by_its_own_watermark() -> None:
     assert borne_out(Known({1: (10, 10)}), need, known=replica(10))
 
 
+@pytest.mark.spec("G-11", "G-21")
+def test_a_snapshot_past_an_end_that_is_known_from_others_is_not_read() -> None:
+    """Who does not know that its history has ended goes on: it may be past the end by now."""
+    known = view_of(e=replica(10)).of("e")
+    assert known is not None
+    serve = Serve("e", "covered", {pack(0, 1): 10}, known)
+    at_the_end, past_it = replica(10).watermarks("e"), replica(11).watermarks("e")
+    assert bears_out(serve, past_it)
+    assert not bears_out(serve, past_it, {pack(0, 1): 10})  # not although it was borne out before anybody knew
+    assert bears_out(serve, at_the_end, {pack(0, 1): 10, pack(0, 2): 3, pack(1, 1): 3})
+
+
 @pytest.mark.spec("G-22", "G-23")
 def test_a_snapshot_that_shows_who_moved_is_decided_anew() -> None:
     assert not borne_out(replica(10), {}, known=leader(10))

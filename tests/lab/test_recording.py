@@ -10,10 +10,12 @@ from typing import Any
 import attrs
 import pytest
 
+from causal.core.position import ANY_ORIGIN
 from causal.lab.checker import Report, check
 from causal.lab.checking.findings import LOST, MONOTONIC_READS, READ_YOUR_WRITES
 from causal.lab.faults import MIXES
 from causal.lab.history import parse_history
+from causal.lab.planet.logs import EMPTY, Entry
 from causal.lab.planet.recording import Recording
 from causal.lab.planet.small import world_for
 from causal.lab.simulator import Outcome, simulate
@@ -59,3 +61,20 @@ def test_both_find_the_same(mix: str, strategy: str) -> None:
         assert same(report.violated, anomalies.acausal > 0), seed
         found += report.violated
     assert found, "nothing was violated: this shows nothing"
+
+
+def test_a_doubt_about_any_origin_is_about_each_of_them() -> None:
+    """A token that has little room remembers no origins, only that there were some: in this world a user is told of that, and no more."""
+    outcome, report = judged("failover", "token", 82, held_only=True)
+    assert not outcome.violations
+    assert not report[LOST].count
+    rows: list[dict[str, Any]] = []
+    record = Recording(rows.append)
+    for offset, origin in enumerate((1, 2), start=1):
+        record.wrote(
+            "alice", offset, 0, 1, 0, offset, Entry(origin, offset, offset, 1, offset, "alice", EMPTY, {}), None
+        )
+    record.doubted("alice", 3, frozenset({ANY_ORIGIN}))
+    assert [(row["op"], row["version"]) for row in rows[3:]] == [
+        (op, [origin, origin]) for origin in (1, 2) for op in ("lost", "forget")
+    ]

@@ -12,6 +12,7 @@ import pytest
 
 from causal import ReadPolicy, Watermark
 from causal.core import view
+from causal.core.decision import Serve, bears_out
 from tests.scenarios.stage import Stage, watermarks_say
 from tests.scenarios.story import Story, told
 
@@ -107,8 +108,16 @@ def test_who_holds_a_lost_write_is_not_current(recorded: Recorded) -> None:
         def never(endpoint: view.EndpointView, _: Any, *evidence: Any) -> view.EndpointView:
             return judged(endpoint, {}, *evidence)
 
+        def unaware(serve: Serve, watermarks: Any, *_: object) -> bool:
+            return bears_out(serve, watermarks)
+
         nothing = property(lambda _: False, lambda *_: None)
-        with patch.object(view, "judged", never), patch.object(Watermark, "diverged", nothing):
+        with (
+            patch.object(view, "judged", never),
+            patch.object(Watermark, "diverged", nothing),
+            patch("causal.request.bears_out", unaware),
+            patch("causal.blocks.bears_out", unaware),
+        ):
             yield
 
     def play(tell: Story) -> None:

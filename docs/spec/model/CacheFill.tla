@@ -23,6 +23,7 @@ CONSTANTS
   Writes,           \* how many there are
   SNAPSHOT_MARK,    \* an entry's watermark is that of the snapshot it was read from, not one asked for later
   COMPARE_AND_SET,  \* an entry that knows more is not replaced by one that knows less
+  KNOWING_STAYS,    \* an invalidation leaves an entry that knows of its write
   GATED_HITS,       \* a hit is served only where its watermark covers the session
   HITS_JOIN         \* what a hit showed joins the session
 
@@ -68,12 +69,13 @@ Apply(r) ==
   /\ applied' = [applied EXCEPT ![r] = @ + 1]
   /\ UNCHANGED <<head, cache, sent, token, known, filling, broken>>
 
-\* Left where the write is not known yet: a later entry stays.
+\* Left where the write is not known yet: an entry that shows it, or more, stays.
 Invalidate(n) ==
   /\ n \in sent
-  /\ sent'  = sent \ {n}
-  /\ cache' = IF cache[2] >= n THEN cache ELSE <<"tombstone", n, 0>>
-  /\ UNCHANGED <<head, applied, token, known, filling, broken>>
+  /\ sent'   = sent \ {n}
+  /\ cache'  = IF cache[2] >= n /\ KNOWING_STAYS THEN cache ELSE <<"tombstone", n, 0>>
+  /\ broken' = broken \cup (IF cache # cache' /\ cache[1] = "value" /\ cache[3] >= n THEN {"NothingThrownAway"} ELSE {})
+  /\ UNCHANGED <<head, applied, token, known, filling>>
 
 Forget(n) ==
   /\ n \in sent
@@ -135,6 +137,8 @@ Spec == Init /\ [][Next]_vars
 NeverBack == "NeverBack" \notin broken
 \* What a tombstone or a newer value has replaced does not come back while that is there: users who demand nothing see it go.
 NewerStays == "NewerStays" \notin broken
+\* What shows a write already is not thrown away for it: an invalidation that comes late empties no cache that was filled since.
+NothingThrownAway == "NothingThrownAway" \notin broken
 \* An entry shows exactly the state that its watermark names.
 EntriesAreTrue == cache[1] = "value" => cache[2] = cache[3]
 =============================================================================

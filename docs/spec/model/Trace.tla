@@ -1,92 +1,195 @@
 ------------------------------- MODULE Trace -------------------------------
 (***************************************************************************)
-(* Does a recorded run obey the rules of the gate? The run is a constant,  *)
-(* a tuple of what happened, and a cursor steps over it: each step is      *)
-(* possible only if the rules allow what was recorded. The "invariant"     *)
-(* says that the cursor has not come to the end: violated, the run is      *)
-(* accepted; not violated, the depth of the search is the number of the    *)
-(* first event that breaks a rule.                                         *)
+(* Do recorded runs obey the rules of the gate, and of failover? A run is  *)
+(* a constant, a tuple of what happened, and a cursor steps over it: each  *)
+(* step is possible only if the rules allow what was recorded. Where the   *)
+(* cursor stops is the first event that breaks a rule; past the end, the   *)
+(* run is accepted. Several runs are checked at once: each is an initial   *)
+(* state of its own, and goes its one way. Where the mirror says that each *)
+(* stops is Stops: none goes beyond (an invariant), and as many states as  *)
+(* that makes are found (so none stops before).                            *)
 (*                                                                         *)
-(* The rules are those of Gate, for any number of shards, each with any    *)
-(* number of origins: a place is one origin of one shard, numbered from 1, *)
-(* and a frontier a tuple with an offset for each. Sessions' tokens are    *)
-(* computed, by the least that the rules demand, and joined with what was  *)
-(* recorded of them, which must be no less.                                *)
+(* For any number of shards, each with any number of origins: a place is   *)
+(* one origin of one shard, and a frontier a tuple with an offset for each *)
+(* place. Offsets are numbered from 1 on, which is the recorded offset 0:  *)
+(* a watermark that has 0 has never heard of the origin, and a frontier    *)
+(* that has 0 demands nothing of it. What sessions demand is computed, by  *)
+(* the least that the rules demand, and joined with what was recorded of   *)
+(* them, which must be no less.                                            *)
 (*                                                                         *)
-(* Left out: histories that end (a read that no longer shows what was lost *)
-(* is not accepted), and writes in doubt whose position nobody was told (a *)
-(* read that shows one is not accepted). What ages out of a token, or is   *)
-(* folded, must keep to these rules all the same.                          *)
+(* Histories end: `end` says where, as soon as anybody was told. Each      *)
+(* answer says of which ends its process and its endpoint knew (`ends`):   *)
+(* whoever knows of an end neither serves past it, nor a session that has  *)
+(* lost a write and was not told, nor lets in a write that is lost from    *)
+(* the start. An own write past an end that neither has heard of is still  *)
+(* served, where it is still there. A loss is told, and accepted; each of  *)
+(* a loss that is one.                                                     *)
+(*                                                                         *)
+(* A commit whose answer was lost is an event if it ever was shown: it has *)
+(* happened before its writer was told that it is in doubt. From then on   *)
+(* the writer is served only where it is, unless it is lost; nobody tells  *)
+(* it of that. If it has never been shown, nothing is asked of it.         *)
+(*                                                                         *)
+(* Left out: losses by the head of a live origin (L-6); marks of tokens,   *)
+(* but for what they stand for; a commit in doubt that happens after its   *)
+(* writer was told; several requests of one session at once; freshness and *)
+(* ages: what ages out of a token, or is folded, must keep to these rules  *)
+(* all the same. Demands of other shards than that of the watermark are    *)
+(* believed to be held.                                                    *)
 (*                                                                         *)
 (* TraceData is written by mirror/trace.py.                                *)
 (***************************************************************************)
 EXTENDS Integers, Sequences, TraceData
 
 VARIABLES
+  run,      \* which of the runs this is
   i,        \* the number of the next event
-  token,    \* token[c]: what a session demands
+  own,      \* own[c]: a session's acknowledged writes
+  seen,     \* seen[c]: what else it demands
+  doubt,    \* doubt[c]: its commits whose answers were lost, and that have happened
+  ended,    \* where each origin ends; 0 while it goes on
+  shown,    \* shown[l]: how far a server was in one of its lives
   versions  \* what was committed: [who, key, at, offset, stamp, deps]
 
-vars == <<i, token, versions>>
+vars == <<run, i, own, seen, doubt, ended, shown, versions>>
 
 Max(a, b)  == IF a >= b THEN a ELSE b
 Join(f, g) == IF f = << >> THEN g ELSE [p \in Places |-> Max(f[p], g[p])]
 Nothing    == [p \in Places |-> 0]
+Put(f, p, n)    == [f EXCEPT ![p] = Max(@, n)]
+Past(end, n)    == end # 0 /\ n > end
+Clipped(f)      == [p \in Places |-> IF Past(ended[p], f[p]) THEN ended[p] ELSE f[p]]
 
-\* What was not recorded is believed: a frontier, or (-1) a place of another shard than that of the watermark. An origin of the same shard
-\* that a watermark does not list is at 0 there: who has not heard of it does not cover it.
-AtLeast(f, g)    == IF f = << >> THEN TRUE ELSE \A p \in Places : f[p] >= g[p]
-Covers(mark, f)  == \A p \in Places : mark[p] = -1 \/ mark[p] >= f[p]
-Gated(e)         == Covers(e.mark, Join(e.in, token[e.who])) /\ AtLeast(e.in, token[e.who])
+\* What a session must still say that it demands: of what others lost, what survives.
+Token(c)        == Join(own[c], Clipped(seen[c]))
+\* What was not recorded is believed.
+AtLeast(f, g)   == IF f = << >> THEN TRUE ELSE \A p \in Places : f[p] >= g[p]
+Demand(e)       == Join(e.in, Join(Join(own[e.who], seen[e.who]), doubt[e.who]))
+
+\* Whether an answer made at a watermark holds, of one origin, what a session demands; -1 is of another shard, and believed.
+Holds(e, p) ==
+  LET here == e.mark[p]
+      all  == Demand(e)[p]
+      mine == own[e.who][p]
+  IN \/ here = -1
+     \/ here >= all
+     \/ Past(ended[p], all) /\ IF Past(ended[p], mine) THEN here >= mine ELSE here >= ended[p]
+
+\* Nobody who knows where a history ends serves a session that has lost a write there, or what is past it.
+Told(e)     == \A p \in Places : ~Past(e.ends[p], own[e.who][p])
+Survives(e) == \A p \in Places : ~Past(e.ends[p], e.mark[p])
+Gated(e)    == AtLeast(e.in, Token(e.who)) /\ Told(e) /\ Survives(e) /\ \A p \in Places : Holds(e, p)
+
+\* Ends are known once they are there; of several, the lowest counts.
+Honest(e)   == \A p \in Places : e.ends[p] # 0 => ended[p] # 0 /\ e.ends[p] >= ended[p]
+\* In one life, a server does not go back.
+Forward(e)  == e.life # 0 => \A p \in Places : e.mark[p] = -1 \/ e.mark[p] >= shown[e.life][p]
+
 Visible(mark, key) == {v \in versions : v.key = key /\ v.offset <= mark[v.at]}
 
 Init ==
+  /\ run \in 1..Len(Runs)
   /\ i = 1
-  /\ token = [c \in Sessions |-> Nothing]
+  /\ own = [c \in Sessions |-> Nothing] /\ seen = own /\ doubt = own
+  /\ ended = Nothing
+  /\ shown = [l \in Lives |-> Nothing]
   /\ versions = {}
 
-\* A leader takes a write: it covers the writer's token, numbers what nobody has numbered, and stamps it above what it holds of the key.
+\* What an operation leaves a session with: `least`, and what was recorded.
+Learns(e, least) ==
+  LET clipped == Join(own'[e.who], Clipped(least))
+  IN AtLeast(e.out, clipped) /\ seen' = [seen EXCEPT ![e.who] = Join(e.out, Join(@, least))]
+
+\* A leader takes a write: it covers what the writer demands, its history goes on as far as anybody there knows; it numbers what nobody has
+\* numbered, and nothing that survives once it has ended; and it stamps the write above what it holds of the key.
 Commit(e) ==
   /\ Gated(e)
+  /\ e.ends[e.at] = 0
+  /\ ended[e.at] = 0 \/ Past(ended[e.at], e.offset)
   /\ \A v \in versions : v.at = e.at => v.offset < e.offset
   /\ \A v \in Visible(e.mark, e.key) : v.stamp < e.stamp
   /\ versions' = versions \cup
-       {[who |-> e.who, key |-> e.key, at |-> e.at, offset |-> e.offset, stamp |-> e.stamp,
-         deps |-> [Join(e.in, token[e.who]) EXCEPT ![e.at] = e.offset]]}
-  /\ UNCHANGED token
+       {[who |-> e.who, key |-> e.key, at |-> e.at, offset |-> e.offset, stamp |-> e.stamp, deps |-> Put(Demand(e), e.at, e.offset)]}
+  /\ UNCHANGED <<own, seen, doubt, ended>>
 
 \* The writer, and nobody else, learns of it: what it demands from now on covers the write, and what the write depends on.
 Acknowledge(e) ==
   /\ \E v \in versions :
        /\ v.who = e.who /\ v.at = e.at /\ v.offset = e.offset
-       /\ LET least == Join(token[e.who], v.deps)
-          IN AtLeast(e.out, least) /\ token' = [token EXCEPT ![e.who] = Join(e.out, least)]
-  /\ UNCHANGED versions
+       /\ own' = [own EXCEPT ![e.who] = Put(@, e.at, e.offset)]
+       /\ Learns(e, v.deps)
+  /\ UNCHANGED <<doubt, ended, versions>>
 
-\* A read is served where the watermark covers the token. It shows of its key the newest that the watermark covers, or nothing where that
-\* covers none; the session joins what that depends on. `held` FALSE: its policy promised no gate.
+\* The writer learns that nobody knows. `at` is 0 if the write was never shown to anybody.
+Unknown(e) ==
+  /\ IF e.at = 0 THEN UNCHANGED doubt
+     ELSE /\ \E v \in versions : v.who = e.who /\ v.at = e.at /\ v.offset = e.offset
+          /\ doubt' = [doubt EXCEPT ![e.who] = Put(@, e.at, e.offset)]
+  /\ UNCHANGED own /\ Learns(e, seen[e.who])
+  /\ UNCHANGED <<ended, versions>>
+
+\* A read is served where the watermark covers what the session demands. It shows of its key the newest that the watermark covers, or nothing
+\* where that covers none; the session joins what that depends on. `held` FALSE: its policy promised no gate.
 Read(e) ==
   /\ e.held => Gated(e)
+  /\ UNCHANGED own
   /\ IF e.offset = 0
-     THEN /\ Visible(e.mark, e.key) = {}
-          /\ AtLeast(e.out, token[e.who])
-          /\ token' = [token EXCEPT ![e.who] = Join(e.out, @)]
+     THEN Visible(e.mark, e.key) = {} /\ Learns(e, seen[e.who])
      ELSE \E v \in Visible(e.mark, e.key) :
             /\ v.at = e.at /\ v.offset = e.offset
             /\ \A u \in Visible(e.mark, e.key) : u.stamp <= v.stamp
-            /\ LET least == Join(token[e.who], v.deps)
-               IN AtLeast(e.out, least) /\ token' = [token EXCEPT ![e.who] = Join(e.out, least)]
-  /\ UNCHANGED versions
+            /\ Learns(e, v.deps)
+  /\ UNCHANGED <<doubt, ended, versions>>
+
+\* Whatever is refused leaves the session with what it demanded.
+Refuse(e) ==
+  /\ AtLeast(e.in, Token(e.who))
+  /\ UNCHANGED own /\ Learns(e, seen[e.who])
+  /\ UNCHANGED <<doubt, ended, versions>>
+
+End(e) ==
+  /\ ended' = [ended EXCEPT ![e.at] = IF @ = 0 \/ @ > e.offset THEN e.offset ELSE @]
+  /\ UNCHANGED <<own, seen, doubt, versions>>
+
+\* What is told as lost is lost, and the session's own.
+IsLost(e) == Past(ended[e.at], e.offset) /\ own[e.who][e.at] >= e.offset
+Lost(e)   == IsLost(e) /\ UNCHANGED <<own, seen, doubt, ended, versions>>
+
+\* The session accepts the loss, exactly that. What it has seen counts up to the end in any case.
+Forget(e) ==
+  /\ IsLost(e)
+  /\ own' = [own EXCEPT ![e.who][e.at] = IF @ = e.offset THEN ended[e.at] ELSE @]
+  /\ UNCHANGED <<seen, doubt, ended, versions>>
+
+\* It accepts that an own write, which gave way to a mark, may be lost: something was, and a mark need not remember of which origin.
+InDoubt(e) ==
+  /\ \E p \in Places : ended[p] # 0
+  /\ own' = [own EXCEPT ![e.who][e.at] = 0]
+  /\ UNCHANGED <<seen, doubt, ended, versions>>
+
+\* What a server has shown in its life: its watermark, and what it has numbered.
+Shows(e) ==
+  LET far == Join([p \in Places |-> Max(e.mark[p], 0)], shown[e.life])
+  IN IF e.life = 0 THEN UNCHANGED shown
+     ELSE shown' = [shown EXCEPT ![e.life] = IF e.op = "commit" THEN Put(far, e.at, e.offset) ELSE far]
 
 Next ==
-  /\ i <= Len(Trace)
-  /\ LET e == Trace[i]
-     IN CASE e.op = "commit" -> Commit(e)
-          [] e.op = "ack"    -> Acknowledge(e)
-          [] e.op = "read"   -> Read(e)
+  /\ i <= Len(Runs[run])
+  /\ LET e == Runs[run][i]
+     IN /\ Honest(e) /\ Forward(e) /\ Shows(e)
+        /\ CASE e.op = "commit"   -> Commit(e)
+             [] e.op = "ack"      -> Acknowledge(e)
+             [] e.op = "unknown"  -> Unknown(e)
+             [] e.op = "read"     -> Read(e)
+             [] e.op = "refuse"   -> Refuse(e)
+             [] e.op = "end"      -> End(e)
+             [] e.op = "lost"     -> Lost(e)
+             [] e.op = "forget"   -> Forget(e)
+             [] e.op = "in_doubt" -> InDoubt(e)
   /\ i' = i + 1
+  /\ UNCHANGED run
 
 Spec == Init /\ [][Next]_vars
 
-NotAtTheEnd == i <= Len(Trace)
+NotBeyond == i <= Stops[run]
 =============================================================================

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from causal.core.watermark import Watermark
 
 How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
+_NO_ENDS: Final[Mapping[int, int]] = {}
 UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
 """The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
 
@@ -76,17 +77,22 @@ class Refuse:
 Decision = Serve | Probe | Wait | Refuse
 
 
-def bears_out(serve: Serve, watermarks: Mapping[int, Watermark]) -> bool:
+def bears_out(serve: Serve, watermarks: Mapping[int, Watermark], ends: Mapping[int, int] = _NO_ENDS) -> bool:
     """Return whether a snapshot's own watermarks cover `serve.need`, from the incarnation that was decided on (I4).
 
-    Nor may the ground have moved under the decision: an endpoint that no longer numbers what it did, or lacks some of an origin that
-    nobody has judged it by, is not shown to be fresh (I5). Demands on shards that the snapshot does not hold were judged by what was
-    known of the same endpoint.
+    It may not be past an end, as the server itself knows it or as `ends` do, which may have been learned since the decision. Nor may
+    the ground have moved under the decision: an endpoint that no longer numbers what it did, or lacks some of an origin that nobody
+    has judged it by, is not shown to be fresh (I5). Demands on shards that the snapshot does not hold were judged by what was known
+    of the same endpoint.
     """
-    if serve.borne_out is watermarks:
-        return True  # the same values as last time, and values do not change
     known = serve.known
     held = known.shards
+    for key, stop in ends.items():
+        mine = watermarks.get(key >> 32) if held is None or key >> 32 in held else None
+        if mine is not None and mine.origins.get(key & 0xFFFFFFFF, (stop, None))[0] > stop:
+            return False
+    if serve.borne_out is watermarks:
+        return True  # the same values as last time, and values do not change
     for shard, mark in watermarks.items():
         if held is not None and shard not in held:
             continue  # of a server that holds more shards than are concerned

@@ -620,6 +620,8 @@ def admits(
         for origin, applied, end in mark["origins"]:
             if end is not None and int(applied) > int(end):
                 return False
+            if int(applied) > whole["ends"].get((shard, origin), int(applied)):
+                return False
             if (end is None or int(applied) < int(end)) and (shard, origin) not in e["applied"]:
                 return False
     if any(shard in of and origin not in of[shard]["leads"] for shard, origin in e["leads"]):

@@ -55,8 +55,9 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             if applied[replica] < head:
                 yield ("apply", replica), (head, put(applied, replica, applied[replica] + 1), *state[2:])
         for n in sent:
-            left = cache if knows >= n else ("tombstone", n, 0)
-            yield ("invalidate", n), (head, applied, left, sent - {n}, *state[4:])
+            left = cache if knows >= n and k["KNOWING_STAYS"] else ("tombstone", n, 0)
+            lost = {"NothingThrownAway"} if left != cache and kind == "value" and value >= n else set()
+            yield ("invalidate", n), (head, applied, left, sent - {n}, *state[4:7], broken | lost)
             yield ("forget", n), (head, applied, cache, sent - {n}, *state[4:])
         if cache != NOTHING:
             yield ("evict",), (head, applied, NOTHING, *state[3:])
@@ -99,6 +100,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         return {
             "NeverBack": "The session is shown an older value than one that it had written or been shown.",
             "NewerStays": "An older value has replaced what was put there because of a newer one.",
+            "NothingThrownAway": "An entry that showed the write already has been thrown away for it.",
             "EntriesAreTrue": "The entry's watermark names another state than the one that it shows.",
         }[invariant]
 
@@ -109,6 +111,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         invariants={
             "NeverBack": lambda s: "NeverBack" not in s[7],
             "NewerStays": lambda s: "NewerStays" not in s[7],
+            "NothingThrownAway": lambda s: "NothingThrownAway" not in s[7],
             "EntriesAreTrue": lambda s: s[2][0] != "value" or s[2][1] == s[2][2],
         },
         tell=tell,
@@ -121,6 +124,7 @@ MODEL = Model(
     constants={
         "SNAPSHOT_MARK": True,
         "COMPARE_AND_SET": True,
+        "KNOWING_STAYS": True,
         "GATED_HITS": True,
         "HITS_JOIN": True,
         "Writes": 3,
@@ -147,6 +151,16 @@ MODEL = Model(
 
             Who fills the cache sets what it read, whatever is there by then. Sessions that demand the write are safe, for the gate of hits
             holds; everybody else sees the old value come back, and stay.""",
+        ),
+        Config(
+            "knowing_stays",
+            {"KNOWING_STAYS": False},
+            violates="NothingThrownAway",
+            depth=6,
+            story="""Without looking: a late invalidation empties what was filled since
+
+            Whatever the cache holds gives way to the tombstone. Nobody is shown anything wrong for it, as long as what is thrown away is
+            no newer than the write; but who comes next reads at a replica for nothing.""",
         ),
         Config(
             "gated_hits",

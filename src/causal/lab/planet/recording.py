@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from causal.core.position import ANY_ORIGIN
 from causal.errors import CommitUnknown
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class Recording:
                 self._put({"op": op, "session": session, "seq": seq, "shard": p.shard, "version": [p.origin, p.offset]})
 
     def doubted(self, session: str, seq: int, origins: frozenset[int]) -> None:
-        """Note that a session was told that its earlier writes of some origins may be lost, and accepts that, in the words there are."""
+        """Note that a session was told that its writes of origins (or ANY_ORIGIN) may be lost, and accepts that, in the words there are."""
         for shard, origin, offset in self._own.get(session, ()):
-            if origin in origins:
+            if origin in origins or ANY_ORIGIN in origins:
                 for op in ("lost", "forget"):
                     self._put({"op": op, "session": session, "seq": seq, "shard": shard, "version": [origin, offset]})
 

@@ -203,7 +203,8 @@ def _admits(given: Given) -> dict[str, Any]:
     late = outlived(plan, asked, how, given["at_s"], given["max_staleness_s"], write=asked.at is not None)
     if plan.how in UNCHECKED:
         return {"admits": True}
-    return {"admits": bears_out(plan, watermarks(given["snapshot"])) and (not late or how.unproven == "serve")}
+    good = bears_out(plan, watermarks(given["snapshot"]), known.ends)
+    return {"admits": good and (not late or how.unproven == "serve")}
 
 
 def _shown(given: Given) -> dict[str, Any]:
