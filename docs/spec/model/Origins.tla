@@ -11,7 +11,8 @@
 (* ask for heads first, then read wherever all of them are applied.        *)
 (*                                                                         *)
 (* Left out: failover and loss (Failover), dependencies (Gate): a token    *)
-(* has what its session wrote and saw. Sites that do not answer.           *)
+(* has what its session wrote and saw. Sites that do not answer. A head of *)
+(* 0 asks nothing here; the gate waits until the origin is listed.         *)
 (***************************************************************************)
 EXTENDS Naturals
 
