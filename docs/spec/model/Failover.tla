@@ -26,6 +26,7 @@ CONSTANTS
   Length, Failovers, Restarts,  \* how long logs get; how often the follower takes over, and restarts
   Cache,         \* reads are decided by the watermark that was noted last, not by one taken for them
   ORIGINS,       \* a leader begins a new origin; FALSE: it goes on under the old number
+  MERGE,         \* a post stores what its writer demands, and who reads it demands that
   GATED_WRITES,  \* a leader takes a session's write only if it covers what the session demands
   TOLD,          \* a session whose own write is lost is told, before anything else
   CLIP,          \* what others lost counts only up to its origin's end
@@ -140,9 +141,9 @@ Write(c) ==
 \* Posts are written and read where nothing of the photos is held: only a loss stands in the way.
 Post(c) ==
   /\ ~MustHear(c)
-  /\ posts'  = Join(posts, Demand(c))
+  /\ posts'  = IF MERGE THEN Join(posts, Demand(c)) ELSE posts
   /\ cause'  = Join(cause, Join(mine[c], saw[c]))
-  /\ seen'   = [seen EXCEPT ![c] = posts']
+  /\ seen'   = [seen EXCEPT ![c] = IF MERGE THEN posts' ELSE @]
   /\ saw'    = [saw EXCEPT ![c] = cause']
   /\ broken' = broken \cup Silent(c)
   /\ UNCHANGED <<start, leader, log, noted, restarts, own, mine>>

@@ -29,6 +29,7 @@ CONSTANTS
   CLIP,          \* what others lost counts only up to its origin's end
   DIVERGED,      \* who holds writes past an end that is known is not read
   REPLACED,      \* nothing is written where all that is numbered is known to have ended
+  GATED_WRITES,  \* a write is admitted only where what the session demands is applied, and nothing is lost
   AGAIN,         \* what a session learned since a write was admitted is judged at its commit
   ASKED_AFTER,   \* a head past which an own write is lost was asked for after the request
   NUMBERER       \* and it is that of who numbers the origin, not anybody's
@@ -135,7 +136,7 @@ Read(c, p, x) ==
 \* A write is admitted at whoever says that it numbers something...
 Begin(c, p, x) ==
   /\ c < Writers /\ writing[c] = << >> /\ num[x] # 0 /\ Len(log[x]) < Length
-  /\ ~MustHear(c, p) /\ Covers(c, p, log[x])
+  /\ GATED_WRITES => ~MustHear(c, p) /\ Covers(c, p, log[x])
   /\ REPLACED => knows[p][num[x]] = Live
   /\ writing' = [writing EXCEPT ![c] = <<p, x, FALSE>>]
   /\ broken'  = IF knows[p][num[x]] # Live THEN broken \cup {"NotLostFromTheStart"} ELSE broken

@@ -97,29 +97,24 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         for process in processes:
             stop, known = stops(state, process), knows[process]
             for who in SESSIONS:
-                if k["TOLD"] and exceeds(own[who], stop):
+                gone = k["TOLD"] and exceeds(own[who], stop)
+                if gone:
                     yield ("told", who, process), told(state, who, stop)
-                    continue
                 for at in SERVERS:
-                    if not covers(own[who], seen[who], known, log[at]):
-                        continue
                     here = shown(log[at], size)
-                    past = exceeds(here, known)
-                    if not (k["DIVERGED"] and past):
+                    past, fits = exceeds(here, known), not gone and covers(own[who], seen[who], known, log[at])
+                    if fits and not (k["DIVERGED"] and past):
                         wrongs = broken | misses(log[at], truth, mine[who], saw[who])
                         wrongs |= {"KnownSurvivors"} if past else frozenset()
                         sees = put(seen, who, most(seen[who], here))
                         block = writing if sees == seen else moved(writing, who)
                         then = (*state[:6], sees, mine, put(saw, who, most(saw[who], here)), block, wrongs)
                         yield ("read", who, process, at), then
-                    if who < k["Writers"] and writing[who] == IDLE and num[at] and len(log[at]) < k["Length"]:
-                        over = known[num[at] - 1] != LIVE
-                        if not (k["REPLACED"] and over):
-                            wrongs = broken | {"NotLostFromTheStart"} if over else broken
-                            yield (
-                                ("begin", who, process, at),
-                                (*state[:9], put(writing, who, (process, at, False)), wrongs),
-                            )
+                    free = num[at] and writing[who] == IDLE and len(log[at]) < k["Length"] and who < k["Writers"]
+                    over = num[at] and known[num[at] - 1] != LIVE
+                    if free and (fits or not k["GATED_WRITES"]) and not (k["REPLACED"] and over):
+                        wrongs = broken | {"NotLostFromTheStart"} if over else broken
+                        yield ("begin", who, process, at), (*state[:9], put(writing, who, (process, at, False)), wrongs)
             for at in SERVERS:
                 news = least(known, tells(log[at], size))
                 if news != known:
@@ -279,6 +274,7 @@ MODEL = Model(
         "CLIP": True,
         "DIVERGED": True,
         "REPLACED": True,
+        "GATED_WRITES": True,
         "AGAIN": True,
         "ASKED_AFTER": True,
         "NUMBERER": True,
@@ -341,6 +337,15 @@ MODEL = Model(
             story="""With writes at who was replaced: lost from the start
 
             The old leader was not stopped, and takes writes. Nobody can tell who has not heard of the new one; here the process has.""",
+        ),
+        Config(
+            "gated_writes",
+            {"GATED_WRITES": False},
+            violates="NoSilentLoss",
+            depth=6,
+            story="""With writes that nobody gates: a success on top of a loss, whoever has heard of it
+
+            Reads are gated. But who numbers an origin takes every write, whatever the session demands.""",
         ),
         Config(
             "again",
