@@ -138,7 +138,8 @@ Write(c) ==
      /\ broken' = broken \cup Misses(c, log[leader])
      /\ UNCHANGED <<start, leader, noted, restarts, seen, saw, posts, cause>>
 
-\* Posts are written and read where nothing of the photos is held: only a loss stands in the way.
+\* Posts are written and read where nothing of the photos is held: only a loss stands in the way. (A store whose versions carry
+\* dependencies has all shards at every endpoint, and waits for the photos there, too: it lets in no more than this.)
 Post(c) ==
   /\ ~MustHear(c)
   /\ posts'  = IF MERGE THEN Join(posts, Demand(c)) ELSE posts
