@@ -266,6 +266,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
 
 
 BOTH = {"Writers": 2, "Through": 1}
+LIVELY = {"Length": 2}
 
 MODEL = Model(
     module="News",
@@ -286,7 +287,8 @@ MODEL = Model(
     },
     machine=machine,
     configs=(
-        Config("", states=5_669, depth=18),
+        Config("", states=5_669, depth=18, liveness=False),
+        Config("live", LIVELY, states=726, depth=13),
         Config("both", BOTH, states=12_484, depth=18, liveness=False),
         Config("twice", {"Failovers": 2}, states=23_781, depth=24, by_hand=True),
         Config("both_twice", {**BOTH, "Failovers": 2}, states=30_522, depth=22, by_hand=True),
@@ -303,7 +305,7 @@ MODEL = Model(
         ),
         Config(
             "told-never",
-            {"TOLD": False},
+            {"TOLD": False, **LIVELY},
             violates="EveryLossIsSaid",
             depth=4,
             story="""Without a word on what was lost: nobody says it, ever
@@ -312,7 +314,7 @@ MODEL = Model(
         ),
         Config(
             "clip",
-            {"CLIP": False},
+            {"CLIP": False, **LIVELY},
             violates="EveryGateOpens",
             depth=5,
             story="""Without clipping: news that helps nobody
