@@ -215,6 +215,52 @@ def test_a_write_is_refused_by_a_leader_that_has_not_heard_that_it_was_replaced(
     assert near.origins[0][2] == (1, None)
 
 
+@pytest.mark.spec("L-5")
+@pytest.mark.parametrize("heard", ["inside the block", "after it", "by another process only"])
+def test_a_write_whose_origin_ends_between_its_admission_and_its_commit_is_told_as_lost(heard: str) -> None:
+    """Its leader has not heard of that, and acknowledges. Nobody answers afterwards as if the write had never been."""
+    engine, time = near_and_far(), Time()
+    near, far = engine.servers["near"], engine.servers["far"]
+    store, other = time.store(engine), time.store(engine)
+    session = store.session(subject="alice")
+    with session.read():
+        pass  # near is known, too
+
+    def hears(process: CausalStore[Any, Any]) -> None:
+        process._state.observe("near", near.watermarks(), process._state.number_now(), time.monotonic())
+
+    with session.write():
+        assert far.origins[0][1] == (10, None)
+        near.origins[0], near.leads[0] = {1: (10, 10), 2: (0, None)}, {2}
+        if heard == "inside the block":
+            hears(store)
+    assert far.origins[0][1] == (11, None), "it was admitted, and is acknowledged"
+    if heard == "after it":
+        hears(store)
+    token = session.token()
+    if heard == "by another process only":
+        near.up = False
+        with session.read() as server:  # here nobody has heard: who holds the write may serve it, and nobody else
+            assert server is far
+        near.up = True
+        hears(other)
+    told = other.session(token, subject="alice") if heard == "by another process only" else session
+    for again in (told.read, told.write):
+        with pytest.raises(WriteLost) as caught, again():
+            pass
+        assert [(loss.position.origin, loss.position.offset, loss.end) for loss in caught.value.lost] == [(1, 11, 10)]
+    fresh = time.store(engine).session(token, subject="alice")  # knows nobody yet, and asks
+    far.up = False
+    with pytest.raises(WriteLost), fresh.read():
+        pass
+    far.up, far.life, far.origins[0], far.leads[0] = True, 2, {1: (10, 10), 2: (0, None)}, set()
+    with pytest.raises(WriteLost), time.store(engine).session(token, subject="alice").read():
+        pass
+    told.forget(caught.value.lost)
+    with told.read():
+        pass
+
+
 def test_reads_inside_a_write_block_see_it_and_no_other_thread_does(world: World) -> None:
     eu = world.store("eu")
     session, seen = eu.session(subject="alice"), []

@@ -19,6 +19,7 @@ CONSTANTS
   MaxDrift,     \* in milliseconds
   MaxWall, Backs, Events,  \* the last wall reading; how often walls step back, in all; how many events, at each node
   START,        \* a clock stands at -1 before its first event, not at 0
+  STEP,         \* an event's timestamp is above the last one, not only no lower
   NEVER_BACK,   \* the wall is taken only where it is ahead
   WALL,         \* and there, it is taken
   RECEIVE,      \* a receiver steps over the message's timestamp, too
@@ -54,7 +55,7 @@ Successor(ts) == IF CARRY \/ (ts + 1) % Radix # 0 THEN ts + 1 ELSE ts + 1 - Radi
 \* The timestamp of n's next event, which receives the timestamps in `remote` (one, or none).
 Stamped(n, remote) ==
   LET now   == wall[n] * Radix
-      mine  == Successor(last[n])
+      mine  == IF STEP THEN Successor(last[n]) ELSE last[n]
       least == IF RECEIVE /\ remote # {} THEN Max(mine, Successor(CHOOSE ts \in remote : TRUE)) ELSE mine
   IN IF ~NEVER_BACK /\ wall[n] # Ms(last[n]) THEN now
      ELSE IF WALL THEN Max(least, now) ELSE least

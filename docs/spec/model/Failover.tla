@@ -15,9 +15,8 @@
 (*                                                                         *)
 (* Left out: several origins that take writes at once (Compaction has two; *)
 (* Trace takes any number); a leader that goes on after it was replaced,   *)
-(* as leaders are fenced (gate.md refuses writes there where it is known   *)
-(* to have been); the time that news of an end takes: until it comes, what *)
-(* is lost there is behind, and nobody is told of it; ages.                *)
+(* as leaders are fenced, and the time that news of an end takes (News has *)
+(* both); ages.                                                            *)
 (* MonotonicReads is part of CausalReads here: what a read showed is in    *)
 (* the causal past of the next.                                            *)
 (***************************************************************************)
@@ -27,6 +26,7 @@ CONSTANTS
   Length, Failovers, Restarts,  \* how long logs get; how often the follower takes over, and restarts
   Cache,         \* reads are decided by the watermark that was noted last, not by one taken for them
   ORIGINS,       \* a leader begins a new origin; FALSE: it goes on under the old number
+  MERGE,         \* a post stores what its writer demands, and who reads it demands that
   GATED_WRITES,  \* a leader takes a session's write only if it covers what the session demands
   TOLD,          \* a session whose own write is lost is told, before anything else
   CLIP,          \* what others lost counts only up to its origin's end
@@ -138,12 +138,13 @@ Write(c) ==
      /\ broken' = broken \cup Misses(c, log[leader])
      /\ UNCHANGED <<start, leader, noted, restarts, seen, saw, posts, cause>>
 
-\* Posts are written and read where nothing of the photos is held: only a loss stands in the way.
+\* Posts are written and read where nothing of the photos is held: only a loss stands in the way. (A store whose versions carry
+\* dependencies has all shards at every endpoint, and waits for the photos there, too: it lets in no more than this.)
 Post(c) ==
   /\ ~MustHear(c)
-  /\ posts'  = Join(posts, Demand(c))
+  /\ posts'  = IF MERGE THEN Join(posts, Demand(c)) ELSE posts
   /\ cause'  = Join(cause, Join(mine[c], saw[c]))
-  /\ seen'   = [seen EXCEPT ![c] = posts']
+  /\ seen'   = [seen EXCEPT ![c] = IF MERGE THEN posts' ELSE @]
   /\ saw'    = [saw EXCEPT ![c] = cause']
   /\ broken' = broken \cup Silent(c)
   /\ UNCHANGED <<start, leader, log, noted, restarts, own, mine>>

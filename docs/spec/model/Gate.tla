@@ -24,6 +24,7 @@ CONSTANTS
   ACK_JOIN,             \* the acknowledgement returns what was stored; the writer joins it
   WATERMARK_FIRST,      \* the watermark is taken no later than the snapshot
   TOKEN_FROM_SNAPSHOT,  \* the token joins what was read, not the watermark that passed the gate
+  COMMITTED,            \* the token joins a write's position once it is committed, and no sooner
   Split,                \* a read takes two steps: (TRUE) watermark, then snapshot; (FALSE) both at once
   Strict,               \* what is before a write in its log counts as its writer's past (causal memory, CM)
   History               \* keep account of a session's own writes and reads apart from its causal past
@@ -75,6 +76,12 @@ Write(c, s) ==
      /\ wrote' = IF History THEN [wrote EXCEPT ![c][s] = n] ELSE wrote
      /\ UNCHANGED <<applied, shown, reading, broken>>
 
+\* A write that comes to nothing. One session and one shard will do: what it leaves in the token is all that matters.
+Abort ==
+  /\ ~COMMITTED /\ reading[1] = << >>
+  /\ token' = [token EXCEPT ![1][1] = Len(log[1]) + 1]
+  /\ UNCHANGED <<log, applied, past, wrote, shown, reading, broken>>
+
 Apply(s, r) ==
   /\ applied[s][r] < Len(log[s])
   /\ applied' = [applied EXCEPT ![s][r] = @ + 1]
@@ -123,6 +130,7 @@ Next ==
   \/ \E c \in Sessions, s \in Shards, r \in Replicas : Read(c, s, r) \/ Begin(c, s, r)
   \/ \E c \in Sessions : End(c)
   \/ \E s \in Shards, r \in Replicas : Apply(s, r)
+  \/ Abort
 
 Spec == Init /\ [][Next]_vars /\ \A s \in Shards, r \in Replicas : WF_vars(Apply(s, r))
 

@@ -11,7 +11,8 @@
 (* ask for heads first, then read wherever all of them are applied.        *)
 (*                                                                         *)
 (* Left out: failover and loss (Failover), dependencies (Gate): a token    *)
-(* has what its session wrote and saw. Sites that do not answer.           *)
+(* has what its session wrote and saw. Sites that do not answer. A head of *)
+(* 0 asks nothing here; the gate waits until the origin is listed.         *)
 (***************************************************************************)
 EXTENDS Naturals
 
@@ -21,7 +22,9 @@ CONSTANTS
   ASK_ALL,    \* a leader read asks the head of every origin that is listed; FALSE: it asks one leader for all that it has
   ASK_AFTER,  \* and asks after the request came; FALSE: it uses what was noted at any time
   UNKNOWN,    \* a site that does not list a demanded origin is not read; FALSE: what it does not list does not count
-  LISTED      \* a site takes writes only when all members list its origin
+  LISTED,      \* a site takes writes only when all members list its origin
+  ANNOUNCED,   \* who joins is told to all members, in the end; FALSE: to one
+  GATED_WRITES \* a site takes a session's write only if it covers what the session demands
 
 Sites    == 0..2
 Members  == 0..1
@@ -54,11 +57,12 @@ Init ==
 
 Write(c, x) ==
   /\ asked[c] = << >> /\ have[x][x] < PerOrigin
-  /\ Covers(x, token[c])
+  /\ GATED_WRITES => Covers(x, token[c])
   /\ (x = 2 /\ LISTED) => listed = Members
   /\ have'  = [have EXCEPT ![x][x] = @ + 1]
   /\ token' = [token EXCEPT ![c][x] = have[x][x] + 1]
-  /\ UNCHANGED <<listed, noted, asked, broken>>
+  /\ broken' = IF Less(have[x], token[c]) THEN broken \cup {"SessionWrites"} ELSE broken
+  /\ UNCHANGED <<listed, noted, asked>>
 
 Ship(x, o) ==
   /\ Lists(x, o) /\ have[x][o] < have[o][o]
@@ -66,7 +70,7 @@ Ship(x, o) ==
   /\ UNCHANGED <<listed, token, noted, asked, broken>>
 
 List(x) ==
-  /\ x \in Members \ listed
+  /\ x \in Members \ listed /\ (ANNOUNCED \/ x = 0)
   /\ listed' = listed \cup {x}
   /\ UNCHANGED <<have, token, noted, asked, broken>>
 
@@ -107,6 +111,9 @@ Next ==
 Spec == Init /\ [][Next]_vars /\ \A x, o \in Sites : WF_vars(Ship(x, o)) /\ WF_vars(List(x))
 
 SessionReads == "SessionReads" \notin broken
+
+\* What a session writes is put behind all that it has written and seen.
+SessionWrites == "SessionWrites" \notin broken
 
 \* A leader read shows every write that was acknowledged, at any site, before the read was asked for.
 LeaderReads == "LeaderReads" \notin broken

@@ -23,7 +23,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         now = wall * radix
         if not k["NEVER_BACK"] and wall != last // radix:
             return now  # whatever the wall says
-        least = successor(last)
+        least = successor(last) if k["STEP"] else last
         if remote is not None and k["RECEIVE"]:
             least = max(least, successor(remote))
         return max(least, now) if k["WALL"] else least
@@ -121,6 +121,7 @@ MODEL = Model(
     module="Clock",
     constants={
         "START": True,
+        "STEP": True,
         "NEVER_BACK": True,
         "WALL": True,
         "RECEIVE": True,
@@ -145,6 +146,15 @@ MODEL = Model(
             The clock stands at 0 before its first event, as in the paper, and the wall clock's first reading may be 0, too. A timestamp's
             counter is then no longer bounded by the number of events before it in the same millisecond. A clock that starts at -1 has no
             such first event.""",
+        ),
+        Config(
+            "step",
+            {"STEP": False},
+            violates="StrictIncrease",
+            depth=3,
+            story="""With a clock that only never goes back: two events with one timestamp
+
+            As long as the wall clock stands still, so does this one. It is never wrong, and orders nothing.""",
         ),
         Config(
             "never_back",

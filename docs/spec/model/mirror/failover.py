@@ -99,10 +99,18 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             if gone:
                 continue
             wrongs = broken | misses(start, mine[who], saw[who], None)
-            stored, causes = join(posts, demand), join(cause, truth)
+            stored, causes = join(posts, demand) if k["MERGE"] else posts, join(cause, truth)
             yield (
                 ("post", who),
-                (*state[:6], put(seen, who, stored), mine, put(saw, who, causes), stored, causes, wrongs),
+                (
+                    *state[:6],
+                    put(seen, who, stored if k["MERGE"] else seen[who]),
+                    mine,
+                    put(saw, who, causes),
+                    stored,
+                    causes,
+                    wrongs,
+                ),
             )
             shown, truly = join(seen[who], posts), join(saw[who], cause)
             yield ("posts", who), (*state[:6], put(seen, who, shown), mine, put(saw, who, truly), posts, cause, wrongs)
@@ -183,7 +191,10 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                 f"{position(number(len(start)), len(after[2][leader]))}."
             )
         if what == "post":
-            return f"{who} writes a post. What {who} demands is stored with it: {spelled(join(own[on], seen[on]))}."
+            stored = f"What {who} demands is stored with it: {spelled(join(own[on], seen[on]))}."
+            return (
+                f"{who} writes a post. {stored if k['MERGE'] else 'Nothing is stored with it of what it depends on.'}"
+            )
         if what == "posts":
             return (
                 f"{who} reads the posts, and demands of the photos from now on: {spelled(join(own[on], after[6][on]))}."
@@ -244,6 +255,7 @@ MODEL = Model(
     module="Failover",
     constants={
         "ORIGINS": True,
+        "MERGE": True,
         "GATED_WRITES": True,
         "TOLD": True,
         "CLIP": True,
@@ -273,6 +285,15 @@ MODEL = Model(
 
             A new leader goes on under the old number, from where its own log ended. Offsets are given out twice, and a token cannot tell
             one from the other.""",
+        ),
+        Config(
+            "merge",
+            {"MERGE": False},
+            violates="CausalReads",
+            depth=5,
+            story="""Without dependencies: the post without its photo, over servers that fail
+
+            What a post depends on is not stored with it. Whoever reads it demands nothing of the photos.""",
         ),
         Config(
             "gated_writes",

@@ -89,6 +89,8 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                 if here < len(log[shard]):
                     now = put(applied, shard, put(applied[shard], replica, here + 1))
                     yield ("apply", shard, replica), (log, now, *state[2:])
+        if not k["COMMITTED"] and reading[1] == IDLE:
+            yield ("abort", 1, 1), (*state[:2], put(token, 1, put(token[1], 1, len(log[1]) + 1)), *state[3:])
 
     def every_gate_opens(state: State) -> bool:
         """Replication alone ends when every replica has applied the whole log of its shard."""
@@ -103,6 +105,8 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             return f"Replica {replica + 1} of the {NAMES[shard]} applies write #{n}."
         who, shard, *at = rest
         person, name = PEOPLE[who], NAMES[shard]
+        if what == "abort":
+            return f"{person} writes to the {name}, which is to be write #{after[2][who][shard]} there, and rolls back."
         if what == "write":
             return f"{person} writes to the {name}; it is write #{len(after[0][shard])} there."
         here, where = before[1][shard][at[0]], f"replica {at[0] + 1} of the {name}"
@@ -128,6 +132,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             "ReadYourWrites": "The read misses a write that the same session had acknowledged before.",
             "MonotonicReads": "The read shows less than an earlier read of the same session.",
             "CausalReads": "The read misses something in the causal past of what the session has seen or written.",
+            "EveryGateOpens": "However long the replicas go on, none of them will apply what is demanded.",
         }[invariant]
 
     zero = (NOTHING, NOTHING)
@@ -153,6 +158,7 @@ MODEL = Model(
         "ACK_JOIN": True,
         "WATERMARK_FIRST": True,
         "TOKEN_FROM_SNAPSHOT": True,
+        "COMMITTED": True,
         "Strict": True,
         "History": True,
         "Split": False,
@@ -212,6 +218,15 @@ MODEL = Model(
 
             The watermark is what the replica had applied when the gate was passed. The snapshot that is read may be newer, and the token
             joins only the older of the two.""",
+        ),
+        Config(
+            "committed",
+            {"COMMITTED": False},
+            violates="EveryGateOpens",
+            depth=2,
+            story="""With a position that is joined before its commit: a demand for what there never was
+
+            A session takes the place that its write is to have for its own before the write is committed. It comes to nothing.""",
         ),
     ),
 )

@@ -53,26 +53,31 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                 if k["Strong"] and site in MEMBERS:
                     need = noted if not k["ASK_AFTER"] else known if k["ASK_ALL"] else here
                     yield ("ask", who, site), (*state[:4], put(asked, who, (need, heads(have))), broken)
-                if covers(state, site, token[who]):
+                fits = covers(state, site, token[who])
+                if fits:
                     yield ("read", who, site), (have, listed, shown, noted, asked, broken | stale)
-                    free = site != 2 or not k["LISTED"] or len(listed) == len(MEMBERS)
-                    if free and here[site] < k["PerOrigin"]:
-                        n = here[site] + 1
-                        wrote = put(token, who, put(token[who], site, n))
-                        yield ("write", who, site), (put(have, site, put(here, site, n)), listed, wrote, *state[3:])
+                free = site != 2 or not k["LISTED"] or len(listed) == len(MEMBERS)
+                if free and here[site] < k["PerOrigin"] and (fits or not k["GATED_WRITES"]):
+                    n = here[site] + 1
+                    wrote = put(token, who, put(token[who], site, n))
+                    wrongs = broken | ({"SessionWrites"} if stale else set())
+                    now = put(have, site, put(here, site, n))
+                    yield ("write", who, site), (now, listed, wrote, noted, asked, wrongs)
         for site in SITES:
             for o in SITES:
                 if lists(listed, site, o) and have[site][o] < have[o][o]:
                     now = put(have, site, put(have[site], o, have[site][o] + 1))
                     yield ("ship", site, o), (now, *state[1:])
         for site in MEMBERS:
-            if site not in listed:
+            if site not in listed and (k["ANNOUNCED"] or site == 0):
                 yield ("list", site), (have, listed | {site}, *state[2:])
         if not k["ASK_AFTER"]:
             yield ("note",), (*state[:3], known, asked, broken)
 
     def every_gate_opens(state: State) -> bool:
-        """Listing and shipping end when every site has every head."""
+        """Listing and shipping end when every site has every head; of the third site's origin, if they all list it."""
+        if not k["ANNOUNCED"] and any(token[2] for token in state[2]):
+            return False
         return not any(less(heads(state[0]), state[2][who]) for who in SESSIONS)
 
     def spelled(places: tuple) -> str:
@@ -101,6 +106,8 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
     def broken(invariant: str, state: State) -> str:
         return {
             "SessionReads": "The read misses what the same session wrote or saw before.",
+            "SessionWrites": "The write is put where something that the same session wrote or saw before is missing.",
+            "EveryGateOpens": "However long the sites ship what they have, some of them will never serve the session.",
             "LeaderReads": "The read misses a write that was acknowledged before the read was asked for.",
         }[invariant]
 
@@ -109,7 +116,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
     return Machine(
         initial=[first],
         after=after,
-        invariants={n: (lambda s, n=n: n not in s[5]) for n in ("SessionReads", "LeaderReads")},
+        invariants={n: (lambda s, n=n: n not in s[5]) for n in ("SessionReads", "SessionWrites", "LeaderReads")},
         liveness={"EveryGateOpens": every_gate_opens},
         tell=tell,
         broken=broken,
@@ -120,7 +127,16 @@ JOINING = {"LISTED": False, "Strong": False}
 
 MODEL = Model(
     module="Origins",
-    constants={"ASK_ALL": True, "ASK_AFTER": True, "UNKNOWN": True, "LISTED": True, "Strong": True, "PerOrigin": 1},
+    constants={
+        "ASK_ALL": True,
+        "ASK_AFTER": True,
+        "UNKNOWN": True,
+        "LISTED": True,
+        "ANNOUNCED": True,
+        "GATED_WRITES": True,
+        "Strong": True,
+        "PerOrigin": 1,
+    },
     machine=machine,
     configs=(
         Config("", states=14_264, depth=15, liveness=False),
@@ -160,6 +176,25 @@ MODEL = Model(
             story="""With a site that takes writes before it is listed: a leader that nobody asks
 
             The third site takes writes at once, while no member knows yet that it is there.""",
+        ),
+        Config(
+            "announced",
+            {"ANNOUNCED": False, **JOINING},
+            violates="EveryGateOpens",
+            depth=2,
+            story="""With a site of which only one is told: a demand that nobody else can ever judge
+
+            One member comes to list the third site, the other never does. To that one its origin stays UNKNOWN.""",
+        ),
+        Config(
+            "gated_writes",
+            {"GATED_WRITES": False},
+            violates="SessionWrites",
+            depth=3,
+            story="""With writes that nobody gates: a write in front of its own causes
+
+            Any site takes any write. What the session wrote before, at another, is not there yet, and whoever reads this one first sees the
+            second without the first.""",
         ),
     ),
 )
