@@ -20,7 +20,7 @@ export function admits(
   const said = snapshot.filter(({ shard }) => endpoint.holds(shard) && counts(keyOf(shard, 0))); // G-18
   return covers(endpoint, need, said)
     && said.every((each) => endpoint.shards.get(each.shard)?.life === each.life) // G-20
-    && said.every((each) => !isDiverged(each)) // G-21
+    && said.every((each) => !isDiverged(each) && !isPastAnEnd(view, each)) // G-21
     && said.every((each) => showsNoOther(endpoint, each))
     && said.every((each) => stillNumbers(view, endpoint, each))
     && isStillEligible(view, demand, policy, maxStalenessS, served, atS);
@@ -34,6 +34,10 @@ function covers(endpoint: Known, need: Positions, snapshot: readonly Said[]): bo
       ? (endpoint.applied(key) ?? -1n) >= offset
       : judgePosition(said, originOf(key), offset) === "APPLIED";
   });
+}
+
+function isPastAnEnd(view: View, said: Said): boolean {
+  return [...said.origins].some(([origin, { applied }]) => applied > (view.ends.get(keyOf(said.shard, origin)) ?? applied));
 }
 
 // G-22
