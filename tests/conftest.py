@@ -1,6 +1,7 @@
 """What every test shares: Hypothesis profiles, recorded outputs, and word of which package is under test."""
 
 import os
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import causal
 pytest_plugins = ["_causal_pytest"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
+
+# Whoever starts the tests in the background may have them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # dev: while working. ci: for every change, the same examples each time; a failure prints the blob that replays it. deep: long
 # runs, found by example count alone. No profile has a deadline: a slow machine is no failure.
