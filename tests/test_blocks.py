@@ -5,7 +5,7 @@ import contextvars
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
@@ -28,6 +28,7 @@ from causal import (
 )
 from causal.blocks import enclosing
 from causal.core.frontier import pack
+from causal.core.watermark import Watermark
 from causal.engine import Commit
 from causal.errors import Unreachable
 from causal.session import Written
@@ -547,6 +548,35 @@ def test_but_its_own_snapshot_is_judged(time: Time, offset: int) -> None:
     else:
         assert calls[:2] == [("read", "near"), ("probe", "near")]
         assert calls[-1] == ("read", "far")
+
+
+class Unchanged(Server):
+    """Gives the same values every time, as engines do while nothing changes."""
+
+    def watermarks(self, shards: Iterable[int] | None = None) -> dict[int, Watermark]:
+        marks: dict[int, Watermark] = self.__dict__.setdefault("marks", super().watermarks())
+        return marks
+
+
+@pytest.mark.spec("G-21")
+def test_but_an_end_that_is_heard_of_meanwhile_counts(time: Time) -> None:
+    """The server shows the very values that bore the last read out. They are past an end by now."""
+    engine = near_and_far(11)
+    engine.servers["near"] = Unchanged("near", {0: {1: (11, None)}})
+    far, store = engine.servers["far"], time.store(engine)
+    session = store.session()
+    assert [how(session), how(session)] == ["covered", "covered"]
+    assert granted(session) is not None
+    far.origins[0], far.leads[0], far.life = {1: (10, 10), 2: (0, None)}, {2}, 2
+
+    def hears(kind: str, name: str) -> None:
+        if (kind, name) == ("read", "near") and not store._state.view.ends:
+            store._state.observe("far", far.watermarks(), store._state.number_now(), time.monotonic())
+
+    engine.before = hears
+    with session.read() as server:
+        assert server is far
+    assert store._state.view.ends
 
 
 def test_but_a_policy_of_its_own_is_asked(time: Time) -> None:

@@ -211,6 +211,27 @@ def test_a_write_is_replicated_when_no_failover_can_lose_it(
     assert store._state.replicated().offset(0, 1) == replicated
 
 
+@pytest.mark.parametrize("order", [("old", "heir"), ("heir", "old")])
+@pytest.mark.parametrize(("copies", "replicated"), [((), None), ((11,), 10), ((9,), 9)])
+def test_what_is_past_an_end_is_not_replicated_whoever_has_it(
+    time: Time, order: tuple[str, ...], copies: tuple[int, ...], replicated: int | None
+) -> None:
+    """The heir that told of the end has left the list. A mark that forgets the origin would hide the loss."""
+    engine = FakeEngine(
+        Server("old", {0: {1: (11, None)}}, {0: {1}}),
+        Server("heir", {0: {1: (10, 10), 2: (0, None)}}, {0: {2}}),
+        *(Server(f"r{i}", {0: {1: (applied, None)}}) for i, applied in enumerate(copies)),
+    )
+    store = time.store(engine)
+    state, link = store._state, store._link()
+    state.known(link.endpoints)
+    for name in (*order, *(f"r{i}" for i in range(len(copies)))):
+        state.observe(name, engine.servers[name].watermarks(), state.number_now(), time.monotonic())
+    del engine.servers["heir"]
+    state.known(link.endpoints)
+    assert state.replicated().offset(0, 1) == replicated
+
+
 def test_what_is_demanded_altogether_follows_every_change(time: Time) -> None:
     """A write's dependencies are made of it: what it forgot would be shown without its causes."""
     session = time.store(near_and_far()).session()

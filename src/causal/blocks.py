@@ -204,9 +204,7 @@ class Read(_Reading, Repeated, Generic[R]):
                 pass  # the gate will find out again, and go round it; or open a closed store
             else:
                 marks = handle.watermarks
-                if (
-                    serve.borne_out is marks or bears_out(serve, marks, state.view.ends)
-                ) and state.monotonic() <= grant.fresh_until:
+                if bears_out(serve, marks, state.view.ends) and state.monotonic() <= grant.fresh_until:
                     if not state.used:
                         state.use()
                     self._handle = handle

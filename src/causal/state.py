@@ -181,14 +181,21 @@ class StoreState:
         return int(self.wall() + self.max_staleness_s + self.max_clock_skew_s) + 1
 
     def replicated(self) -> Frontier:
-        """Return what every endpoint has applied that holds it and does not number it: no failover to any of them can lose it."""
+        """Return what every endpoint has applied that holds it and does not number it: no failover to any of them can lose it.
+
+        Nor is anything past an end replicated, whoever still has it, nor at who went on after its end alone.
+        """
         least: dict[int, int] = {}
-        endpoints = self.view.endpoints
+        endpoints, ends = self.view.endpoints, self.view.ends
         for key in {key for endpoint in endpoints for key in endpoint.applied}:
-            copies = [e.applied.get(key) for e in endpoints if key not in e.leads and e.holds(key >> 32)]
+            copies = [
+                e.applied.get(key)
+                for e in endpoints
+                if key not in e.leads and key not in e.outlived and e.holds(key >> 32)
+            ]
             known = [offset for offset in copies if offset is not None]
             if known and len(known) == len(copies):
-                least[key] = min(known)
+                least[key] = min(*known, ends.get(key, known[0]))
         return Frontier.of(least)
 
     def head(self, arrived: int) -> Frontier:

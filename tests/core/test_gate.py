@@ -831,6 +831,16 @@ def test_a_snapshot_past_an_end_that_is_known_from_others_is_not_read() -> None:
     assert bears_out(serve, at_the_end, {pack(0, 1): 10, pack(0, 2): 3, pack(1, 1): 3})
 
 
+@pytest.mark.spec("G-10", "G-23")
+def test_who_was_succeeded_since_the_decision_is_decided_anew() -> None:
+    """It says that it numbers what has ended: it is not current by construction any more."""
+    known = view_of(e=leader(10)).of("e")
+    assert known is not None
+    serve, shown = Serve("e", "leader", {}, known), leader(10).watermarks("e")
+    assert bears_out(serve, shown, {pack(0, 2): 10})
+    assert not bears_out(serve, shown, {pack(0, 1): 10})
+
+
 @pytest.mark.spec("G-22", "G-23")
 def test_a_snapshot_that_shows_who_moved_is_decided_anew() -> None:
     assert not borne_out(replica(10), {}, known=leader(10))
