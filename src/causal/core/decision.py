@@ -91,17 +91,14 @@ def bears_out(serve: Serve, watermarks: Mapping[int, Watermark], ends: Mapping[i
         return True  # the same values as last time, and values do not change
     known = serve.known
     held = known.shards
-    for key, stop in ends.items():
-        mine = watermarks.get(key >> 32) if held is None or key >> 32 in held else None
-        if mine is not None and mine.origins.get(key & 0xFFFFFFFF, (stop, None))[0] > stop:
-            return False
     for shard, mark in watermarks.items():
         if held is not None and shard not in held:
             continue  # of a server that holds more shards than are concerned
         if mark.diverged or known.incarnations.get(shard) != mark.incarnation:
             return False
         for origin, (here, end) in mark.origins.items():
-            if (end is None or here < end) and shard << 32 | origin not in known.applied:
+            key = shard << 32 | origin
+            if here > ends.get(key, here) or ((end is None or here < end) and key not in known.applied):
                 return False
     for key in known.leads:
         mine = watermarks.get(key >> 32)
