@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from causal import Frontier, Unreachable
 from causal.engine import Commit
 from causal.testing import EngineContract, Stage
 from tests.testing import broken_journal as broken
-from tests.testing.journal import JournalStage, Write
+from tests.testing.journal import JournalStage, Link, Read, Reader, Server, Write
 from tests.testing.run import failures, run
 
 CAUGHT_UP = "a_replica_is_whole_in_the_middle_of_catching_up"
@@ -89,8 +89,14 @@ class TestJournal(EngineContract):
         return JournalStage()
 
 
+class SerializationError(Exception):
+    """What a driver raises: an error that is nobody else's, which engines pass on."""
+
+
 class Optimistic(Write):
     """Blocks run side by side; one whose shard has changed meanwhile is refused, and may be tried again."""
+
+    refusal: type[Exception] = Unreachable
 
     def take(self) -> None:
         """Lock nothing."""
@@ -100,14 +106,48 @@ class Optimistic(Write):
 
     def commit(self, deps: Frontier) -> Commit:
         with self.server.lock:
+            self.connection.alive()
             if self.server.state.origins[self.shard] != self.connection.state.origins[self.shard]:
                 self.rollback()
-                raise Unreachable("the shard has changed since this block began")
+                raise self.refusal("the shard has changed since this block began")
             return super().commit(deps)
 
 
-def test_a_sound_store_that_refuses_one_of_two_passes() -> None:
-    assert not failures(run(lambda: JournalStage(Optimistic)))
+class OptimisticDriver(Optimistic):
+    """Its refusal is its driver's."""
+
+    refusal = SerializationError
+
+
+class Lazy(Reader):
+    """Its snapshot begins when it is first read: one, of all shards, and no older than the watermarks."""
+
+    def __init__(self, server: Server, shards: Sequence[int]) -> None:
+        super().__init__(server, shards)
+        self.began = False
+
+    def alive(self) -> None:
+        super().alive()
+        if not self.began:
+            self.began, self.state = True, self.server.state
+
+
+class LazyRead(Read):
+    """A handle of it: what it may have shown is all of its snapshot."""
+
+    def __init__(self, link: Link, server: Server, shards: Sequence[int]) -> None:
+        super().__init__(link, server, shards)
+        self.connection = Lazy(server, shards)
+
+    def seen(self) -> Frontier:
+        marks = self.connection.state.watermarks(self.shown[0] >> 16)
+        return Frontier(p for shard in self.shown for p in marks[shard].frontier)
+
+
+@pytest.mark.parametrize("kind", [Optimistic, OptimisticDriver, LazyRead])
+def test_a_sound_store_of_another_kind_passes(kind: type[Any]) -> None:
+    """One that refuses one of two writers; one that begins a snapshot late."""
+    assert not failures(run(lambda: JournalStage(kind)))
 
 
 @pytest.mark.parametrize(("defect", "test", "wrong"), BROKEN, ids=lambda value: getattr(value, "__name__", None))

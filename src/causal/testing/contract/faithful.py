@@ -78,7 +78,7 @@ class Faithful(Promises):
         await self._everywhere(play, written, expected)
 
     async def test_a_rollback_gives_no_number_away(self, play: Play) -> None:
-        """A rollback uses up no position: the next commit's was never called applied before, and replicas get past it."""
+        """A rolled back block counts for nothing: no watermark had the next commit's position, and replicas get past it."""
         link = await play.link(play.leader)
         leader = link.leader(play.shard)
         await play.commit(link, {"k": "one"})

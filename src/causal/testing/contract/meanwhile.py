@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
-from causal.errors import CausalError
 from causal.testing.contract.base import Promises, once
 from causal.testing.contract.interleaved import interleaved
-from causal.testing.contract.play import driven, verdict
+from causal.testing.contract.play import driven, refused, verdict
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
@@ -73,8 +72,10 @@ class Meanwhile(Promises):
         def write(link: Any, key: str) -> Frontier:
             try:
                 return _run(lambda: _write(play, link, {key: str(turn[0])}))
-            except CausalError:  # refused for the other's sake: it may be tried again, and nothing was committed
-                return Frontier()
+            except Exception as error:
+                if not refused(error):
+                    raise
+                return Frontier()  # refused for the other's sake: it may be tried again, and nothing was committed
 
         def other() -> tuple[Frontier, Look]:
             return write(two, "b"), _look(play, near, play.leader)

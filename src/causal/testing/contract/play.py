@@ -271,6 +271,11 @@ def verdict(watermarks: Mapping[int, Watermark], frontier: Frontier) -> Verdict:
     return worst
 
 
+def refused(error: Exception) -> bool:
+    """Return whether an engine refused, with an error of the library's, its own or its driver's, and did not stumble."""
+    return type(error).__module__ != "builtins" and not isinstance(error, AssertionError)
+
+
 def driven(work: Coroutine[Any, Any, None]) -> None:
     """Drive a coroutine that never suspends to its end."""
     try:

@@ -10,7 +10,7 @@ from causal.engine import Commit
 from causal.errors import CausalError, CommitUnknown
 from causal.testing.contract.base import Promises, once
 from causal.testing.contract.interleaved import interleaved
-from causal.testing.contract.play import driven, verdict
+from causal.testing.contract.play import driven, refused, verdict
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ class Writes(Promises):
 
             try:
                 driven(work())
-            except CausalError:  # refused for the other's sake
-                return Commit(None)
+            except Exception as error:
+                if not refused(error):
+                    raise
+                return Commit(None)  # refused for the other's sake
             return found[0]
 
         for mine, other in interleaved(lambda: write(one, "a"), lambda: write(two, "b"), stage.interleavings):
