@@ -60,6 +60,23 @@ def test_who_was_succeeded_numbers_nothing_in_whatever_order_that_is_heard() -> 
         assert (who.leads, who.outlived, who.fresh_at) == (frozenset(), {pack(0, 1)}, 100.0)
 
 
+@pytest.mark.spec("G-11", "G-18")
+@pytest.mark.parametrize("looked", [False, True])
+def test_who_is_past_an_end_is_down_on_every_shard_that_it_holds(looked: bool) -> None:
+    """Whether or not somebody has read another shard before the end was told by who does not hold that one."""
+    held = {"a": frozenset({0}), "b": frozenset({0, 1}), "c": frozenset({1})}
+    view = View().known([("a", 0.0), ("b", 0.01), ("c", 0.02)], held)
+    view = told(view, "b", {**mark({1: (11, None)}, 1), **mark({1: (5, None)}, shard=1)}, asked=1)
+    view = told(view, "c", mark({1: (5, None)}, 1, shard=1), asked=2)
+    view = told(view, "a", mark({1: (10, None)}), asked=3)
+    if looked:
+        assert of(view.on(frozenset({1})), "b").down is None
+    view = told(view, "a", mark({1: (10, 10), 2: (0, None)}, 2), asked=4)
+    assert of(view, "b").down is not None
+    assert of(view.on(frozenset({1})), "b").down is not None
+    assert of(view.on(frozenset({1})), "c").down is None
+
+
 @pytest.mark.spec("G-14", "G-16")
 def test_a_replica_is_as_fresh_as_the_newest_head_that_it_covers() -> None:
     view = told(NEW, "a", mark({1: (10, None)}, 1), asked=1, at=100.0)

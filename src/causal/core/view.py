@@ -245,6 +245,8 @@ class View:
             [judged(e, ends, tails, heads, live) if self.alive is None or e.meets(after) else e for e in news.endpoints]
         )
         parts = self._apart(after) if self.alive is not None or self.parts is None else {}
+        if parts and any(e.down is PAST_AN_END for e in endpoints):
+            parts = {}  # who is past an end is down for all shards that it holds
         return View(endpoints, ends, heads, leaders, tails, live, parts)
 
     def _went_on(
