@@ -159,6 +159,19 @@ def test_a_broken_store_fails(defect: type[Any], test: str, wrong: str) -> None:
     assert said.startswith("ContractBroken") or defect is broken.EndsThemAll
 
 
+def test_a_position_of_nothing_fails_without_a_follower_too() -> None:
+    class Alone(JournalStage):
+        follower = None
+
+    class Nowhere(Link):
+        def position(self, connection: Any) -> Frontier:
+            return Frontier()
+
+    name = f"test_{OUTSIDE}"
+    assert run(Alone, name) == {name: None}
+    assert "position() is" in str(run(lambda: Alone(Nowhere), name)[name])
+
+
 def test_every_broken_store_is_tried() -> None:
     made = {c for c in vars(broken).values() if isinstance(c, type) and c.__module__ == broken.__name__}
     assert made == {defect for defect, _, _ in BROKEN}

@@ -204,6 +204,11 @@ class Writes(Promises):
             asked.append(await play.link(play.follower))
         with play.stage.outside("k", "two") as connection:
             found = [(await play.done(one.position(connection))).on(play.shard) for one in asked]
+        play.insist(
+            all(found),
+            f"position() is {found}, after a write was committed on that connection",
+            "return the leader's head after that commit, or the position of the commit",
+        )
         if play.stage.follower is None:
             return
         near = asked[-1]
@@ -219,7 +224,7 @@ class Writes(Promises):
         marks, shown = await play.probe(near, play.follower), await play.look(near, play.follower, "k")
         for covered in found:
             play.insist(
-                bool(covered) and shown.value == "two" and verdict(marks, covered) is Verdict.APPLIED,
+                shown.value == "two" and verdict(marks, covered) is Verdict.APPLIED,
                 f"position() is {covered}; {play.follower} shows {shown.value!r} and says {verdict(marks, covered).name}",
                 "return the leader's head after that commit, or the position of the commit",
             )
