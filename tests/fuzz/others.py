@@ -98,9 +98,8 @@ def headers(data: bytes) -> Outcome:
     assert private[-1][0] == "cache-control"
     assert private[-1][1].split(",")[0] == "private"
     said = [value for name, value in fields if name.lower() == "cache-control"]
-    if all(
-        CLOSED.fullmatch(value) for value in said
-    ):  # what is left open swallows what other fields say, whoever joins them
+    # A quote that is left open swallows what other fields say, whoever joins them.
+    if all(CLOSED.fullmatch(value) for value in said):
         assert fields_of.made_private(private) == private
     public = fields_of.is_public(fields)
     assert isinstance(public, bool)
