@@ -451,7 +451,7 @@ def test_what_an_ended_origin_left_behind_is_part_of_a_leader_read() -> None:
         decision = gate(demand, view_of(near=near, far=far), policy)
         assert isinstance(decision, Serve)
         assert decision.need[pack(0, 3)] == 110
-        assert not bears_out(decision, near.watermarks("near"))
+        assert not bears_out(decision, near.watermarks("near"), {})
 
 
 def test_a_leader_policy_asks_for_its_own_shard_whatever_a_mark_is_on() -> None:
@@ -550,7 +550,7 @@ def test_a_floor_is_part_of_every_read_leaders_included() -> None:
         assert isinstance(gate(floored, view_of(near=full), ReadPolicy(unproven="serve")), Serve) == covers
         decision = gate(marked({0}, {0}, floor), view_of(near=full), ReadPolicy(unproven="serve"))
         assert isinstance(decision, Serve)
-        assert bears_out(decision, full.watermarks("near")) == covers
+        assert bears_out(decision, full.watermarks("near"), {}) == covers
 
 
 @pytest.mark.spec("G-35")
@@ -804,7 +804,7 @@ def borne_out(
     endpoint = view_of(e=known).of("e")
     assert endpoint is not None
     marks = {s: m for s, m in snapshot.watermarks("e").items() if s in shards}
-    return bears_out(Serve("e", "covered", need, endpoint), marks)
+    return bears_out(Serve("e", "covered", need, endpoint), marks, {})
 
 
 @pytest.mark.spec("G-19", "G-20", "G-21")
@@ -826,7 +826,7 @@ def test_a_snapshot_past_an_end_that_is_known_from_others_is_not_read() -> None:
     assert known is not None
     serve = Serve("e", "covered", {pack(0, 1): 10}, known)
     at_the_end, past_it = replica(10).watermarks("e"), replica(11).watermarks("e")
-    assert bears_out(serve, past_it)
+    assert bears_out(serve, past_it, {})
     assert not bears_out(serve, past_it, {pack(0, 1): 10})  # not although it was borne out before anybody knew
     assert bears_out(serve, at_the_end, {pack(0, 1): 10, pack(0, 2): 3, pack(1, 1): 3})
 
@@ -861,10 +861,10 @@ def test_what_was_borne_out_once_is_not_judged_twice_and_nothing_else_profits() 
     assert known is not None
     serve = Serve("e", "covered", {pack(0, 1): 10}, known)
     good, bad = replica(10).watermarks("e"), replica(9).watermarks("e")
-    assert bears_out(serve, good)
-    assert not bears_out(serve, bad)
-    assert bears_out(serve, good)
-    assert not bears_out(serve, bad)
+    assert bears_out(serve, good, {})
+    assert not bears_out(serve, bad, {})
+    assert bears_out(serve, good, {})
+    assert not bears_out(serve, bad, {})
 
 
 # --- each rule has an edge -------------------------------------------------------------------------------------------------
@@ -1094,7 +1094,7 @@ def test_a_promise_is_kept_by_every_snapshot_that_is_accepted(
         )
         for s, life in known.incarnations.items()
     }
-    if not near_enough or not bears_out(decision, near_enough):
+    if not near_enough or not bears_out(decision, near_enough, view.ends):
         return
     clipped = {pack(loss.position.shard, loss.position.origin): loss.end for loss in decision.clipped}
     assert not any(offset > clipped.get(key, offset) for key, offset in demand.own.items())

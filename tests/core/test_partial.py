@@ -161,7 +161,7 @@ def test_each_shard_is_decided_as_a_store_of_its_own(held: Any, ends: Any) -> No
             assert considered(demand, whole, now, STALENESS_S) == listed
             if isinstance(expected, Serve) and isinstance(decided, Serve):
                 marks = {s: twins.mark(decided.endpoint, s) for s in SHARDS if twins.holds(decided.endpoint, s)}
-                assert bears_out(decided, marks) == bears_out(expected, {shard: marks[shard]})
+                assert bears_out(decided, marks, whole.ends) == bears_out(expected, {shard: marks[shard]}, alone.ends)
     assert {how for kind, how, _ in ways if kind is Serve} >= {
         "covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"
     }  # fmt: skip

@@ -420,7 +420,7 @@ class World:
             snapshot = machine.watermark(known.name)
             if not known.asked or known.down is not None:
                 continue
-            if not bears_out(Serve(known.name, "covered", {}, known), snapshot):
+            if not bears_out(Serve(known.name, "covered", {}, known), snapshot, self.view.ends):
                 continue
             assert all(machine.applied[key] >= offset for key, offset in known.applied.items()), known
             heard = {*told, *snapshot[0].origins} | {self.followed_by.get(origin, origin) for origin in known.leads}

@@ -74,7 +74,7 @@ def served(view: View, demand: Demand, snapshot: dict[int, Watermark]) -> bool |
     """Return whether the one that can be reached is read (or written to), or what is said instead of it."""
     decision = asked(view, demand)
     if isinstance(decision, Serve):
-        return bears_out(decision, snapshot)
+        return bears_out(decision, snapshot, view.ends)
     assert isinstance(decision, Refuse)
     return decision.why if decision.why in ("lost", "doubt") else False
 

@@ -109,7 +109,7 @@ def test_who_holds_a_lost_write_is_not_current(recorded: Recorded) -> None:
             return judged(endpoint, {}, *evidence)
 
         def unaware(serve: Serve, watermarks: Any, *_: object) -> bool:
-            return bears_out(serve, watermarks)
+            return bears_out(serve, watermarks, {})
 
         nothing = property(lambda _: False, lambda *_: None)
         with (

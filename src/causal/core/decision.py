@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from causal.core.watermark import Watermark
 
 How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
-_NO_ENDS: Final[Mapping[int, int]] = {}
 UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
 """The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
 
@@ -78,7 +77,7 @@ class Refuse:
 Decision = Serve | Probe | Wait | Refuse
 
 
-def bears_out(serve: Serve, watermarks: Mapping[int, Watermark], ends: Mapping[int, int] = _NO_ENDS) -> bool:
+def bears_out(serve: Serve, watermarks: Mapping[int, Watermark], ends: Mapping[int, int]) -> bool:
     """Return whether a snapshot's own watermarks cover `serve.need`, from the incarnation that was decided on (I4).
 
     It may not be past an end, as the server itself knows it or as `ends` do, which may have been learned since the decision. Nor may
