@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,9 +77,26 @@ def test_every_row_says_against_what_and_how_much(rows: dict[str, Row]) -> None:
             assert math.isfinite(other)
             continue
         assert said["value"] >= 0 <= other
-        if row.unit != "%":  # a share may be none of it
+        if row.unit not in ("%", "/s"):  # of a share, and of what is counted in a short while, there may be none
             assert said["value"] > 0 < other
             assert said["ratio"] > 0
+
+
+def test_servers_of_somebody_else_are_not_measured() -> None:
+    def world(*servers: list[int]) -> Any:
+        named = {
+            str(n): SimpleNamespace(_postmaster=SimpleNamespace(family=lambda f=f: f)) for n, f in enumerate(servers)
+        }
+        return SimpleNamespace(cluster=SimpleNamespace(servers=named))
+
+    def used() -> float:
+        return sum(os.times()[:4])
+
+    gone = 2**22 + 1  # above the most that Linux gives
+    before = used()
+    measured = bench_postgres.cpu_of(world([os.getpid()], [gone]))
+    assert before - 0.05 <= measured <= used() + 0.05  # each part is cut to ticks of its own
+    assert bench_postgres.cpu_of(world([gone], [])) == 0
 
 
 def test_the_bars_are_those_that_were_asked_for(rows: dict[str, Row]) -> None:
