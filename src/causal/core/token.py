@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from causal.core.frontier import ANY_ORIGIN, Frontier, LeaderMark
+from causal.core.frontier import ANY_ORIGIN, EVERY_STORE, Frontier, LeaderMark
 from causal.core.hlc import Timestamp
 from causal.core.touched import NO_FILTERS, normal
 from causal.errors import ConfigError
@@ -149,7 +149,7 @@ class Token(_Claims):
            those whose writes are in `replicated` (applied at another endpoint), last those with a write that may yet be lost: the
            mark records the origins of such writes, or, if even these are too many, ANY_ORIGIN.
 
-        Only claims on `stores` (default: all) change. Where the others alone exceed `limit` they are carried all the same, and
+        Only claims on `stores` (default: all) change, never a mark on every store. Where the others alone exceed `limit` they are carried all the same, and
         `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is sealed, never dropped.
 
         Units: `until` and `now` in Unix seconds; `until` is at least max_staleness + max_clock_skew ahead.
@@ -161,7 +161,7 @@ class Token(_Claims):
             return self
         every = {key >> 48 for part in (self.own, self.seen) for key in part.entries}
         every |= self.seen.marks.keys() | self.seen.floors.keys()
-        known = every if stores is None else every.intersection(stores)
+        known = (every if stores is None else every.intersection(stores)) - {EVERY_STORE}
         token = self
         for rung in (
             _unfiltered,

@@ -67,7 +67,7 @@ def numbers() -> Iterator[Vector]:
     ):
         given = {"store": store, "index": index}
         yield vector(f"shard: {name}", "shard.id", "2", given, lambda s=store, i=index: {"shard": twin.shard_of(s, i)})
-    for shard in (65_535, 65_536, 65_534 * 65_536 + 65_535):
+    for shard in (65_535, 65_536, 65_534 * 65_536 + 65_535, 65_535 * 65_536):
         yield vector(
             f"the store of shard {shard}",
             "shard.store",
@@ -427,6 +427,8 @@ def judgements() -> Iterator[Vector]:
     yield judged("another store is known", "26", LIVE, f(fine, foreign), [0, 1])
     yield judged("a foreign store", "26", LIVE, f(fine, foreign), [0])
     yield judged("only foreign stores", "26", LIVE, f((2 * S1, 1, 1), foreign), [0])
+    yield judged("the watermark's own store is not known either", "26", LIVE, f(fine, foreign), [2])
+    yield judged("the watermark's own store alone is not known", "26", LIVE, f(fine), [])
     yield judged("a foreign store, and behind", "26", LIVE, f(behind, foreign), [0])
     yield judged("a foreign store, and another shard of a known one", "25 26", LIVE, f(elsewhere, foreign), [0])
     yield judged("a floor that is reached", "27", LIVE, f(floors={0: 4}))

@@ -91,6 +91,8 @@ OUT_OF_RANGE: tuple[tuple[str, Claims, str], ...] = (
     ("a mark on store 65,536", said(own=OWN, marks=[mark(65_536, EXPIRES_AT, [], [])]), "stores end at 65,534"),
     ("a mark's exception of 2^32", said(own=OWN, marks=[mark(0, EXPIRES_AT, [2**32], [])]), "shards end at 2^32 - 1"),
     ("a mark's origin of 2^32", said(own=OWN, marks=[mark(0, EXPIRES_AT, [], [2**32])]), "origins end at 2^32 - 1"),
+    ("a mark's time of 2^63 - 1", said(own=OWN, marks=[mark(0, 2**63 - 1, [], [])]), "times end at 2^63 - 2, or never"),
+    ("a mark's time of 2^63", said(own=OWN, marks=[mark(0, 2**63, [], [])]), "times end at 2^63 - 2, or never"),
 )
 
 # --- presented together: name, tokens, now, how long a token lives ---------------------------------------------------------------
