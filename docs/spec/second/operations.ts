@@ -222,7 +222,7 @@ function compactionPresent(given: JsonObject): JsonObject {
   const presented = opened.map(asClaims);
   const claims = joinTokens(presented, now, ttlS);
   const [only] = presented;
-  if (only !== undefined && presented.length === 1 && !isUnopened && 2 * (only.expiresAt - now) >= ttlS) {
+  if (only !== undefined && asList(given.tokens).filter((token) => token !== "").length === 1 && 2 * (only.expiresAt - now) >= ttlS) {
     const demandsNothing = Object.keys(fromDemand({ ...claims, timestamp: null })).length === 0;
     return { claims: demandsNothing ? {} : fromDemand(normalForm(only)) };
   }

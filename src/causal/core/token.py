@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from causal.core.frontier import ANY_ORIGIN, EVERY_STORE, Frontier, LeaderMark
-from causal.core.hlc import Timestamp
+from causal.core.hlc import MAX_TIMESTAMP, Timestamp
 from causal.core.touched import NO_FILTERS, normal
 from causal.errors import ConfigError
 
@@ -84,6 +84,8 @@ class Token(_Claims):
             subsumed = [k for k, offset in seen.entries.items() if offset <= mine.get(k, -1)]
             if subsumed:
                 seen = seen.without(subsumed)
+        if timestamp is not None and not 0 <= timestamp <= MAX_TIMESTAMP:
+            raise ConfigError(f"no token bears the timestamp {timestamp} (u64)")
         stamp = None if timestamp is None else Timestamp(timestamp)
         filters = normal(touched, own) if touched else NO_FILTERS
         return cls.of(own, seen, expires_at, stamp, _normal_ages(ages, own, seen) if ages else _NO_AGES, filters)

@@ -190,7 +190,8 @@ def present(tokens: list[Any], bad_token: str, now: int, **settings: int) -> Cla
     """What the next token says, after tokens that open (claims) and texts that do not."""
     opened = [token for token in tokens if not isinstance(token, str)]
     bad = bad_token == "leader" and any(isinstance(token, str) and token for token in tokens)
-    if len(opened) == 1 and not bad and 2 * (opened[0]["expires_at"] - now) >= settings["token_ttl_s"]:
+    presented = [token for token in tokens if token != ""]
+    if len(presented) == 1 and presented == opened and 2 * (opened[0]["expires_at"] - now) >= settings["token_ttl_s"]:
         return {name: said for name, said in opened[0].items() if name != "expires_at"}
     if bad:
         until = bounds(now, **settings)["until"]
