@@ -51,7 +51,7 @@ class Token(_Claims):
     Invariant: normalised, so that equal demands are equal tokens: `seen` entries that `own` subsumes are dropped, floors and
     marks stand in `seen`, ages of 0 and of absent entries are dropped, and filters of stores without own entries or of more than
     12 fingerprints.
-    Raises: ConfigError for a number out of range, ClockError for a timestamp that is none. Thread-safety: immutable.
+    Raises: ConfigError for a number out of range. Thread-safety: immutable.
     """
 
     __slots__ = ()
@@ -152,7 +152,8 @@ class Token(_Claims):
            mark records the origins of such writes, or, if even these are too many, ANY_ORIGIN.
 
         Only claims on `stores` (default: all) change, never a mark on every store. Where the others alone exceed `limit` they are
-        carried all the same, and `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is sealed, never dropped.
+        carried all the same, and `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is
+        sealed, never dropped.
 
         Units: `until` and `now` in Unix seconds; `until` is at least max_staleness + max_clock_skew ahead.
         HAZARD: `floor` is sound only for offsets that are hybrid timestamps, where a watermark that has applied T of every origin
