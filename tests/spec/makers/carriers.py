@@ -304,6 +304,12 @@ def caching() -> Iterator[Vector]:
         ["Origin", "https://app.example"],
         ["Host", "shop.example"],
     )
+    yield answer(
+        "a page of this origin asks, in another case",
+        "H-21",
+        ["Origin", "https://shop.example"],
+        ["Host", "Shop.Example"],
+    )
     yield answer("a page of this origin asks", "H-21", ["Origin", "https://shop.example"], ["Host", "shop.example"])
     yield answer("pages of another origin, and the header is not used", "H-21", header=False, response=[allows])
 

@@ -21,7 +21,8 @@ frontier.on {frontier, shard} -> {frontier}, frontier.store {frontier, store} ->
 frontier.lapse {frontier, now} -> {frontier}: without the marks that have lapsed; `now` in Unix seconds, a number.
 frontier.clip {frontier, ends} -> {frontier}: `ends` are positions, the offset being the end.
 session.learn {own, seen, events} -> {own, demanded}: in the order of the events. `wrote` is the position of an acknowledged write, and \
-`shown` a frontier: what came with the acknowledgement, or, without `wrote`, what a read showed. `demanded` is the join of own and seen.
+`shown` a frontier: what came with the acknowledgement, or, without `wrote`, what a read showed. `demanded` is the join of own and seen; \
+no mark has lapsed.
 session.forget {own, seen, lost} -> {own, seen}: `lost` are losses that are accepted, [shard, origin, offset, end] each.
 watermark.judge {watermark, frontier, known_stores} -> {verdict, positions, marked}: a watermark is an object: `shard`, and `origins`, \
 [origin, applied, end] each (end null: it goes on). `known_stores` may be left out.
@@ -67,7 +68,7 @@ def numbers() -> Iterator[Vector]:
     ):
         given = {"store": store, "index": index}
         yield vector(f"shard: {name}", "shard.id", "2", given, lambda s=store, i=index: {"shard": twin.shard_of(s, i)})
-    for shard in (65_535, 65_536, 65_534 * 65_536 + 65_535):
+    for shard in (65_535, 65_536, 65_534 * 65_536 + 65_535, 65_535 * 65_536):
         yield vector(
             f"the store of shard {shard}",
             "shard.store",
@@ -427,6 +428,8 @@ def judgements() -> Iterator[Vector]:
     yield judged("another store is known", "26", LIVE, f(fine, foreign), [0, 1])
     yield judged("a foreign store", "26", LIVE, f(fine, foreign), [0])
     yield judged("only foreign stores", "26", LIVE, f((2 * S1, 1, 1), foreign), [0])
+    yield judged("the watermark's own store is not known either", "26", LIVE, f(fine, foreign), [2])
+    yield judged("the watermark's own store alone is not known", "26", LIVE, f(fine), [])
     yield judged("a foreign store, and behind", "26", LIVE, f(behind, foreign), [0])
     yield judged("a foreign store, and another shard of a known one", "25 26", LIVE, f(elsewhere, foreign), [0])
     yield judged("a floor that is reached", "27", LIVE, f(floors={0: 4}))

@@ -65,11 +65,11 @@ class _Rules(SimpleNamespace):
 
     def method(self, _: Any) -> str:
         name: str = self.verb
-        return name
+        return name.upper()
 
     def cross_origin(self, facts: Any) -> bool:
         asked = self.field(facts, "origin")
-        return bool(asked) and asked.partition("://")[2] != self.field(facts, "host")
+        return bool(asked) and asked.partition("://")[2].lower() != self.field(facts, "host").lower()
 
 
 def _exchange(given: Given, **more: Any) -> Exchange:
