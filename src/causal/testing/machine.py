@@ -1,7 +1,7 @@
 """A state machine that drives engines through sessions: moving between sites, replaying tokens, with replicas cut off.
 
 Owns what is done at random, only ever what is possible then, and that a lost write must be said. What else may be shown is judged by
-`book.py`. Reads and writes through the hooks of `subject.py`.
+`book.py`, to sessions and to the onlooker of `onlooker.py`. Reads and writes, as in `acts.py`, through the hooks of `subject.py`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from causal.core.keyring import Keyring
 from causal.core.policy import ReadPolicy
-from causal.errors import CausalError, GateError, WriteLost
+from causal.errors import CausalError, GateError, Unreachable, WriteLost
 from causal.store import CausalStore, Session
+from causal.testing.acts import Act, Play, Showed, reading, writing
 from causal.testing.book import Book
+from causal.testing.onlooker import Onlooker, Opened
 from causal.testing.subject import PlaceLag, Subject
 
 if TYPE_CHECKING:
     import unittest
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     import hypothesis
 
     from causal.controls import Lag
-    from causal.core.position import Loss, Position
+    from causal.core.position import Loss
 
 
 @attrs.frozen
@@ -41,15 +42,6 @@ class Carried:
     """What its client itself wrote: that is never lost in silence."""
 
 
-@attrs.frozen
-class Act:
-    """What a client does in one block, and what it knows after it was shown something. Thread-safety: immutable."""
-
-    do: Callable[[Subject, Session[Any, Any]], Mapping[str, str | None]]
-    shard: str
-    changes: Callable[[], Mapping[str, str | None]] = dict
-
-
 @attrs.define
 class Visit:
     """A client at a site: a session on each subject, and what it knows. Thread-safety: one thread at a time."""
@@ -57,8 +49,6 @@ class Visit:
     sessions: Sequence[Session[Any, Any]]
     known: frozenset[int]
     own: frozenset[int]
-    before: AbstractSet[Position] = frozenset()
-    """The positions of own writes before the last block began: what is new after it is that of the block."""
 
 
 POLICIES: Final = (
@@ -71,6 +61,9 @@ POLICIES: Final = (
     ReadPolicy.quorum(2),
 )
 """Every policy that promises the session guarantees."""
+
+LONG: Final = 300
+"""How much longer a long value is: more than the 255 characters that careless columns take."""
 
 PASS_S: Final = (0.01, 0.03, 0.06, 0.1, 0.3, 2.0, 1000.0, 100_000.0)
 
@@ -107,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     sites: Sequence[str] = ("asia", "eu", "us")
     shards: Sequence[str] = ("main", "orders")
-    keys: Sequence[str] = ("a", "b")
+    keys: Sequence[str] = ("a", "A")
     clients: Sequence[str] = ("alice", "bob")
     max_carried = 4
     if TYPE_CHECKING:
@@ -121,7 +114,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.live: dict[tuple[str, str], Visit] = {}
         self.paused: set[str] = set()
         self.cut: set[str] = set()
-        self._refusal: GateError | None = None
+        self.onlookers: Sequence[Onlooker] = ()
+        self._refusal: GateError | Unreachable | None = None
+        self._values = self._looks = 0
+        self._emptied = False
 
     def make(self, lag: Lag) -> Sequence[Subject]:
         """Return the engines to test, new and empty, with this replication lag."""
@@ -157,6 +153,9 @@ class StoreMachine(RuleBasedStateMachine):
                 )
                 store._state.random = random.Random(seed)
                 subject.stores[site] = store.__enter__()
+        dependent = all(e.capabilities.dependencies for s in self.subjects for e in s.engines.values())
+        self.book = Book(apart=not dependent)
+        self.onlookers = [Onlooker(subject, self.book, self.shards, self.keys) for subject in self.subjects]
 
     @rule(data=st.data())
     def form(self, data: st.DataObject) -> None:
@@ -168,6 +167,25 @@ class StoreMachine(RuleBasedStateMachine):
         """Read at a site, one shard or one after the other: all of it in one snapshot, or a key."""
         policy = data.draw(st.sampled_from(POLICIES), "policy")
         self._visit(data, [self._read(data, shard, policy) for shard in self._shards(data)])
+
+    @rule(data=st.data())
+    def overlap(self, data: st.DataObject) -> None:
+        """Begin a block, let others act, and go on in it: it is shown what it was, and nobody is shown what it has not committed."""
+        (shard, *_), writes = self._shards(data), data.draw(st.booleans(), "writes")
+        act = self._write(data, shard) if writes else self._read(data, shard, ReadPolicy())
+        site = data.draw(st.sampled_from(self.sites), "site of the onlooker")
+        opened: list[list[Opened]] = []
+
+        def meanwhile() -> None:
+            opened.extend(onlooker.begun(site) for onlooker in self.onlookers)
+            self._meanwhile(data, shard, writes=writes)
+
+        try:
+            self._visit(data, [act], meanwhile=meanwhile)
+        finally:
+            looks = [onlooker.ended(these) for onlooker, these in zip(self.onlookers, opened, strict=False)]
+        for onlooker, these in zip(self.onlookers, looks, strict=False):
+            onlooker.judge(these)
 
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:
@@ -226,6 +244,13 @@ class StoreMachine(RuleBasedStateMachine):
             subject.forgets.restart(site)
         subject.time.step()
 
+    @invariant()
+    def look(self) -> None:
+        """Let somebody look at every endpoint, from each site in turn."""
+        self._looks += 1
+        for onlooker in self.onlookers:
+            onlooker.judge(onlooker.look(self.sites[self._looks % len(self.sites)]))
+
     # --- how a rule is carried out ---------------------------------------------------------------------------------
 
     def _shards(self, data: st.DataObject) -> list[str]:
@@ -233,51 +258,65 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _write(self, data: st.DataObject, shard: str) -> Act:
         keys = data.draw(st.lists(st.sampled_from(self.keys), min_size=1, max_size=2, unique=True), "keys")
-        choices = [(), (), (), (keys[0],)] if all(s.deletes for s in self.subjects) else [()]
-        deleted = data.draw(st.sampled_from(choices), "deleted")
+        how = data.draw(st.sampled_from(["puts", "puts", "puts", "deletes", "drafts", "abandons"]), "how")
+        deleted = keys[:1] if how == "deletes" and all(s.deletes for s in self.subjects) else []
+        changes = {key: None if key in deleted else self._value(data) for key in keys}
         looks = data.draw(st.booleans(), "reads first")
+        return writing(shard, changes, looks=looks, drafts=how == "drafts", abandons=how == "abandons")
 
-        def changes() -> Mapping[str, str | None]:
-            first = len(self.book.writes)
-            return {key: None if key in deleted else f"v{first + n}" for n, key in enumerate(keys)}
-
-        def do(subject: Subject, session: Session[Any, Any]) -> Mapping[str, str | None]:
-            with session.write(shard=shard) as tx:
-                shown = {key: subject.data.get(tx, key) for key in keys} if looks else {}
-                for key, value in changes().items():
-                    if value is None:
-                        subject.data.delete(tx, key)
-                    else:
-                        subject.data.put(tx, key, value)
-                mine = {key: subject.data.get(tx, key) for key in keys}
-                assert mine == changes(), f"a block of {subject.name} wrote {changes()}, and is itself shown {mine}"
-                return shown
-
-        return Act(do, shard, changes)
+    def _value(self, data: st.DataObject) -> str:
+        """Return a value that was never written: the empty one once, now and then a long one."""
+        self._values += 1
+        value = f"v{self._values}"
+        kind = data.draw(st.sampled_from(["plain"] * 4 + ["long", "empty"]), "value")
+        if kind == "empty" and not self._emptied:
+            self._emptied, value = True, ""
+        return value + "-" * LONG if kind == "long" else value
 
     def _read(self, data: st.DataObject, shard: str, policy: ReadPolicy) -> Act:
-        key = data.draw(st.sampled_from([None, None, *self.keys]), "key")
+        return reading(shard, self.keys, policy, data.draw(st.sampled_from([None, None, *self.keys]), "key"))
 
-        def do(subject: Subject, session: Session[Any, Any]) -> Mapping[str, str | None]:
-            with session.read(shard=shard, policy=policy) as db:
-                return subject.page(db, self.keys) if key is None else {key: subject.data.get(db, key)}
+    def _meanwhile(self, data: st.DataObject, shard: str, *, writes: bool) -> None:
+        """Let others read, or write where no lock is held, and time pass, in the middle of a block."""
+        steps = [subject.time.step for subject in self.subjects]
+        may_write = not writes or all(s.side_by_side for s in self.subjects)
+        for subject in self.subjects if writes else ():
+            subject.time.step = lambda: None  # whoever replicates may need the lock that this thread has
+        try:
+            for what in data.draw(
+                st.lists(st.sampled_from(["read", "write", "catch up"]), min_size=1, max_size=2), "meanwhile"
+            ):
+                if what == "catch up" and not writes and self.subjects[0].controls is not None:
+                    self._control("catch_up", data.draw(st.sampled_from(self.sites), "site"))
+                elif what == "write" and may_write:
+                    self._visit(data, [self._write(data, shard)])
+                else:
+                    self._visit(data, [self._read(data, shard, ReadPolicy())])
+        finally:
+            for subject, step in zip(self.subjects, steps, strict=True):
+                subject.time.step = step
 
-        return Act(do, shard)
-
-    def _visit(self, data: st.DataObject, acts: Sequence[Act], client: str = "", site: str = "") -> None:
+    def _visit(
+        self,
+        data: st.DataObject,
+        acts: Sequence[Act],
+        client: str = "",
+        site: str = "",
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
         client = client or data.draw(st.sampled_from(self.clients), "client")
         site = site or data.draw(st.sampled_from(self.sites), "site")
         held = self.carried[client]
         choices = ["last", "last", "last", "all", "old", "new"] if held else ["new"]
         how = data.draw(st.sampled_from([*choices, *(["live"] if (client, site) in self.live else [])]), "session")
-        if how == "live":
-            visit = self.live[client, site]
-        else:
+        # Nobody else has this session meanwhile: its reads would be part of its write block.
+        visit = self.live.pop((client, site), None)
+        if visit is None or how != "live":
             old = [data.draw(st.sampled_from(held), "token")] if how == "old" else []
             visit = self._come(client, site, {"new": [], "last": held[-1:], "all": held, "old": old}[how])
         for act in acts:
-            self._carry_out(act, visit)
+            self._carry_out(act, visit, meanwhile)
         self.live[client, site] = visit
         self._carry(client, Carried(tuple(s.token() for s in visit.sessions), visit.known, visit.own))
 
@@ -288,46 +327,87 @@ class StoreMachine(RuleBasedStateMachine):
         none = frozenset[int]()
         return Visit(sessions, none.union(*(c.known for c in chosen)), none.union(*(c.own for c in chosen)))
 
-    def _carry_out(self, act: Act, visit: Visit) -> None:
+    def _carry_out(self, act: Act, visit: Visit, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Do the same in every store; compare, judge, and note what the client knows then."""
-        outcomes = [self._try(act, subject, visit, n) for n, subject in enumerate(self.subjects)]
+        begun = list[Play | str]()
+        try:
+            for n, subject in enumerate(self.subjects):
+                begun.append(self._begin(act, subject, visit, n))
+            if not isinstance(begun[0], str):
+                meanwhile()
+            outcomes = [
+                self._end(play, act, subject, visit, n)
+                for n, (play, subject) in enumerate(zip(begun, self.subjects, strict=True))
+            ]
+        finally:
+            for play in begun:
+                if not isinstance(play, str):
+                    play.close()
         for subject in self.subjects:
             subject.time.step()
+        shown = [o if isinstance(o, str) else o.shown for o in outcomes]
         names = [subject.name for subject in self.subjects]
-        assert all(o == outcomes[0] for o in outcomes), f"not the same: {dict(zip(names, outcomes, strict=True))}"
-        if isinstance(outcomes[0], str):
+        assert all(s == shown[0] for s in shown), f"not the same: {dict(zip(names, shown, strict=True))}"
+        if isinstance(shown[0], str):
             return
-        self._judge(act.shard, outcomes[0], visit)
-        if changes := act.changes():
+        self._judge(act.shard, shown[0], visit)
+        if act.changes:
             mine = len(self.book.writes)
-            visit.known = self.book.write(act.shard, changes, visit.known)
+            visit.known = self.book.write(act.shard, act.changes, visit.known)
             ids = frozenset(range(mine, len(self.book.writes)))
             visit.own |= ids
-            new = set(visit.sessions[0].own) - visit.before
-            if len(new) == 1:
-                self.book.places.update(dict.fromkeys(ids, *new))
+            commits = [None if isinstance(o, str) else o.commit for o in outcomes]
+            if commits[0] is not None and commits[0].position is not None:
+                self.book.places.update(dict.fromkeys(ids, commits[0].position))
+            for onlooker, commit in zip(self.onlookers, commits, strict=True):
+                onlooker.acknowledged(ids, commit)
 
     def _judge(self, shard: str, shown: Mapping[str, str | None], visit: Visit) -> None:
         """Judge what a served read showed. A server that has not heard of a failover may still show what is lost: all of that, or told."""
         self.book.must_be_told(shard, shown, visit.own)
         visit.known = self.book.read(shard, shown, visit.known)
 
-    def _try(self, act: Act, subject: Subject, visit: Visit, nth: int) -> Mapping[str, str | None] | str:
-        """Return what was shown, or the name of a refusal that a caller may try again. A loss that is said is accepted."""
+    def _begin(self, act: Act, subject: Subject, visit: Visit, nth: int) -> Play | str:
+        """Return a block that was begun, or the name of a refusal that a caller may try again. A loss that is said is accepted."""
         session = visit.sessions[nth]
         assert not session.rejected
         while True:
-            visit.before = set(session.own)
+            play = act.play(subject, session)
             try:
-                return act.do(subject, session)
+                next(play)
             except WriteLost as error:
                 self._told(error.lost, visit)
                 session.forget(error.lost)
             except GateError as error:
-                if not error.retryable:
+                return self._refused(error)
+            else:
+                return play
+
+    def _end(self, play: Play | str, act: Act, subject: Subject, visit: Visit, nth: int) -> Showed | str:
+        """Return what a block showed once it has ended, or the name of a refusal. Where a loss is said, it is begun again."""
+        while not isinstance(play, str):
+            try:
+                next(play)
+            except StopIteration as ended:
+                showed: Showed = ended.value
+                return showed
+            except WriteLost as error:
+                self._told(error.lost, visit)
+                visit.sessions[nth].forget(error.lost)
+                play = self._begin(act, subject, visit, nth)
+            except GateError as error:
+                return self._refused(error)
+            except Unreachable as error:
+                if not subject.side_by_side:
                     raise
-                self._refusal = error
-                return type(error).__name__
+                return self._refused(error)  # one of two that wrote
+        return play
+
+    def _refused(self, error: GateError | Unreachable) -> str:
+        if not error.retryable:
+            raise error
+        self._refusal = error
+        return type(error).__name__
 
     def _told(self, lost: Iterable[Loss], visit: Visit) -> None:
         """A session was told of losses: they are true, and from now on nobody misses what is lost."""
@@ -355,6 +435,9 @@ class StoreMachine(RuleBasedStateMachine):
             for subject in self.subjects:
                 for store in subject.stores.values():
                     store.close()
+            for onlooker in self.onlookers:
+                onlooker.close()
+            for subject in self.subjects:
                 subject.close()
 
     def _heal(self) -> None:
@@ -366,26 +449,21 @@ class StoreMachine(RuleBasedStateMachine):
             subject.time.sleep(3600.0)
         for shard in self.shards:
             shown: list[Mapping[str, str | None]] = []
+            act = reading(shard, self.keys)
             for client, site in ((c, s) for c in self.clients for s in self.sites):
                 visit = self._come(client, site, self.carried[client])
-                act = self._all(shard)
                 for n, subject in enumerate(self.subjects):
+                    where = f"{subject.name} refuses {client} at {site}, with all sites in touch"
                     try:
-                        found = self._try(act, subject, visit, n)
+                        found = self._end(self._begin(act, subject, visit, n), act, subject, visit, n)
                     except CausalError as error:
-                        raise AssertionError(
-                            f"{subject.name} refuses {client} at {site}, with all sites in touch"
-                        ) from error
-                    assert not isinstance(found, str), (
-                        f"{subject.name} refuses {client} at {site}, with all sites in touch: {self._refusal!r}"
-                    )
-                    shown.append(found)
-                    self._judge(shard, found, visit)
+                        raise AssertionError(where) from error
+                    assert not isinstance(found, str), f"{where}: {self._refusal!r}"
+                    shown.append(found.shown)
+                    self._judge(shard, found.shown, visit)
             assert all(s == shown[0] for s in shown), f"sites do not agree on {shard}: {shown}"
-
-    def _all(self, shard: str) -> Act:
-        def do(subject: Subject, session: Session[Any, Any]) -> Mapping[str, str | None]:
-            with session.read(shard=shard) as db:
-                return subject.page(db, self.keys)
-
-        return Act(do, shard)
+        for subject, onlooker in zip(self.subjects, self.onlookers, strict=True):
+            if subject.controls is not None:
+                for site in self.sites:
+                    subject.controls.catch_up(site)
+                onlooker.converged([look for site in self.sites for look in onlooker.look(site)])

@@ -119,6 +119,8 @@ class Subject:
     deletes: bool = True
     forgets: Forgets | None = None
     number: int = 0
+    snapshots: bool = True
+    side_by_side: bool = False
 
     def page(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
         """Return what is shown of all keys in one block."""
