@@ -9,6 +9,7 @@ from typing import Any
 from causal.controls import Lag
 from causal.core.frontier import Frontier, Position
 from causal.testing import StoreMachine, Subject, VirtualTime
+from tests.testing.broken_journal import SideBySide
 from tests.testing.journal import SHARDS, JournalStage
 
 
@@ -64,6 +65,8 @@ class JournalMachine(StoreMachine):
         stage, time = JournalStage(self.defect), VirtualTime()
         controls = JournalControls(stage, time, lag.delay_s("two", 0, 0, 0))
         engines = {site: stage.engine(site) for site in self.sites}
-        return [
-            Subject("journal", engines, time, controls, stage.close, data=stage, forgets=controls, number=stage.store)
-        ]
+        subject = Subject(
+            "journal", engines, time, controls, stage.close, data=stage, forgets=controls, number=stage.store
+        )
+        subject.side_by_side = issubclass(self.defect, SideBySide)
+        return [subject]

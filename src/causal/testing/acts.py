@@ -5,7 +5,7 @@ Owns the blocks. Knows nothing of what is drawn, or of who may be shown what.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import attrs
 from causal.engine import Commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from causal.core.policy import ReadPolicy
     from causal.store import Session
@@ -31,6 +31,25 @@ class Showed:
 
 Play = Generator[None, None, Showed]
 """A block that is begun, and stands in its middle until it is asked to go on."""
+
+
+Ending = Callable[[Callable[[], Showed]], Showed]
+"""How a block is gone on with, to its end: at once, or with something in the middle."""
+
+
+def at_once(work: Callable[[], Showed]) -> Showed:
+    """Go on."""
+    return work()
+
+
+def ended(play: Play) -> Showed:
+    """Go on with a block, and return what it has shown."""
+    try:
+        next(play)
+    except StopIteration as ends:
+        showed: Showed = ends.value
+        return showed
+    raise AssertionError("a block has two halves")
 
 
 @attrs.frozen
@@ -83,14 +102,17 @@ def writing(shard: str, changes: Mapping[str, str | None], *, looks: bool, draft
                     data.delete(tx, key)
                 else:
                     data.put(tx, key, value)
-            for _ in range(2):
-                page = subject.page(tx, changes)
-                for mine in ({key: data.get(tx, key) for key in changes}, {key: page.get(key) for key in changes}):
-                    assert mine == changes, f"a block of {subject.name} wrote {changes}, and is itself shown {mine}"
-                if _ == 0:
-                    yield
+            _own(subject, tx, changes)
+            yield
+            _own(subject, tx, changes)
             if abandons:
                 raise _Abandoned
         return Showed(shown, block.commit)
 
     return Act(play, shard, {} if abandons else changes)
+
+
+def _own(subject: Subject, tx: Any, changes: Mapping[str, str | None]) -> None:
+    page = subject.page(tx, changes)
+    for mine in ({key: subject.data.get(tx, key) for key in changes}, {key: page.get(key) for key in changes}):
+        assert mine == changes, f"a block of {subject.name} wrote {changes}, and is itself shown {mine}"

@@ -9,46 +9,26 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from causal.core.keyring import Keyring
 from causal.core.policy import ReadPolicy
-from causal.errors import CausalError, GateError, Unreachable, WriteLost
-from causal.store import CausalStore, Session
-from causal.testing.acts import Act, Play, Showed, reading, writing
+from causal.store import CausalStore
+from causal.testing.acts import Act, Showed, reading, writing
 from causal.testing.book import Book
-from causal.testing.onlooker import Onlooker, Opened
+from causal.testing.contract.interleaved import in_the_middle
+from causal.testing.onlooker import Look, Onlooker, Opened
 from causal.testing.subject import PlaceLag, Subject
+from causal.testing.visits import Carried, Visits
 
 if TYPE_CHECKING:
     import unittest
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import hypothesis
 
     from causal.controls import Lag
-    from causal.core.position import Loss
-
-
-@attrs.frozen
-class Carried:
-    """A token as a client holds it, one text for each subject, and what its session knew. Thread-safety: immutable."""
-
-    texts: tuple[str | None, ...]
-    known: frozenset[int]
-    own: frozenset[int] = frozenset()
-    """What its client itself wrote: that is never lost in silence."""
-
-
-@attrs.define
-class Visit:
-    """A client at a site: a session on each subject, and what it knows. Thread-safety: one thread at a time."""
-
-    sessions: Sequence[Session[Any, Any]]
-    known: frozenset[int]
-    own: frozenset[int]
 
 
 POLICIES: Final = (
@@ -61,6 +41,8 @@ POLICIES: Final = (
     ReadPolicy.quorum(2),
 )
 """Every policy that promises the session guarantees."""
+
+PEEKS: Final = ("committing", "catching up", "looking")
 
 LONG: Final = 300
 """How much longer a long value is: more than the 255 characters that careless columns take."""
@@ -76,7 +58,7 @@ if TYPE_CHECKING:
         settings: ClassVar[hypothesis.settings]
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(Visits):
     """Drives one store, or several side by side, through random sessions, and judges all that they show.
 
     A subclass says what is tested:
@@ -98,26 +80,8 @@ class StoreMachine(RuleBasedStateMachine):
     Thread-safety: one thread at a time.
     """
 
-    sites: Sequence[str] = ("asia", "eu", "us")
-    shards: Sequence[str] = ("main", "orders")
-    keys: Sequence[str] = ("a", "A")
-    clients: Sequence[str] = ("alice", "bob")
-    max_carried = 4
     if TYPE_CHECKING:
         TestCase: ClassVar[type[MachineTest]]  # type: ignore[assignment, misc] # hypothesis makes it where it is asked for
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.book = Book()
-        self.subjects: Sequence[Subject] = ()
-        self.carried: dict[str, list[Carried]] = {c: [] for c in self.clients}
-        self.live: dict[tuple[str, str], Visit] = {}
-        self.paused: set[str] = set()
-        self.cut: set[str] = set()
-        self.onlookers: Sequence[Onlooker] = ()
-        self._refusal: GateError | Unreachable | None = None
-        self._values = self._looks = 0
-        self._emptied = False
 
     def make(self, lag: Lag) -> Sequence[Subject]:
         """Return the engines to test, new and empty, with this replication lag."""
@@ -181,18 +145,59 @@ class StoreMachine(RuleBasedStateMachine):
             self._meanwhile(data, shard, writes=writes)
 
         try:
-            self._visit(data, [act], meanwhile=meanwhile)
+            self._coming(data, [act])(meanwhile=meanwhile)
+            self.look()
         finally:
             looks = [onlooker.ended(these) for onlooker, these in zip(self.onlookers, opened, strict=False)]
         for onlooker, these in zip(self.onlookers, looks, strict=False):
             onlooker.judge(these)
 
+    @rule(data=st.data(), step=st.integers(1, 60))
+    def peek(self, data: st.DataObject, step: int) -> None:
+        """In another thread, look at all endpoints at a step of a commit, or of catching up; or write at a step of looking at them."""
+        site, what = (
+            data.draw(st.sampled_from(self.sites), "site"),
+            data.draw(st.sampled_from(PEEKS), "in the middle of"),
+        )
+        looks: list[list[Look]] = []
+
+        def look() -> None:
+            looks.extend(onlooker.look(site) for onlooker in self.onlookers)
+
+        def ending(work: Callable[[], Showed]) -> Showed:
+            return in_the_middle(work, look, step)[0]
+
+        if what == "catching up":
+            if all(s.controls is not None for s in self.subjects):
+                in_the_middle(lambda: self._control("catch_up", site), look, step)
+        elif what == "looking":
+            in_the_middle(look, self._coming(data, [self._write(data, self._shards(data)[0])]), step)
+        else:
+            self._coming(data, [self._write(data, self._shards(data)[0])])(ending=ending)
+        for n, these in enumerate(looks):
+            self.onlookers[n % len(self.onlookers)].judge(these)
+
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:
-        """Read at one site, and at once at another, with what was given there: where what reads showed must count."""
-        client, shards = data.draw(st.sampled_from(self.clients), "client"), self._shards(data)
-        for site in data.draw(st.permutations(self.sites), "sites")[:2]:
-            self._visit(data, [self._read(data, shard, ReadPolicy()) for shard in shards], client, site)
+        """Read at one site what was written there just now, and at once at another, which was read before: what reads showed must count."""
+        (here, there, *_), shards = data.draw(st.permutations(self.sites), "sites"), self._shards(data)
+        writer, reader = (data.draw(st.sampled_from(self.clients), who) for who in ("writer", "reader"))
+        reads = [self._read(data, shard, ReadPolicy()) for shard in shards]
+        self._visit(data, reads, reader, there)
+        self._visit(data, [self._write(data, shard) for shard in shards], writer, here)
+        for site in (here, there):
+            self._visit(data, reads, reader, site)
+
+    @rule(data=st.data(), seconds=st.sampled_from(PASS_S[:5]))
+    def relay(self, data: st.DataObject, seconds: float) -> None:
+        """Write, and have it answered on another shard; elsewhere, somebody new is shown the answer, and then what it answers."""
+        causes, (here, there, *_) = self._shards(data), data.draw(st.permutations(self.sites), "sites")
+        cause, answer = causes[0], causes[-1]
+        writer, reader = (data.draw(st.sampled_from(self.clients), who) for who in ("writer", "reader"))
+        self._visit(data, [self._write(data, cause)], writer, here)
+        self._visit(data, [self._read(data, cause, ReadPolicy()), self._write(data, answer)], "", here)
+        self.wait(seconds)
+        self._visit(data, [self._read(data, s, ReadPolicy()) for s in (answer, cause)], reader, there, how="new")
 
     @rule(data=st.data())
     @precondition(lambda self: any(self.carried.values()))
@@ -258,7 +263,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _write(self, data: st.DataObject, shard: str) -> Act:
         keys = data.draw(st.lists(st.sampled_from(self.keys), min_size=1, max_size=2, unique=True), "keys")
-        how = data.draw(st.sampled_from(["puts", "puts", "puts", "deletes", "drafts", "abandons"]), "how")
+        how = data.draw(st.sampled_from(["puts", "puts", "puts", "deletes", "deletes", "drafts", "abandons"]), "how")
         deleted = keys[:1] if how == "deletes" and all(s.deletes for s in self.subjects) else []
         changes = {key: None if key in deleted else self._value(data) for key in keys}
         looks = data.draw(st.booleans(), "reads first")
@@ -295,175 +300,3 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             for subject, step in zip(self.subjects, steps, strict=True):
                 subject.time.step = step
-
-    def _visit(
-        self,
-        data: st.DataObject,
-        acts: Sequence[Act],
-        client: str = "",
-        site: str = "",
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
-        client = client or data.draw(st.sampled_from(self.clients), "client")
-        site = site or data.draw(st.sampled_from(self.sites), "site")
-        held = self.carried[client]
-        choices = ["last", "last", "last", "all", "old", "new"] if held else ["new"]
-        how = data.draw(st.sampled_from([*choices, *(["live"] if (client, site) in self.live else [])]), "session")
-        # Nobody else has this session meanwhile: its reads would be part of its write block.
-        visit = self.live.pop((client, site), None)
-        if visit is None or how != "live":
-            old = [data.draw(st.sampled_from(held), "token")] if how == "old" else []
-            visit = self._come(client, site, {"new": [], "last": held[-1:], "all": held, "old": old}[how])
-        for act in acts:
-            self._carry_out(act, visit, meanwhile)
-        self.live[client, site] = visit
-        self._carry(client, Carried(tuple(s.token() for s in visit.sessions), visit.known, visit.own))
-
-    def _come(self, client: str, site: str, chosen: Sequence[Carried]) -> Visit:
-        sessions = [
-            s.stores[site].session(*[c.texts[n] for c in chosen], subject=client) for n, s in enumerate(self.subjects)
-        ]
-        none = frozenset[int]()
-        return Visit(sessions, none.union(*(c.known for c in chosen)), none.union(*(c.own for c in chosen)))
-
-    def _carry_out(self, act: Act, visit: Visit, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Do the same in every store; compare, judge, and note what the client knows then."""
-        begun = list[Play | str]()
-        try:
-            for n, subject in enumerate(self.subjects):
-                begun.append(self._begin(act, subject, visit, n))
-            if not isinstance(begun[0], str):
-                meanwhile()
-            outcomes = [
-                self._end(play, act, subject, visit, n)
-                for n, (play, subject) in enumerate(zip(begun, self.subjects, strict=True))
-            ]
-        finally:
-            for play in begun:
-                if not isinstance(play, str):
-                    play.close()
-        for subject in self.subjects:
-            subject.time.step()
-        shown = [o if isinstance(o, str) else o.shown for o in outcomes]
-        names = [subject.name for subject in self.subjects]
-        assert all(s == shown[0] for s in shown), f"not the same: {dict(zip(names, shown, strict=True))}"
-        if isinstance(shown[0], str):
-            return
-        self._judge(act.shard, shown[0], visit)
-        if act.changes:
-            mine = len(self.book.writes)
-            visit.known = self.book.write(act.shard, act.changes, visit.known)
-            ids = frozenset(range(mine, len(self.book.writes)))
-            visit.own |= ids
-            commits = [None if isinstance(o, str) else o.commit for o in outcomes]
-            if commits[0] is not None and commits[0].position is not None:
-                self.book.places.update(dict.fromkeys(ids, commits[0].position))
-            for onlooker, commit in zip(self.onlookers, commits, strict=True):
-                onlooker.acknowledged(ids, commit)
-
-    def _judge(self, shard: str, shown: Mapping[str, str | None], visit: Visit) -> None:
-        """Judge what a served read showed. A server that has not heard of a failover may still show what is lost: all of that, or told."""
-        self.book.must_be_told(shard, shown, visit.own)
-        visit.known = self.book.read(shard, shown, visit.known)
-
-    def _begin(self, act: Act, subject: Subject, visit: Visit, nth: int) -> Play | str:
-        """Return a block that was begun, or the name of a refusal that a caller may try again. A loss that is said is accepted."""
-        session = visit.sessions[nth]
-        assert not session.rejected
-        while True:
-            play = act.play(subject, session)
-            try:
-                next(play)
-            except WriteLost as error:
-                self._told(error.lost, visit)
-                session.forget(error.lost)
-            except GateError as error:
-                return self._refused(error)
-            else:
-                return play
-
-    def _end(self, play: Play | str, act: Act, subject: Subject, visit: Visit, nth: int) -> Showed | str:
-        """Return what a block showed once it has ended, or the name of a refusal. Where a loss is said, it is begun again."""
-        while not isinstance(play, str):
-            try:
-                next(play)
-            except StopIteration as ended:
-                showed: Showed = ended.value
-                return showed
-            except WriteLost as error:
-                self._told(error.lost, visit)
-                visit.sessions[nth].forget(error.lost)
-                play = self._begin(act, subject, visit, nth)
-            except GateError as error:
-                return self._refused(error)
-            except Unreachable as error:
-                if not subject.side_by_side:
-                    raise
-                return self._refused(error)  # one of two that wrote
-        return play
-
-    def _refused(self, error: GateError | Unreachable) -> str:
-        if not error.retryable:
-            raise error
-        self._refusal = error
-        return type(error).__name__
-
-    def _told(self, lost: Iterable[Loss], visit: Visit) -> None:
-        """A session was told of losses: they are true, and from now on nobody misses what is lost."""
-        for loss in lost:
-            assert self.book.is_lost(loss.position), (
-                f"{loss} was said to be lost, and it is not: fail_over() has returned the ends {self.book.ends} (by shard, origin)"
-            )
-        visit.own -= self.book.lost
-        visit.known -= self.book.lost
-
-    def _carry(self, client: str, carried: Carried) -> None:
-        self.carried[client] = [*self.carried[client], carried][-self.max_carried :]
-
-    def _control(self, what: str, site: str) -> None:
-        for subject in self.subjects:
-            getattr(subject.controls, what)(site)
-            subject.time.step()
-
-    def teardown(self) -> None:
-        """Heal everything, and read all that any client knows, everywhere; then close."""
-        try:
-            if self.subjects and all(s.stores for s in self.subjects):
-                self._heal()
-        finally:
-            for subject in self.subjects:
-                for store in subject.stores.values():
-                    store.close()
-            for onlooker in self.onlookers:
-                onlooker.close()
-            for subject in self.subjects:
-                subject.close()
-
-    def _heal(self) -> None:
-        for site in sorted(self.paused):
-            self._control("resume", site)
-        for site in sorted(self.cut):
-            self._control("rejoin", site)
-        for subject in self.subjects:
-            subject.time.sleep(3600.0)
-        for shard in self.shards:
-            shown: list[Mapping[str, str | None]] = []
-            act = reading(shard, self.keys)
-            for client, site in ((c, s) for c in self.clients for s in self.sites):
-                visit = self._come(client, site, self.carried[client])
-                for n, subject in enumerate(self.subjects):
-                    where = f"{subject.name} refuses {client} at {site}, with all sites in touch"
-                    try:
-                        found = self._end(self._begin(act, subject, visit, n), act, subject, visit, n)
-                    except CausalError as error:
-                        raise AssertionError(where) from error
-                    assert not isinstance(found, str), f"{where}: {self._refusal!r}"
-                    shown.append(found.shown)
-                    self._judge(shard, found.shown, visit)
-            assert all(s == shown[0] for s in shown), f"sites do not agree on {shard}: {shown}"
-        for subject, onlooker in zip(self.subjects, self.onlookers, strict=True):
-            if subject.controls is not None:
-                for site in self.sites:
-                    subject.controls.catch_up(site)
-                onlooker.converged([look for site in self.sites for look in onlooker.look(site)])

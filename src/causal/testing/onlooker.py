@@ -28,24 +28,26 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Look:
-    """What an endpoint said when it was asked, and what a snapshot after that said and showed of one shard. Thread-safety: immutable."""
+    """What an endpoint said and showed of one shard, in one snapshot. Thread-safety: immutable."""
 
     endpoint: str
     shard: str
-    said: Marks
-    marks: Marks
+    mark: Watermark
+    promised: Mapping[int, int]
+    """What that server had called applied in its life, by origin: it shows all of that."""
     shown: Mapping[str, str | None]
     seen: Frontier
 
 
 @attrs.frozen
 class Opened:
-    """A snapshot that is open: what it says and shows is found out when it ends. Thread-safety: one thread at a time."""
+    """A snapshot that is open, and what it showed of a key: the rest is found out when it ends. Thread-safety: one thread at a time."""
 
     endpoint: str
     shard: str
-    said: Marks
     handle: ReadHandle[Any]
+    first: str | None
+    promised: Mapping[Life, Mapping[int, int]]
 
 
 class Onlooker:
@@ -61,16 +63,17 @@ class Onlooker:
         self._links: dict[str, Link[Any, Any]] = {}
         self._places: dict[int, Position] = {}
         self._heads: dict[tuple[int, int], int] = {}
-        self._applied: dict[Life, dict[int, int]] = {}
+        self._promised: dict[Life, Mapping[int, int]] = {}
         self._given: dict[str, tuple[Marks, Marks]] = {}
 
-    def acknowledged(self, writes: Iterable[int], commit: Commit | None) -> None:
-        """Note where writes stand. Raises: AssertionError for a write without a position, or one that is not past the last."""
+    def acknowledged(self, shard: str, writes: Iterable[int], commit: Commit | None) -> None:
+        """Note where writes stand. Raises: AssertionError for one without a position, of another shard, or not past the last."""
         name, place = self._subject.name, None if commit is None else commit.position
         if commit is None or place is None:
             assert commit is not None, f"a block of {name} wrote, and ended without an acknowledgement"
             assert not commit.captured, f"a block of {name} wrote, and was acknowledged without a position"
             return
+        assert place.shard == self._ids[shard], f"a commit of {name} on shard {self._ids[shard]} has {place}"
         last = self._heads.get((place.shard, place.origin), 0)
         assert place.offset > last, f"a commit of {name} has {place}, and one before it has {last} of that origin"
         self._heads[place.shard, place.origin] = place.offset
@@ -93,9 +96,11 @@ class Onlooker:
                     with suppress(Unreachable):
                         said = link.probe(endpoint.name, 1.0)
                         self._unchanged(f"{endpoint.name} from {site}", said)
+                        self._forward(endpoint.name, said)
                         handle = link.read(endpoint.name, (self._ids[shard],))
                         stack.callback(handle.close)
-                        opened.append(Opened(endpoint.name, shard, said, handle))
+                        first = self._subject.data.get(handle.connection, self._keys[0])
+                        opened.append(Opened(endpoint.name, shard, handle, first, dict(self._promised)))
             stack.pop_all()
         return opened
 
@@ -108,10 +113,17 @@ class Onlooker:
             for one in opened:
                 marks = dict(one.handle.watermarks)
                 shown = self._subject.page(one.handle.connection, self._keys)
+                moved = self._subject.snapshots and shown[self._keys[0]] != one.first
+                assert not moved, (
+                    f"a snapshot of {one.endpoint} of {self._subject.name} showed {one.first!r}, and then {shown}"
+                )
                 end = getattr(one.handle, "end", None)
                 if end is not None:
                     end()
-                looks.append(Look(one.endpoint, one.shard, one.said, marks, shown, one.handle.seen()))
+                self._promise(one.endpoint, marks)
+                mark = marks[self._ids[one.shard]]
+                promised = one.promised.get((one.endpoint, mark.shard, mark.incarnation), {})
+                looks.append(Look(one.endpoint, one.shard, mark, _higher(promised, mark), shown, one.handle.seen()))
         return looks
 
     def _held(self, endpoint: Endpoint) -> list[str]:
@@ -123,41 +135,37 @@ class Onlooker:
         assert dict(given) == was, f"the watermarks of {asked} have changed after they were given: {was}, now {given}"
         self._given[asked] = said, dict(said)
 
+    def _forward(self, endpoint: str, said: Marks) -> None:
+        for mark in said.values():
+            before = self._promised.get((endpoint, mark.shard, mark.incarnation), {})
+            back = {o: (before[o], a) for o, (a, _) in mark.origins.items() if a < before.get(o, 0)}
+            assert not back, f"{endpoint} of {self._subject.name} has gone back, in one incarnation: by origin, {back}"
+        self._promise(endpoint, said)
+
+    def _promise(self, endpoint: str, marks: Marks) -> None:
+        for mark in marks.values():
+            life = endpoint, mark.shard, mark.incarnation
+            self._promised[life] = _higher(self._promised.get(life, {}), mark)
+
     # --- judging ----------------------------------------------------------------------------------------------------
 
     def judge(self, looks: Iterable[Look]) -> None:
-        """Judge what was seen, in its order. Raises: AssertionError."""
+        """Judge what was seen. Raises: AssertionError."""
         for look in looks:
-            where, said = f"{look.endpoint} of {self._subject.name}", look.said[self._ids[look.shard]]
-            before = self._applied.get((look.endpoint, said.shard, said.incarnation), {})
-            for origin, (applied, _) in said.origins.items():
-                assert applied >= before.get(origin, 0), (
-                    f"{where} has applied {applied} of origin {origin}; it was {before[origin]} before, in one incarnation"
-                )
-            self._promised(look)
-            mark = look.marks[self._ids[look.shard]]
-            if not mark.diverged:  # else it shows a history that was lost, and says so
-                self._shows(look, mark, where)
+            if not look.mark.diverged:  # else it shows a history that was lost, and says so
+                self._shows(look, f"{look.endpoint} of {self._subject.name}")
 
-    def _promised(self, look: Look) -> None:
-        """Note what is called applied: it is, for as long as that server lives."""
-        for mark in (*look.said.values(), *look.marks.values()):
-            promised = self._applied.setdefault((look.endpoint, mark.shard, mark.incarnation), {})
-            for origin, (applied, _) in mark.origins.items():
-                promised[origin] = max(applied, promised.get(origin, 0))
-
-    def _shows(self, look: Look, mark: Watermark, where: str) -> None:
-        promised = self._applied[look.endpoint, mark.shard, mark.incarnation]
-        known = {n for n, p in self._of(look.shard) if p.offset <= promised.get(p.origin, 0)}
+    def _shows(self, look: Look, where: str) -> None:
+        known = {n for n, place in self._of(look.shard) if place.offset <= look.promised.get(place.origin, 0)}
         shown = reprlib.repr(dict(look.shown))
         try:
             self._book.read(look.shard, look.shown, frozenset(known))
         except AssertionError as error:
-            said = f"{where} has said that it has applied {promised} (by origin), and shows {shown}"
+            said = f"{where} has said that it has applied {look.promised} (by origin), and shows {shown}"
             raise AssertionError(f"{said}: {error}") from None
         for n, place in self._of(look.shard):
             wrote = self._book.writes[n]
-            ended = mark.origins.get(place.origin, (0, None))[1] is not None
+            ended = look.mark.origins.get(place.origin, (0, None))[1] is not None
             if wrote.value is not None and look.shown.get(wrote.key) == wrote.value and not ended:
                 assert look.seen >= Frontier([place]), f"{where} shows {shown} of {place}, and has seen {look.seen}"
 
@@ -171,7 +179,7 @@ class Onlooker:
             shown = {one.endpoint: dict(one.shown) for one in (same, look)}
             assert same.shown == look.shown, f"{name} shows of {look.shard} {shown}"
             for _, place in self._of(look.shard):
-                verdict = look.marks[place.shard].verdict(place.origin, place.offset)
+                verdict = look.mark.verdict(place.origin, place.offset)
                 unheard = verdict is Verdict.UNKNOWN and self._subject.forgets is not None
                 assert verdict is Verdict.APPLIED or unheard or self._book.is_lost(place), (
                     f"{name} says {verdict.name} of {place} at {look.endpoint}"
@@ -184,3 +192,7 @@ class Onlooker:
         """Close its links."""
         for link in self._links.values():
             link.close()
+
+
+def _higher(applied: Mapping[int, int], mark: Watermark) -> Mapping[int, int]:
+    return {**applied, **{o: max(a, applied.get(o, 0)) for o, (a, _) in mark.origins.items()}}
