@@ -107,7 +107,7 @@ class Visits(RuleBasedStateMachine):
         self, act: Act, visit: Visit, meanwhile: Callable[[], None] = lambda: None, ending: Ending = at_once
     ) -> None:
         """Do the same in every store; compare, judge, and note what the client knows then."""
-        begun = list[Play | str]()
+        begun: list[Play | str] = []
         try:
             for n, subject in enumerate(self.subjects):
                 begun.append(self._begin(act, subject, visit, n))
