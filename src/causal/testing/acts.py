@@ -5,7 +5,7 @@ Owns the blocks. Knows nothing of what is drawn, or of who may be shown what.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import attrs
 from causal.engine import Commit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from causal.core.policy import ReadPolicy
     from causal.store import Session
@@ -31,15 +31,6 @@ class Showed:
 
 Play = Generator[None, None, Showed]
 """A block that is begun, and stands in its middle until it is asked to go on."""
-
-
-Ending = Callable[[Callable[[], Showed]], Showed]
-"""How a block is gone on with, to its end: at once, or with something in the middle."""
-
-
-def at_once(work: Callable[[], Showed]) -> Showed:
-    """Go on."""
-    return work()
 
 
 def ended(play: Play) -> Showed:

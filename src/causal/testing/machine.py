@@ -15,16 +15,15 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from causal.core.keyring import Keyring
 from causal.core.policy import ReadPolicy
 from causal.store import CausalStore
-from causal.testing.acts import Act, Showed, reading, writing
+from causal.testing.acts import Act, reading, writing
 from causal.testing.book import Book
-from causal.testing.contract.interleaved import in_the_middle
-from causal.testing.onlooker import Look, Onlooker, Opened
+from causal.testing.onlooker import Onlooker, Opened
 from causal.testing.subject import PlaceLag, Subject
 from causal.testing.visits import Carried, Visits
 
 if TYPE_CHECKING:
     import unittest
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import hypothesis
 
@@ -41,8 +40,6 @@ POLICIES: Final = (
     ReadPolicy.quorum(2),
 )
 """Every policy that promises the session guarantees."""
-
-PEEKS: Final = ("committing", "catching up", "looking")
 
 LONG: Final = 300
 """How much longer a long value is: more than the 255 characters that careless columns take."""
@@ -145,37 +142,12 @@ class StoreMachine(Visits):
             self._meanwhile(data, shard, writes=writes)
 
         try:
-            self._coming(data, [act])(meanwhile=meanwhile)
+            self._coming(data, [act])(meanwhile)
             self.look()
         finally:
             looks = [onlooker.ended(these) for onlooker, these in zip(self.onlookers, opened, strict=False)]
         for onlooker, these in zip(self.onlookers, looks, strict=False):
             onlooker.judge(these)
-
-    @rule(data=st.data(), step=st.integers(1, 60))
-    def peek(self, data: st.DataObject, step: int) -> None:
-        """In another thread, look at all endpoints at a step of a commit, or of catching up; or write at a step of looking at them."""
-        site, what = (
-            data.draw(st.sampled_from(self.sites), "site"),
-            data.draw(st.sampled_from(PEEKS), "in the middle of"),
-        )
-        looks: list[list[Look]] = []
-
-        def look() -> None:
-            looks.extend(onlooker.look(site) for onlooker in self.onlookers)
-
-        def ending(work: Callable[[], Showed]) -> Showed:
-            return in_the_middle(work, look, step)[0]
-
-        if what == "catching up":
-            if all(s.controls is not None for s in self.subjects):
-                in_the_middle(lambda: self._control("catch_up", site), look, step)
-        elif what == "looking":
-            in_the_middle(look, self._coming(data, [self._write(data, self._shards(data)[0])]), step)
-        else:
-            self._coming(data, [self._write(data, self._shards(data)[0])])(ending=ending)
-        for n, these in enumerate(looks):
-            self.onlookers[n % len(self.onlookers)].judge(these)
 
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:

@@ -5,7 +5,6 @@ Owns what is compared, who is judged by what, and that a lost write must be said
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from causal.errors import CausalError, GateError, Unreachable, WriteLost
-from causal.testing.acts import at_once, ended, reading
+from causal.testing.acts import ended, reading
 from causal.testing.book import Book
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from causal.core.position import Loss
     from causal.store import Session
-    from causal.testing.acts import Act, Ending, Play, Showed
+    from causal.testing.acts import Act, Play, Showed
     from causal.testing.onlooker import Onlooker
     from causal.testing.subject import Subject
 
@@ -69,12 +68,12 @@ class Visits(RuleBasedStateMachine):
 
     def _visit(self, data: st.DataObject, acts: Sequence[Act], client: str = "", site: str = "", how: str = "") -> None:
         """Let a client come to a site with some of its tokens, act there, and carry away a new token."""
-        self._coming(data, acts, client, site, how)()
+        self._coming(data, acts, client, site, how)(lambda: None)
 
     def _coming(
         self, data: st.DataObject, acts: Sequence[Act], client: str = "", site: str = "", how: str = ""
-    ) -> Callable[..., None]:
-        """Return a visit: nothing is drawn once it begins. It takes what `_carry_out` takes."""
+    ) -> Callable[[Callable[[], None]], None]:
+        """Return a visit, with something that happens in the middle of its blocks."""
         client = client or data.draw(st.sampled_from(self.clients), "client")
         site = site or data.draw(st.sampled_from(self.sites), "site")
         held = self.carried[client]
@@ -88,9 +87,9 @@ class Visits(RuleBasedStateMachine):
             old = [data.draw(st.sampled_from(held), "token")] if how == "old" else []
             visit = self._come(client, site, {"new": [], "last": held[-1:], "all": held, "old": old}[how])
 
-        def come(**how: Any) -> None:
+        def come(meanwhile: Callable[[], None]) -> None:
             for act in acts:
-                self._carry_out(act, visit, **how)
+                self._carry_out(act, visit, meanwhile)
             self.live[client, site] = visit
             self._carry(client, Carried(tuple(s.token() for s in visit.sessions), visit.known, visit.own))
 
@@ -103,9 +102,7 @@ class Visits(RuleBasedStateMachine):
         none = frozenset[int]()
         return Visit(sessions, none.union(*(c.known for c in chosen)), none.union(*(c.own for c in chosen)))
 
-    def _carry_out(
-        self, act: Act, visit: Visit, meanwhile: Callable[[], None] = lambda: None, ending: Ending = at_once
-    ) -> None:
+    def _carry_out(self, act: Act, visit: Visit, meanwhile: Callable[[], None]) -> None:
         """Do the same in every store; compare, judge, and note what the client knows then."""
         begun: list[Play | str] = []
         try:
@@ -114,7 +111,7 @@ class Visits(RuleBasedStateMachine):
             if not isinstance(begun[0], str):
                 meanwhile()
             outcomes = [
-                self._end(play, act, subject, visit, n, ending)
+                self._end(play, act, subject, visit, n)
                 for n, (play, subject) in enumerate(zip(begun, self.subjects, strict=True))
             ]
         finally:
@@ -161,13 +158,11 @@ class Visits(RuleBasedStateMachine):
             else:
                 return play
 
-    def _end(
-        self, play: Play | str, act: Act, subject: Subject, visit: Visit, nth: int, ending: Ending = at_once
-    ) -> Showed | str:
+    def _end(self, play: Play | str, act: Act, subject: Subject, visit: Visit, nth: int) -> Showed | str:
         """Return what a block showed once it has ended, or the name of a refusal. Where a loss is said, it is begun again."""
         while not isinstance(play, str):
             try:
-                return ending(partial(ended, play))
+                return ended(play)
             except WriteLost as error:
                 self._told(error.lost, visit)
                 visit.sessions[nth].forget(error.lost)

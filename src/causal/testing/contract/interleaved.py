@@ -36,19 +36,6 @@ def interleaved(act: Callable[[], T], meanwhile: Callable[[], U], most: int) -> 
         yield result, other.ended()
 
 
-def in_the_middle(act: Callable[[], T], meanwhile: Callable[[], U], step: int) -> tuple[T, U]:
-    """Call `act` once; at its nth step `meanwhile` begins, in another thread. Return what both returned.
-
-    Raises: what either raises; TimeoutError if `meanwhile` does not end after `act` has.
-    """
-    other = _Other(meanwhile)
-    try:
-        result = _Nth(act, step, other.turn).run()
-    finally:
-        found = other.ended()
-    return result, found
-
-
 class _Steps:
     """A call whose steps are noted, `places`: who is called, or returns, and where. At one of them somebody else has a turn."""
 
@@ -75,20 +62,6 @@ class _Steps:
             elif self._place == place:
                 sys.setprofile(None)  # what the turn itself calls is no step
                 self._turn()
-
-
-class _Nth(_Steps):
-    """A call at whose nth step somebody else has a turn."""
-
-    def __init__(self, act: Callable[[], Any], step: int, turn: Callable[[], None]) -> None:
-        super().__init__(act, turn=turn)
-        self._left = step
-
-    def _step(self, frame: FrameType, event: str, arg: Any) -> None:
-        self._left -= event in {"call", "return"}
-        if self._left == 0:
-            sys.setprofile(None)
-            self._turn()
 
 
 class _Other:
