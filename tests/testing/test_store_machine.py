@@ -136,7 +136,7 @@ PLANTED: list[tuple[type[Any], str]] = [
     (journal.OthersOfTheLeader, "has gone back, in one incarnation"),
     (journal.OneMapping, "have changed after they were given"),
     (journal.OneConnection, "was shown, and nobody wrote it"),
-    (journal.OneSnapshot, "showed .*, and then|was shown .*, and then"),
+    (journal.OneSnapshot, "has seen Frontier|showed .*, and then|was shown .*, and then"),
     (journal.EndsThemAll, "this block has ended"),
     (journal.ScansPastOwnWrites, "and is itself shown"),
     (journal.ScansWhatIsThereNow, "has seen Frontier|and then"),
@@ -147,7 +147,6 @@ PLANTED: list[tuple[type[Any], str]] = [
     (journal.LeavesGaps, "brought up to date"),
     (journal.LinksCount, "and one before it has"),
     (journal.ChangesOnly, "without a position"),
-    (journal.PutsAllBack, "was shown to someone who knew|has said that it has applied"),
 ]
 
 
