@@ -109,15 +109,16 @@ def fill(server: Server, rows: int, start: int = 1_000_000) -> None:
 
 
 @contextmanager
-def left_alone(server: Server) -> Iterator[list[int]]:
+def left_alone(server: Server, *by: str) -> Iterator[list[int]]:
     """Stop those of a primary's own processes that write or flush its log every few seconds; return which.
 
-    The wal writer flushes what asynchronous commits have left after 10 s at most, and the background writer notes every 15 s what runs. A
-    test that takes so long anywhere between what it leaves in memory and its look at that would look in vain.
+    The wal writer flushes what asynchronous commits have left, and the background writer notes every 15 s what runs. A test that takes so
+    long between what it leaves in memory, or says of the end of the log, and its look at that would look in vain.
     """
-    own = "SELECT pid FROM pg_stat_activity WHERE backend_type IN ('walwriter', 'background writer')"
-    stopped = [int(pid) for (pid,) in server.query(own)]
-    assert len(stopped) == 2
+    by = by or ("walwriter", "background writer")
+    own = "SELECT pid FROM pg_stat_activity WHERE backend_type = ANY(%s)"
+    stopped = [int(pid) for (pid,) in server.query(own, list(by))]
+    assert len(stopped) == len(by)
     try:
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
