@@ -10,7 +10,7 @@ import contextlib
 import io
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 from time import time_ns
@@ -23,6 +23,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 import causal
 from causal.cli.main import main
 from causal.state import StoreState
+from causal.stores.sqlite import SQLiteEngine, SQLiteLink
 from causal.stores.sqlite.replication import replicate
 
 ROOT = Path(__file__).parent.parent
@@ -104,7 +105,23 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicate, "_due", late)
 
 
-@pytest.mark.usefixtures("unhurried")
+@pytest.fixture
+def tidied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stores that a page leaves open are closed after it: their threads would go on beside all other tests."""
+    opened: list[SQLiteLink] = []
+    real = SQLiteEngine._open
+
+    def noted(self: SQLiteEngine, store: int, *, replicating: bool) -> SQLiteLink:
+        opened.append(link := real(self, store, replicating=replicating))
+        return link
+
+    monkeypatch.setattr(SQLiteEngine, "_open", noted)
+    yield
+    for link in opened:
+        link.close()
+
+
+@pytest.mark.usefixtures("tidied", "unhurried")
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
