@@ -66,8 +66,10 @@ def shared() -> Iterator[PostgresCluster]:
 
 @pytest.fixture
 def cluster(shared: PostgresCluster) -> PostgresCluster:
-    with psycopg.connect(shared.primary.dsn) as connection:
+    with psycopg.connect(shared.primary.admin_dsn) as connection:
         connection.execute("TRUNCATE post, comment")
+        slots = "FROM pg_replication_slots WHERE slot_type = 'logical'"
+        connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}".encode())  # of a test before
     return shared
 
 
