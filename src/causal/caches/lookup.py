@@ -291,7 +291,7 @@ class Reading:
             return
         shard = self.shard << 32
         self.wm = {shard | origin: applied for origin, (applied, _) in mark.origins.items()}
-        if mark.leads and not self.block._store.engine.capabilities.exact:
+        if mark.leads and not self.block._store._state.engine.capabilities.exact:
             # Its log may hold a commit that nobody is shown before it is acknowledged: what is demanded was, before this block began.
             need = (self.block._request or self.block._account()).demand.need
             self.wm |= {key: min(self.wm[key], need.get(key, 0)) for key in (shard | origin for origin in mark.leads)}
