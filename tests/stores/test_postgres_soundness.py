@@ -204,3 +204,38 @@ def test_control_an_account_before_the_last_read_is_caught(
         lambda look, writer: overshoots(look, writer) or next(counts, None) is None,
     )
     assert overshoots(found[-1], writer)
+
+
+def test_a_cache_claims_nothing_of_a_commit_that_nobody_saw_when_it_was_filled(cluster: PostgresCluster) -> None:
+    """It is in the primary's log, and waits for a synchronous standby: its place is passed, and its row is not shown."""
+    from causal import CausalStore, Keyring, ReadPolicy
+    from causal.caches import CausalCache, LRUBackend
+
+    primary, (standby,) = cluster.primary, cluster.replicas
+    policy = ReadPolicy(wait_s=20.0)
+    primary.query("INSERT INTO item VALUES ('photo', 1)")
+
+    def load(db: Any) -> Any:
+        return db.execute("SELECT n FROM item WHERE key = 'photo'").fetchone()[0]
+
+    with CausalStore(engine(cluster, replicas=[]), keyring=Keyring.generate(), audience="t", policy=policy) as store:
+        cache, alice, bob = CausalCache(store, LRUBackend()), store.session(), store.session()
+
+        def write() -> None:
+            with alice.write() as db:
+                db.execute("UPDATE item SET n = 2 WHERE key = 'photo'")
+
+        writer = threading.Thread(target=write)
+        primary.configure(synchronous_standby_names="*")
+        standby.freeze()
+        try:
+            writer.start()
+            eventually(lambda: primary.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+            assert cache.get(bob, "photo", load) == 1
+        finally:
+            standby.thaw()
+            primary.configure(synchronous_standby_names=None)
+            writer.join()
+        assert cache.get(alice, "photo", load) == 2
+        hit = cache.lookup(alice, "photo", load)
+        assert (hit[0], hit[1].outcome) == (2, "hit")  # what she demanded was there when she read

@@ -291,6 +291,10 @@ class Reading:
             return
         shard = self.shard << 32
         self.wm = {shard | origin: applied for origin, (applied, _) in mark.origins.items()}
+        if mark.leads and not self.block._store._state.engine.capabilities.exact:
+            # Its log may hold a commit that nobody is shown before it is acknowledged: what is demanded was, before this block began.
+            need = (self.block._request or self.block._account()).demand.need
+            self.wm |= {key: min(self.wm[key], need.get(key, 0)) for key in (shard | origin for origin in mark.leads)}
         self.fresh_at = shown_fresh(self.block, self.began)
 
 
