@@ -73,12 +73,18 @@ Take(w) ==
 Top(w) ==
   /\ pc[w] = "top"
   /\ IF w \in queue /\ w \in leads
-     THEN /\ pc'    = [pc EXCEPT ![w] = "heard"]
+     THEN /\ pc'    = [pc EXCEPT ![w] = "answered"]
           /\ heard' = [heard EXCEPT ![w] = IF down THEN Down ELSE applied]
-          /\ known' = IF down THEN known ELSE applied
      ELSE /\ pc'    = [pc EXCEPT ![w] = IF w \notin queue THEN "leaving" ELSE IF LOOKS_LAST THEN "asleep" ELSE "clearing"]
-          /\ UNCHANGED <<heard, known>>
-  /\ UNCHANGED <<applied, down, looked, queue, polling, leads, event>>
+          /\ UNCHANGED heard
+  /\ UNCHANGED <<applied, down, known, looked, queue, polling, leads, event>>
+
+\* Who comes from now on knows it, too.
+Learn(w) ==
+  /\ pc[w] = "answered"
+  /\ pc'    = [pc EXCEPT ![w] = "heard"]
+  /\ known' = IF heard[w] > known THEN heard[w] ELSE known
+  /\ UNCHANGED <<applied, down, looked, queue, polling, leads, event, heard>>
 
 \* Under the lock.
 Wake(w) ==
@@ -133,7 +139,7 @@ Fail ==
   /\ down' = TRUE
   /\ UNCHANGED <<applied, known, pc, looked, queue, polling, leads, event, heard>>
 
-Step(w) == Take(w) \/ Top(w) \/ Wake(w) \/ Clear(w) \/ Woken(w) \/ Leave(w)
+Step(w) == Take(w) \/ Top(w) \/ Learn(w) \/ Wake(w) \/ Clear(w) \/ Woken(w) \/ Leave(w)
 
 Next ==
   \/ \E w \in All : Come(w) \/ GiveUp(w) \/ Step(w)

@@ -259,7 +259,7 @@ MODEL = Model(
     machine=machine,
     configs=(
         Config("", states=19_943, depth=15, liveness=False),
-        Config("live", LIVE, states=1, depth=1),
+        Config("live", LIVE, states=3_056, depth=12),
         Config("three", {"Offsets": 3}, states=195_797, depth=17, liveness=False, by_hand=True),
         Config("follower", {"Followers": 1}, states=149_927, depth=17, liveness=False, by_hand=True),
         Config(

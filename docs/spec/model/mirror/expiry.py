@@ -110,8 +110,9 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
     def broken(invariant: str, state: World) -> str:
         if invariant == "EveryGateOpens":
             w = gone_on(state)
-            missing = f"its token will always demand #{w.token}, of {w.applied}" if w.token > w.applied else ""
-            return f"No read of the session will be served again: {missing or 'the only answer that there will be is too old, and nobody asks again'}."
+            if w.token > w.applied:
+                return f"No read of the session will be served again: its token will always demand #{w.token}, of {w.applied}."
+            return "No read will be served again: the only answer that there will be is too old, and nobody asks again."
         return f"The read shows what the replica had applied, {state.applied}, without the session's own write #{state.wrote}."
 
     return Machine(

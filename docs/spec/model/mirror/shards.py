@@ -240,7 +240,8 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                 "replicate": f"Server {name} copies #{len(after[2][on][server])} of the {thing} from server {other}.",
                 "rejoin": f"Server {name} goes back to where the histories of the {thing} parted, and shows {shown}.",
                 "failover": f"Of the {thing}, server {other} fails. Server {name}, which has {upto(log[on][server])}, takes over and "
-                "begins origin 2." + (" What it lacks is lost." if len(log[on][server]) < len(log[on][1 - server]) else ""),
+                "begins origin 2."
+                + (" What it lacks is lost." if len(log[on][server]) < len(log[on][1 - server]) else ""),
             }[what]
         who = PEOPLE[on]
         demand = spelled(join(own[on], seen[on]))

@@ -60,11 +60,11 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             case "top" if w not in s.queue:
                 yield ("over", w), to(s, w, "leaving")
             case "top" if w in s.leads:
-                heard = DOWN if s.down else s.applied
-                known = s.known if s.down else s.applied
-                yield ("ask", w), to(s, w, "heard", heard=put(s.heard, w, heard), known=known)
+                yield ("ask", w), to(s, w, "answered", heard=put(s.heard, w, DOWN if s.down else s.applied))
             case "top":
                 yield ("look", w), to(s, w, "asleep" if k["LOOKS_LAST"] else "clearing")
+            case "answered":
+                yield ("learn", w), to(s, w, "heard", known=max(s.known, s.heard[w]))
             case "heard":
                 woken = ready(s, w)
                 yield (
@@ -101,15 +101,27 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         if k["Failures"] and not s.down:
             yield ("fail",), s._replace(down=True)
 
-    def stuck(s: Line) -> list[int]:
-        """Those who wait for ever though everybody, in turn, does what they can: a poll that comes to nothing is made again and again."""
-        met = set()
-        while s not in met and any(at not in IDLE for at in s.pc):
-            met.add(s)
-            s = next(advance(s), (None, s))[1]
-            for w in everybody:
-                s = next(step(s, w), (None, s))[1]
-        return [w for w in everybody if s.pc[w] not in IDLE]
+    def going_on(s: Line) -> Iterator[Line]:
+        yield from (then for _, then in advance(s))
+        yield from (then for w in everybody for _, then in step(s, w))
+
+    ending: set[Line] = set()  # the states from which every wait may still end
+
+    def every_wait_ends(s: Line) -> bool:
+        """Whether the waits can end by what everybody does by themselves. Where they can no more, polls go on in vain, or nothing does."""
+        came: dict[Line, Line | None] = {s: None}
+        for state in (line := [s]):
+            if state in ending or all(at in IDLE for at in state.pc):
+                at: Line | None = state
+                while at is not None:
+                    ending.add(at)
+                    at = came[at]
+                return True
+            for then in going_on(state):
+                if then not in came:
+                    came[then] = state
+                    line.append(then)
+        return False
 
     def upto(n: int) -> str:
         return f"#{n}" if n else "nothing"
@@ -125,7 +137,9 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         if what in ("come", "take") and after.pc[w] != "looked":
             if w not in after.queue:
                 return f"{who} comes, who needs #{w + 1}, and has it already."
-            return f"{who}, who needs #{w + 1}, stands in line, and {'polls' if w in after.leads else 'is to be woken'}."
+            return (
+                f"{who}, who needs #{w + 1}, stands in line, and {'polls' if w in after.leads else 'is to be woken'}."
+            )
         if what == "come":
             covered, polled = after.looked[w]
             return (
@@ -138,6 +152,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         return {
             "over": f"{who} is not in line any more.",
             "ask": f"{who} asks the endpoint, which {'does not answer' if heard == DOWN else 'has applied ' + upto(heard)}.",
+            "learn": f"Whoever comes knows that from now on: {upto(after.known)}.",
             "look": f"{who} looks, is still in line, and is to sleep.",
             "wake": f"{who} wakes whoever has what they need: {names or 'nobody'}.",
             "clear": f"{who} clears the event, and sleeps.",
@@ -149,10 +164,10 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
     def broken(invariant: str, state: Line) -> str:
         if invariant == "OnePolls":
             return "Two of them poll the same endpoint."
-        waits = " and ".join(PEOPLE[w] for w in (sorted(state.queue) if invariant == "SomebodyPolls" else stuck(state)))
+        waits = " and ".join(PEOPLE[w] for w in sorted(state.queue) if state.pc[w] != "leaving")
         if invariant == "SomebodyPolls":
             return f"In line: {waits}. Nobody polls."
-        return f"Whatever the endpoint applies, {waits} will wait until the time is up."
+        return f"However long everybody goes on, {waits} will wait until the time is up."
 
     n = k["Waiters"]
     return Machine(
@@ -162,7 +177,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             "SomebodyPolls": lambda s: bool(s.leads) or not s.queue,
             "OnePolls": lambda s: len(s.leads) <= 1,
         },
-        liveness={"EveryWaitEnds": lambda s: not stuck(s)},
+        liveness={"EveryWaitEnds": every_wait_ends},
         tell=tell,
         broken=broken,
     )
@@ -180,8 +195,8 @@ MODEL = Model(
     },
     machine=machine,
     configs=(
-        Config("", states=806, depth=14),
-        Config("three", {"Waiters": 3}, states=14_552, depth=20, by_hand=True),
+        Config("", states=1_050, depth=16),
+        Config("three", {"Waiters": 3}, states=19_116, depth=22, by_hand=True),
         Config(
             "one_step",
             {"ONE_STEP": False},
@@ -206,7 +221,7 @@ MODEL = Model(
             "hands_on",
             {"HANDS_ON": False},
             violates="EveryWaitEnds",
-            depth=3,
+            depth=4,
             story="""With polling that ends with who did it: the others sleep on
 
             One polls for all, has what it needs, and leaves. Nobody is told to go on.""",
@@ -225,7 +240,7 @@ MODEL = Model(
             "looks_last",
             {"LOOKS_LAST": False},
             violates="EveryWaitEnds",
-            depth=4,
+            depth=6,
             story="""With an event that is cleared after the look: the wake-up that is wiped out
 
             Who is to sleep looks whether it is still in line, then clears its event, then sleeps. It is woken between the first and the
