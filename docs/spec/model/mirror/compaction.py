@@ -119,14 +119,14 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                 yield ("apply", e, o), reach(w, e, o, last(w, o))
 
     def gone_on(w: World) -> World:
-        """Return what replication and heartbeats come to, alone: there is no choice in it."""
+        """Return what replication and heartbeats come to, alone, and then what the session is told: there is no choice in it."""
         while (step := next((s for o in ORIGINS for s in (*beat(w, o), *apply(w, o))), None)) is not None:
             w = step[1]
-        return w
+        return told(w) if lost(w) or doubt(w) else w
 
     def every_gate_opens(w: World) -> bool:
         w = gone_on(w)
-        return lost(w) or doubt(w) or all(admitted(w, e) for e in endpoints if up(w, e))
+        return all(admitted(w, e) for e in endpoints if up(w, e))
 
     def after(w: World) -> Iterator[tuple[Action, World]]:
         for o in ORIGINS:

@@ -90,13 +90,13 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         )
 
     @cache
-    def may_answer(end: tuple, own: tuple, seen: tuple, named: frozenset, shard: int, here: tuple) -> bool:
-        told = not named and not any(k["ALL_LOSSES"] or s == shard for s, _ in lost(own, end))
+    def may_answer(end: tuple, own: tuple, seen: tuple, shard: int, here: tuple) -> bool:
+        told = not any(k["ALL_LOSSES"] or s == shard for s, _ in lost(own, end))
         return told and covers(end, join(own, seen), shard, here) and not (k["DIVERGED"] and lost(here, end))
 
     def admitted(state: State, who: int, shard: int, server: int) -> bool:
         here = everywhere(state[2], server)
-        return may_answer(ends(state[0]), state[3][who], state[4][who], state[7][who], shard, here)
+        return may_answer(ends(state[0]), state[3][who], state[4][who], shard, here)
 
     @cache
     def judged(start: tuple, mine: tuple, saw: tuple, shard: int, log: tuple) -> frozenset:
@@ -185,15 +185,17 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             *state[8:],
         )
 
-    def after(state: State) -> Iterator[tuple[Action, State]]:
-        start, leader, log, own, _, _, _, named, writes, _ = state
-        end = ends(start)
+    def telling(state: State) -> Iterator[tuple[Action, State]]:
         for who in SESSIONS:
-            gone = lost(own[who], end)
-            if gone and not named[who]:
-                yield ("told", who), (*state[:7], put(named, who, gone), *state[8:])
-            if named[who]:
+            named, gone = state[7][who], lost(state[3][who], ends(state[0]))
+            if named:
                 yield ("accept", who), accept(state, who)
+            elif gone:
+                yield ("told", who), (*state[:7], put(state[7], who, gone), *state[8:])
+
+    def after(state: State) -> Iterator[tuple[Action, State]]:
+        start, leader, log, _, _, _, _, _, writes, _ = state
+        for who in SESSIONS:
             for s in SHARDS:
                 room = writes < k["Writes"] and len(log[s][leader[s]]) < k["Length"] and who == 0
                 if room and admitted(state, who, s, leader[s]):
@@ -201,6 +203,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                 for x in SERVERS:
                     if k["OwnReads" if who == 0 else "OtherReads"] and admitted(state, who, s, x):
                         yield ("read", who, s, x), read(state, who, s, x)
+        yield from telling(state)
         yield from catching_up(state)
         for s in SHARDS:
             x = 1 - leader[s]
@@ -212,21 +215,21 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                     (put(start, s, (1, len(here) + 1)), put(leader, s, x), now, *state[3:]),
                 )
 
-    def caught_up(state: State) -> State:
-        """Return what rejoining and replication come to, alone: there is no choice in it."""
-        while (step := next(catching_up(state), None)) is not None:
+    def gone_on(state: State) -> State:
+        """Return what rejoining, replication and accepted losses come to, alone: there is no choice in it."""
+        while (step := next(catching_up(state), None) or next(telling(state), None)) is not None:
             state = step[1]
         return state
 
     def opens(state: State, who: int) -> bool:
         end, own, need = ends(state[0]), state[3][who], join(state[3][who], state[4][who])
         held = [everywhere(state[2], x) for x in SERVERS]
-        return bool(lost(own, end)) or all(
+        return not lost(own, end) and all(
             covers(end, need, s, here) and not lost(here, end) for s in SHARDS for here in held
         )
 
     def every_gate_opens(state: State) -> bool:
-        last = caught_up(state)
+        last = gone_on(state)
         return all(opens(last, who) for who in SESSIONS)
 
     def tell(action: Action, before: State, after: State) -> str:
@@ -273,7 +276,7 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         return " and ".join(parts) or "nothing"
 
     def broken(invariant: str, state: State) -> str:
-        state = caught_up(state)
+        state = gone_on(state)
         blocked = [PEOPLE[who] for who in SESSIONS if not opens(state, who)]
         lag = [f"server {NAMES[x]}" for x in SERVERS if lost(everywhere(state[2], x), ends(state[0]))]
         return {
