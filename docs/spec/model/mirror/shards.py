@@ -217,7 +217,9 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
 
     def gone_on(state: State) -> State:
         """Return what rejoining, replication and accepted losses come to, alone: there is no choice in it."""
-        while (step := next(catching_up(state), None) or next(telling(state), None)) is not None:
+        met = set()  # that it ends is to be found out
+        while state not in met and (step := next(catching_up(state), None) or next(telling(state), None)) is not None:
+            met.add(state)
             state = step[1]
         return state
 
