@@ -108,11 +108,12 @@ Woken(w) ==
   /\ event' = IF LOOKS_LAST THEN event \ {w} ELSE event
   /\ UNCHANGED <<applied, down, known, looked, queue, polling, leads, heard>>
 
-\* Its time is up.
+\* Its time is up, or its poll has ended with an error.
 GiveUp(w) ==
-  /\ pc[w] \in {"top", "asleep"}
-  /\ pc' = [pc EXCEPT ![w] = "leaving"]
-  /\ UNCHANGED <<applied, down, known, looked, queue, polling, leads, event, heard>>
+  /\ pc[w] \in {"top", "asleep", "answered", "heard"}
+  /\ pc'    = [pc EXCEPT ![w] = "leaving"]
+  /\ heard' = [heard EXCEPT ![w] = 0]
+  /\ UNCHANGED <<applied, down, known, looked, queue, polling, leads, event>>
 
 \* Under the lock. Whom the polling is handed to does not matter.
 Leave(w) ==

@@ -94,8 +94,8 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         for w in everybody:
             if s.pc[w] == "out":
                 yield ("come", w), come(s, w)
-            if s.pc[w] in ("top", "asleep"):
-                yield ("give up", w), to(s, w, "leaving")
+            if s.pc[w] in ("top", "asleep", "answered", "heard"):
+                yield ("give up", w), to(s, w, "leaving", heard=put(s.heard, w, 0))
             yield from step(s, w)
         yield from advance(s)
         if k["Failures"] and not s.down:
@@ -157,7 +157,9 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             "wake": f"{who} wakes whoever has what they need: {names or 'nobody'}.",
             "clear": f"{who} clears the event, and sleeps.",
             "woken": f"{who} is woken.",
-            "give up": f"{who}'s time is up.",
+            "give up": f"{who}'s time is up."
+            if before.pc[w] in ("top", "asleep")
+            else f"{who}'s poll ends with an error.",
             "leave": f"{who} leaves{hands}.",
         }[what]
 
@@ -195,8 +197,8 @@ MODEL = Model(
     },
     machine=machine,
     configs=(
-        Config("", states=1_050, depth=16),
-        Config("three", {"Waiters": 3}, states=19_116, depth=22, by_hand=True),
+        Config("", states=1_180, depth=16),
+        Config("three", {"Waiters": 3}, states=22_866, depth=22, by_hand=True),
         Config(
             "one_step",
             {"ONE_STEP": False},
