@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from causal.core.frontier import ANY_ORIGIN, EVERY_STORE, Frontier, LeaderMark
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.position import MAX_OFFSET, MAX_STORE
 from causal.core.touched import NO_FILTERS, normal
 from causal.errors import ConfigError
 
@@ -51,7 +52,7 @@ class Token(_Claims):
     Invariant: normalised, so that equal demands are equal tokens: `seen` entries that `own` subsumes are dropped, floors and
     marks stand in `seen`, ages of 0 and of absent entries are dropped, and filters of stores without own entries or of more than
     12 fingerprints.
-    Raises: ConfigError for a number out of range, ClockError for a timestamp that is none. Thread-safety: immutable.
+    Raises: ConfigError for a number out of range. Thread-safety: immutable.
     """
 
     __slots__ = ()
@@ -84,6 +85,9 @@ class Token(_Claims):
             subsumed = [k for k, offset in seen.entries.items() if offset <= mine.get(k, -1)]
             if subsumed:
                 seen = seen.without(subsumed)
+        for store, floor in seen.floors.items():
+            if not (0 <= store <= MAX_STORE and 0 <= floor <= MAX_OFFSET):
+                raise ConfigError(f"no token bears the floor {floor} of store {store} (u64; stores in 0..{MAX_STORE})")
         if timestamp is not None and not 0 <= timestamp <= MAX_TIMESTAMP:
             raise ConfigError(f"no token bears the timestamp {timestamp} (u64)")
         stamp = None if timestamp is None else Timestamp(timestamp)

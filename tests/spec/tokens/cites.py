@@ -52,7 +52,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"normal form: what was learned last", "T-26 T-29 T-36"),
     (r"refuse to seal: a text of more", "T-50"),
     (r"refuse to seal: a mark until before", "T-49"),
-    (r"refuse to seal: (a shard|an origin|an offset|an expiry|a timestamp|an age below)", "T-16"),
+    (r"refuse to seal: (a shard|an origin|an offset|an expiry|a timestamp|a floor|an age below)", "T-16"),
     (r"refuse to seal: (a fingerprint of|a filter of|a mark on|a mark's)", "T-16"),
     # refused
     (r"text: (no text|padding|a length)", "T-3"),
