@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from causal import ConfigError, Frontier, Keyring, LeaderMark, Token
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, pack
 from causal.core.token import MAX_AGE_H, MAX_EXPIRES_AT
-from causal.errors import ClockError
 from tests.core.claims import EXPIRES_AT, HOUR, tokens
 
 A, B, C = pack(1, 1), pack(2, 1), pack(3, 9)
