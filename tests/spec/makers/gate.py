@@ -19,7 +19,8 @@ ABOUT = (
     "'session', token true. gate.demand: what a block on `shard` demands of the frontiers own and seen; dependencies: all shards of "
     "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
     "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
-    "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out. gate.shown: what a session joins after a "
+    "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out; since: news that came after the decision, of "
+    "which only the ends count. gate.shown: what a session joins after a "
     "snapshot. gate.enter: what limits say to each of some steps: wait at an endpoint, or waited (leaves); leader (true: the session's "
     "token was opened), or left (the same). Who leaves is admitted. Seconds of answers are rounded to microseconds."
 )
@@ -89,7 +90,8 @@ def judged(given: dict[str, Any]) -> dict[str, Any]:
     serve = {**given["serve"], "need": need_of(given["serve"]["need"])}
     limit_s = given["max_staleness_s"]
     policy = policy_of(given["policy"])
-    return {"admits": twin.admits(demand, known, policy, serve, given["snapshot"], given["at_s"], limit_s)}
+    ends = twin.world(given["endpoints"], [*given["news"], *given.get("since", [])])["ends"]
+    return {"admits": twin.admits(demand, known, policy, serve, given["snapshot"], given["at_s"], limit_s, ends)}
 
 
 def known(given: dict[str, Any]) -> dict[str, Any]:
@@ -1097,6 +1099,39 @@ def snapshots() -> Cases:
     led = case(PAIR, [far, near], wants(), LEADER)
     yield "the leader numbers what it did", "G-23", judged_at("", led, [mark({1: 10}, [1])])
     yield "it no longer numbers that", "G-23", judged_at("", led, [mark({1: 10})])
+    took_over = [says("near", mark({1: (10, 10), 2: 0}, [2]), asked=3)]
+    yield (
+        "an end of what it numbers is heard of after the decision",
+        "G-23",
+        judged_at("", led, [mark({1: 10}, [1])], since=took_over),
+    )
+    for what, news in (
+        ("an end of another origin", [says("near", mark({1: 10, 5: (4, 4)}), asked=3)]),
+        ("an end of the same origin on another shard", [says("near", mark({1: (3, 3)}, shard=1), asked=3)]),
+    ):
+        yield f"{what} is", "G-23", judged_at("", led, [mark({1: 10}, [1])], since=news)
+    numbers_two = case(
+        PAIR, [says("far", mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)), follows("near", 10, asked=2)], wants(), LEADER
+    )
+    two_led = mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)
+    other_end = [says("near", mark({2: (7, 7)}, shard=1), asked=3)]
+    yield (
+        "an end of what it numbers on a shard that the snapshot does not hold",
+        "G-23",
+        judged_at("", numbers_two, [two_led[0]], since=other_end),
+    )
+    yield "and on one that it does", "G-23", judged_at("", numbers_two, [*two_led], since=other_end)
+    for end in (9, 10):
+        yield (
+            f"10 are applied, and an end at {end} is heard of after the decision",
+            "G-21",
+            judged_at("", plain, [mark({1: 10})], since=[says("far", mark({1: (end, end)}), asked=3)]),
+        )
+    yield (
+        "an origin that was told of after the decision only: nobody judged it by that",
+        "G-22",
+        judged_at("", plain, [mark({1: 10, 3: 4})], since=[says("near", mark({1: 10, 3: 4}), asked=3)]),
+    )
     both = case(
         PAIR,
         [

@@ -209,7 +209,7 @@ def _admits(given: Given) -> dict[str, Any]:
     late = outlived(plan, asked, how, given["at_s"], given["max_staleness_s"], write=asked.at is not None)
     if plan.how in UNCHECKED:
         return {"admits": True}
-    good = bears_out(plan, watermarks(given["snapshot"]), known.ends)
+    good = bears_out(plan, watermarks(given["snapshot"]), told(known, given.get("since", ())).ends)
     return {"admits": good and (not late or how.unproven == "serve")}
 
 
