@@ -78,6 +78,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"the tag of the other algorithm", "T-10 T-4"),
     (r"made with the secret", "T-4"),
     (r"encrypted under the key of another hour", "T-13"),
+    (r"opened before", "T-48 T-7"),
     (r"expired|expires at 0", "T-47"),
     (r"expired, algorithm 4", "T-48"),
     (r"two faults", "T-44"),
