@@ -683,6 +683,11 @@ def choices() -> Cases:
     yield "two sites: nobody has both heads yet", "G-36", case(SITES, heads, wants(), LEADER)
     both = says("eu", mark({1: 10, 2: 5}, [1]), asked=103)
     yield "two sites: one has both", "G-36", case(SITES, [*heads, both], wants(), LEADER)
+    yield (
+        "two sites: one has both, and heads show more than that it is fresh",
+        "G-36 G-17",
+        case(SITES, [*heads, both], wants(), LEADER, stale_s=5),
+    )
     yield "two sites under a mark", "G-36", case(SITES, [*heads, both], MARKED)
     third = [says("eu", EU), says("us", US, asked=2), says("mid", mark({1: 10, 2: 5}), asked=3)]
     sites3 = at(eu=0.05, us=0, mid=0.01)
