@@ -14,8 +14,8 @@ ABOUT = (
     "takes back. carrier.answer: the same, "
     "what the `session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and "
     "`ttl_s` -> the response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether "
-    "the name is `fresh`: a slot of at least 6 characters, which 32 random bits take, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`: the "
-    "different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
+    "the name is `fresh`: a slot of at least 6 characters, which 32 random bits take, and none that arrived; "
+    "its `value` and `attributes`), the names that it `deletes`, and the `marks`: the different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
     "whether it `goes` there, and the `headers`. carrier.job: a `message`, and `now` in Unix seconds -> what it presents, whether it says "
     "all that the job depends on (`whole`), and whether it was `retried`. carrier.refusal: an `error`, the `evidence` that it has, "
     "`retry_after_s` and the request's `accept` -> whether it is `answered`, the `status`, `headers` without the length, members of a "
@@ -325,7 +325,11 @@ def caching() -> Iterator[Vector]:
         ("a page of this origin asks, on its port", "https://shop.example:8443", "shop.example:8443"),
         ("a page of another port asks", "https://shop.example:8444", "shop.example:8443"),
         ("a page of this host asks, from a port", "https://shop.example:8443", "shop.example"),
-        ("the scheme's own port is written once: as written, it is another", "https://shop.example", "shop.example:443"),
+        (
+            "the scheme's own port is written once: as written, it is another",
+            "https://shop.example",
+            "shop.example:443",
+        ),
         ("the scheme's own port is written twice", "https://shop.example:443", "shop.example:443"),
         ("a page of a host that begins alike asks", "https://shop.example.org", "shop.example"),
         ("a page of another host of the site asks", "https://www.shop.example", "shop.example"),

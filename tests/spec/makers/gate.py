@@ -855,7 +855,9 @@ def choices() -> Cases:
         yield (
             f"who is not eligible is waited for until it has the lowest recent head: {name}",
             "G-43",
-            case(PAIR, [*heads, gone("far", 102), follows("near", 9, asked=101)], wants(), {"then": "stale"}, 0, most_s),
+            case(
+                PAIR, [*heads, gone("far", 102), follows("near", 9, asked=101)], wants(), {"then": "stale"}, 0, most_s
+            ),
         )
     tail = [
         says("far", mark({1: 12, 3: (110, 110)}, [1]), asked=101),
@@ -1116,7 +1118,10 @@ def snapshots() -> Cases:
     ):
         yield f"{what} is", "G-23", judged_at("", led, [mark({1: 10}, [1])], since=news)
     numbers_two = case(
-        PAIR, [says("far", mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)), follows("near", 10, asked=2)], wants(), LEADER
+        PAIR,
+        [says("far", mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)), follows("near", 10, asked=2)],
+        wants(),
+        LEADER,
     )
     two_led = mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)
     other_end = [says("near", mark({2: (7, 7)}, shard=1), asked=3)]

@@ -577,7 +577,9 @@ def versions() -> Iterator[Line]:
     )
     for name, meta in (("of a sample", sample), ("of a record that lacks some", {"op": "meta", "dropped": 3})):
         lines = [meta, *with_(told("a w k x; b r k x"), 0, ok=False)]
-        yield case(f"a value {name} whose write was refused is known to be nobody's", "S-13 S-11", lines, CAUSAL, "black")
+        yield case(
+            f"a value {name} whose write was refused is known to be nobody's", "S-13 S-11", lines, CAUSAL, "black"
+        )
     yield case("values that are written twice", "S-10", "a w k x; b w k x; b r k x", "", "black")
     yield case(
         "values that are written twice, and have versions", "S-9", "a w k x @1; b w k x @2; b r k x @1", "ryw ccv"

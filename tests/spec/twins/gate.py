@@ -625,7 +625,9 @@ def admits(
                 return False
             if (end is None or int(applied) < int(end)) and (shard, origin) not in e["applied"]:
                 return False
-    if any(shard in of and (origin not in of[shard]["leads"] or (shard, origin) in ends) for shard, origin in e["leads"]):
+    if any(
+        shard in of and (origin not in of[shard]["leads"] or (shard, origin) in ends) for shard, origin in e["leads"]
+    ):
         return False
     for (shard, origin), wanted in need.items():
         if shard in of:

@@ -79,9 +79,11 @@ def _exchange(given: Given, **more: Any) -> Exchange:
     )
     fields = [(name.lower(), value) for name, value in given["headers"]]
     tokens = [value for name, value in fields if name == HEADER.lower() and by_header]
-    cookie_fields = [value for name, value in fields if name == "cookie"]  # of any text: the rest is as servers hand it on
+    cookies_sent = [
+        value for name, value in fields if name == "cookie"
+    ]  # of any text; the rest is as servers hand it on
     raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in fields]
-    return Exchange(rules, {"method": given.get("method", "GET"), "headers": raw}, tokens, cookie_fields)
+    return Exchange(rules, {"method": given.get("method", "GET"), "headers": raw}, tokens, cookies_sent)
 
 
 def _presented(texts: Iterable[str]) -> dict[str, Any]:
