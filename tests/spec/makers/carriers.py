@@ -292,6 +292,7 @@ def caching() -> Iterator[Vector]:
         ("CDN-Cache-Control", ""),
         ("Edge-Control", "bypass-cache"),
         ("X-Accel-Expires", "0"),
+        ("X-Accel-Expires", " 0\t"),
         ("X-Cache-Control-Was", "public"),
     ):
         yield answer(f"private, and {name}: {value}", "H-19", response=[["cache-control", "private"], [name, value]])
@@ -363,6 +364,8 @@ def calls() -> Iterator[Vector]:
         "https://orders.internal@evil.example/",
     ):
         yield call(f"to {url}", "H-22", service, url, headers=[["Accept", "text/html"]])
+    yield call("the service is written in capitals", "H-22", "HTTPS://Orders.INTERNAL", f"{service}/")
+    yield call("a port is a number", "H-22", service, "https://orders.internal:0443/")
     yield call("a port that is the scheme's own", "H-22", "http://orders.internal:80", "http://orders.internal/")
     yield call("a port that begins alike", "H-22", "http://orders.internal:47", "http://orders.internal:4711/")
     yield call(
