@@ -355,6 +355,7 @@ def calls() -> Iterator[Vector]:
     yield call("a call to the service", "H-22 H-23", service, f"{service}/photos?x=1")
     for url in (
         "https://ORDERS.internal:443/",
+        "HTTPS://orders.internal/x",
         "http://orders.internal/",
         "http://orders.internal:443/x",
         "https://orders.internal:8443/",

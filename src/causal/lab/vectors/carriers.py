@@ -151,7 +151,7 @@ def _call(given: Given) -> dict[str, Any]:
         2
     ]  # the host as it stands there: whose case it is in is not the URL's reader's to hide
     host = written if parts.port is None else written.rpartition(":")[0]
-    goes = caller._is(origin(parts.scheme, host.removesuffix(":"), parts.port))
+    goes = caller._is(origin(given["url"].partition("://")[0], host.removesuffix(":"), parts.port))
     if goes:
         caller._give(None if given["token"] is None else _session(text=given["token"]), headers)
     return {"goes": goes, "headers": _lines(headers)}
