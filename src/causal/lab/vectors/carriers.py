@@ -147,9 +147,8 @@ def _call(given: Given) -> dict[str, Any]:
     caller = Caller(given["origin"])
     parts = urlsplit(given["url"])
     headers = [tuple(pair) for pair in given["headers"]]
-    written = parts.netloc.rpartition("@")[
-        2
-    ]  # the host as it stands there: whose case it is in is not the URL's reader's to hide
+    # The host as it stands there: urlsplit would hide in whose case it is.
+    written = parts.netloc.rpartition("@")[2]
     host = written if parts.port is None else written.rpartition(":")[0]
     goes = caller._is(origin(given["url"].partition("://")[0], host.removesuffix(":"), parts.port))
     if goes:
