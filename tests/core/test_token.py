@@ -77,6 +77,14 @@ def test_other_numbers_are_checked_too() -> None:
             Token(of(a=5), expires_at=9, ages={A: age_h})  # type: ignore[dict-item]
 
 
+@pytest.mark.parametrize(("store", "floor"), [(0, -1), (0, 2**64), (65_535, 5), (70_000, 5), (-1, 5)])
+def test_a_floor_that_no_token_can_say_is_refused_when_the_token_is_made(store: int, floor: int) -> None:
+    for own in (None, Frontier.of({}, {store: floor})):
+        seen = None if own is not None else Frontier.of({}, {store: floor})
+        with pytest.raises(ConfigError, match=f"floor {floor} of store {store}"):
+            Token(own, seen, expires_at=9)
+
+
 def test_a_token_cannot_be_changed() -> None:
     token = Token(of(a=5), expires_at=9)
     for change in (lambda: setattr(token, "own", of()), lambda: setattr(token, "x", 1), lambda: delattr(token, "own")):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from causal.core.frontier import ANY_ORIGIN, EVERY_STORE, Frontier, LeaderMark
 from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.position import MAX_OFFSET, MAX_STORE
 from causal.core.touched import NO_FILTERS, normal
 from causal.errors import ConfigError
 
@@ -84,6 +85,9 @@ class Token(_Claims):
             subsumed = [k for k, offset in seen.entries.items() if offset <= mine.get(k, -1)]
             if subsumed:
                 seen = seen.without(subsumed)
+        for store, floor in seen.floors.items():
+            if not (0 <= store <= MAX_STORE and 0 <= floor <= MAX_OFFSET):
+                raise ConfigError(f"no token bears the floor {floor} of store {store} (u64; stores in 0..{MAX_STORE})")
         if timestamp is not None and not 0 <= timestamp <= MAX_TIMESTAMP:
             raise ConfigError(f"no token bears the timestamp {timestamp} (u64)")
         stamp = None if timestamp is None else Timestamp(timestamp)

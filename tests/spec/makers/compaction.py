@@ -160,6 +160,10 @@ def marked() -> Iterator[Vector]:
         1,
         replicated=row(2),
     )
+    alone = [mark(1, UNTIL - 5, [77, 65_536], [6])]
+    yield rung("a store that has a mark alone is one of all", "K-3 K-15", said(own=row(3), marks=alone), 1)
+    yield rung("but not of some others", "K-3", said(own=row(3), marks=alone), 1, stores=[0])
+    yield rung("it may be one of some", "K-3 K-15", said(own=row(3), marks=alone), 1, stores=[0, 1])
     every = [mark(65_535, UNTIL + 5, [0, 1], [])]
     yield rung("a mark on every store is carried", "K-3", said(own=row(3), marks=every), 1, stores=[0])
     excepting = [mark(65_535, UNTIL + 5, [0, 1, 131_072], [7])]
@@ -208,6 +212,12 @@ def by_characters() -> Iterator[Vector]:
         "foreign stores alone are too long: the limit holds for the rest", "K-19 K-3", both, 70, measure=4, stores=[0]
     )
     yield rung("foreign stores that fit count", "K-3 K-17 K-19", both, 200, measure=4, stores=[0])
+    floors = [[store, str(2**40 + 977 * store * store)] for store in range(9, 29)]
+    with_floors = said(own=row(12, offset=2**41), floors=floors)
+    yield rung("stores that have a floor alone are of all: nothing fits", "K-3 K-19", with_floors, 90, measure=4)
+    yield rung(
+        "where they are not known the limit holds for the rest", "K-3 K-19", with_floors, 90, measure=4, stores=[0]
+    )
     everywhere = [mark(65_535, UNTIL + 5, [977 * i * i for i in range(60)], [])]
     yield rung(
         "a mark on every store alone is too long: the limit holds for the rest",
