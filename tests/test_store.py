@@ -132,6 +132,34 @@ def test_what_a_bad_token_does_is_the_policys_choice(world: World) -> None:
         world.store("us", policy=ReadPolicy(bad_token="raise")).session("garbage")
 
 
+def test_who_ignores_a_token_never_says_that_what_it_demanded_was_held(world: World) -> None:
+    us = world.store("us", policy=ReadPolicy(bad_token="ignore"))
+    eu = world.store("eu")
+    good = wrote(eu)
+    with (read := us.session(good.token(), subject="alice").read(policy=ReadPolicy(1.0))) as db:
+        db.get("k")
+    assert read.receipt.held  # the same store, as long as all tokens open
+    world.cluster.pause("us")
+    with good.write() as tx:
+        tx.put("k", "newer")
+    for session in (us.session("garbage", subject="alice"), (late := us.session(subject="alice"))):
+        if session is late:
+            with (before := late.read()) as db:
+                db.get("k")
+            assert before.receipt.held  # nothing was presented yet
+            late.join(good.token()[:-1])
+        for _ in range(2):  # the first decides, the next goes straight to where it went
+            with (read := session.read()) as db:
+                assert db.get("k") == "new"  # her own newer write is not there
+            assert not read.receipt.held
+        with (write := session.write()) as tx:
+            tx.put("j", "1")
+        assert not write.receipt.held
+        with (read := session.at(eu).read()) as db:
+            db.get("k")
+        assert not read.receipt.held
+
+
 def test_tokens_are_joined_and_sealed_again_only_when_they_changed(world: World) -> None:
     eu, us = world.store("eu"), world.store("us")
     one = wrote(eu).token()

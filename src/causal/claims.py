@@ -140,6 +140,8 @@ class Claims:
                 raise failed[0].error
             case "leader":
                 self._state.mark_every_store(store.until())
+            case "ignore":
+                self._state.ignored = True
 
     @property
     def rejected(self) -> tuple[Rejected, ...]:

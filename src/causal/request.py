@@ -352,6 +352,7 @@ class Request:
         how = self.how
         return (
             how not in UNCHECKED
+            and not self.session.ignored
             and not self.lacking
             and how != "bounded"
             and self.refused is None

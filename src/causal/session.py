@@ -73,6 +73,7 @@ class SessionState:
         "_sealed",
         "changed",
         "grants",
+        "ignored",
         "on_write",
         "own",
         "policy",
@@ -119,6 +120,8 @@ class SessionState:
         self.version = 0
         self.changed = False
         """Whether more is demanded than by what the client holds."""
+        self.ignored = False
+        """Whether a token was ignored (`bad_token="ignore"`): what it demanded nobody knows, so no receipt says that it was held."""
         self.rejected: tuple[Rejected, ...] = ()
         self.wrote_at: float | None = None
 

@@ -15,7 +15,8 @@ class Receipt:
     """The machine-readable account of one gated read or write.
 
     `how` is "covered", "leader", "fallback", "quorum", "bounded", or one of the unchecked "window", "eventual", "stale"; "refused" with the
-    error's name in `refused`; "transaction" for a read inside a write block. `held` says whether the session's guarantees held.
+    error's name in `refused`; "transaction" for a read inside a write block. `held` says whether the session's guarantees held:
+    never where a token was ignored, because what it demanded nobody knows.
     `considered` lists every endpoint and what spoke against it. `clipped` are positions of others' lost writes that no longer count.
 
     Units: seconds. Thread-safety: immutable.
