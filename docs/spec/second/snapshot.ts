@@ -52,8 +52,11 @@ function showsNoOther(endpoint: Known, said: Said): boolean {
 
 // G-23
 function stillNumbers(view: View, endpoint: Known, said: Said, ends: Positions): boolean {
-  return view.numbersOf(endpoint).every((key) =>
-    shardOf(key) !== said.shard || (said.leads.has(originOf(key)) && !ends.has(key)));
+  return view.numbersOf(endpoint).every((key) => {
+    if (shardOf(key) !== said.shard) return true;
+    const isEnded = ends.has(key) || (said.origins.get(originOf(key))?.end ?? null) !== null;
+    return said.leads.has(originOf(key)) && !isEnded;
+  });
 }
 
 // G-24

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 How = Literal["covered", "leader", "fallback", "window", "quorum", "bounded", "eventual", "stale"]
 UNCHECKED: Final = frozenset({"window", "eventual", "stale"})
 """The ways of serving that promise nothing: their snapshots are not judged, and their receipts say so."""
+_OPEN: Final = (0, None)
+"""An origin of which no end is said."""
 
 
 @attrs.define(hash=False)
@@ -100,8 +102,10 @@ def bears_out(serve: Serve, watermarks: Mapping[int, Watermark], ends: Mapping[i
             if here > ends.get(key, here) or ((end is None or here < end) and key not in known.applied):
                 return False
     for key in known.leads:
-        mine = watermarks.get(key >> 32)
-        if mine is not None and (key in ends or key & 0xFFFFFFFF not in mine.leads):
+        mine, origin = watermarks.get(key >> 32), key & 0xFFFFFFFF
+        if mine is not None and (
+            key in ends or origin not in mine.leads or mine.origins.get(origin, _OPEN)[1] is not None
+        ):
             return False
     need = serve.need
     for key in need:

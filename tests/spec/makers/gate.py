@@ -1117,6 +1117,7 @@ def snapshots() -> Cases:
     led = case(PAIR, [far, near], wants(), LEADER)
     yield "the leader numbers what it did", "G-23", judged_at("", led, [mark({1: 10}, [1])])
     yield "it no longer numbers that", "G-23", judged_at("", led, [mark({1: 10})])
+    yield "it numbers what it says has ended", "G-23", judged_at("", led, [mark({1: (10, 12)}, [1])])
     took_over = [says("near", mark({1: (10, 10), 2: 0}, [2]), asked=3)]
     yield (
         "an end of what it numbers is heard of after the decision",

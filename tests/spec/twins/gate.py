@@ -625,10 +625,11 @@ def admits(
                 return False
             if (end is None or int(applied) < int(end)) and (shard, origin) not in e["applied"]:
                 return False
-    if any(
-        shard in of and (origin not in of[shard]["leads"] or (shard, origin) in ends) for shard, origin in e["leads"]
-    ):
-        return False
+    for shard, origin in e["leads"]:
+        if shard in of:
+            says_an_end = any(which == origin and end is not None for which, _, end in of[shard]["origins"])
+            if origin not in of[shard]["leads"] or (shard, origin) in ends or says_an_end:
+                return False
     for (shard, origin), wanted in need.items():
         if shard in of:
             here = [int(applied) for which, applied, _ in of[shard]["origins"] if which == origin]

@@ -49,8 +49,11 @@ function showsNoOther(endpoint       , said      )          {
 
 // G-23
 function stillNumbers(view      , endpoint       , said      , ends           )          {
-  return view.numbersOf(endpoint).every((key) =>
-    shardOf(key) !== said.shard || (said.leads.has(originOf(key)) && !ends.has(key)));
+  return view.numbersOf(endpoint).every((key) => {
+    if (shardOf(key) !== said.shard) return true;
+    const isEnded = ends.has(key) || (said.origins.get(originOf(key))?.end ?? null) !== null;
+    return said.leads.has(originOf(key)) && !isEnded;
+  });
 }
 
 // G-24
