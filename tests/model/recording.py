@@ -140,13 +140,13 @@ class Failing(Shop):
         self.cluster.rejoin(site)
 
     def told(self) -> None:
-        """Note the ends that anybody has been told of by now; of several of one origin, the lowest counts."""
-        noted = {(row["shard"], row["origin"]): row["offset"] for row in self.rows if row["op"] == "end"}
+        """Note the ends that anybody has been told of by now."""
+        noted = {(row["shard"], row["origin"], row["offset"]) for row in self.rows if row["op"] == "end"}
         for site in self.sites:
-            for shard, origin, end in self.ends(site):
-                if end < noted.get((shard, origin), end + 1):
-                    noted[shard, origin] = end
-                    self.rows.append({"op": "end", "shard": shard, "origin": origin, "offset": end})
+            for place in self.ends(site):
+                if place not in noted:
+                    noted.add(place)
+                    self.rows.append({"op": "end", **dict(zip(("shard", "origin", "offset"), place, strict=True))})
 
     def ends(self, site: str) -> list[tuple[int, int, int]]:
         """Return the ends that a site has heard of."""
@@ -283,7 +283,7 @@ class Told(Recording):
 
 
 class Simulated(Simulation):
-    """A simulation that notes when histories end, and what leaders have applied of a shard when they commit to it."""
+    """A simulation that notes when histories end, what leaders have applied when they commit, and what heartbeats number."""
 
     def __init__(self, seed: int, mix: str, **store: Any) -> None:
         world = small_world(seed)
@@ -292,6 +292,7 @@ class Simulated(Simulation):
         world = attrs.evolve(world, population=population, store=attrs.evolve(world.store, **store))
         self.rows: list[Row] = []
         self.leads: dict[int, Row] = {}
+        self.beaten: set[tuple[int, int, int]] = set()
         super().__init__(world, STRATEGIES["token"], MIXES[mix], seed, recording=Told(self.rows))
         cut = self.cluster.end
 
@@ -315,16 +316,32 @@ class Simulated(Simulation):
             "ends": known_ends(shard, origins),
         }
 
+    def _beats(self) -> float:
+        again = super()._beats()
+        self.beaten |= {(log.shard, log.pk & 0xFFFFFFFF, log.head) for log in self.cluster.logs.values()}
+        return again
+
+    def beats(self, rows: list[Row]) -> list[Row]:
+        """Return the heartbeats that a watermark covers: a log's head, after one was sent, if no write has that number."""
+        written = {(row["shard"], *row["version"]) for row in rows if row["op"] != "end" and "version" in row}
+        covered = {(row["shard"], int(o), n) for row in rows for o, n in row.get("watermark", {}).items()}
+        return [
+            {"op": "number", "shard": shard, "origin": origin, "offset": offset}
+            for shard, origin, offset in sorted(self.beaten & covered - written)
+            if offset
+        ]
+
     def recorded(self) -> list[Row]:
         """Run; return the rows. Who was not answered in time never learns what became of its write."""
         self.run(live=False)
         answered = {row["value"] for row in self.rows if row["op"] == "write"}
         rows = [row | self.said(row) for row in self.rows]
-        return rows + [
+        rows += [
             {"op": "write", "value": number, "ok": None, **row}
             for number, row in self.leads.items()
             if number not in answered
         ]
+        return self.beats(rows) + rows
 
     def said(self, row: Row) -> Row:
         """Return what a leader said of itself, if a row is a write that it has committed."""
@@ -339,4 +356,5 @@ def known_ends(shard: int, origins: Any) -> list[tuple[int, int, int]]:
 def simulated(seed: int, limit: int | None = None, mix: str = "calm", **store: Any) -> list[Row]:
     """Return the rows of a simulated run; with a limit, those of its first operations."""
     rows = Simulated(seed, mix, **store).recorded()
-    return rows if limit is None else rows[:limit]
+    beats = sum(row["op"] == "number" for row in rows)
+    return rows if limit is None else rows[: beats + limit]

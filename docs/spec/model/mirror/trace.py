@@ -4,14 +4,17 @@ A recorded run is a list of rows, the lines of a history (see docs/howto/check.m
 
 `read`, `write`   with `session`, `key`, `shard`, `value`, `version`, `stamp`, `watermark`, `held`; `ok` None: in doubt, False: refused
 `end`             where an origin's surviving history stops (`shard`, `origin`, `offset`): as soon as anybody is told
+`number`          that an origin has numbered what is no write of the run, a heartbeat, say (`shard`, `origin`, `offset`)
 `lost`, `forget`  that a session is told of a lost write (`shard`, `version`), and that it accepts that; with `doubt`, that it may be lost
 
-A row may have more than a history's, where it is known: the frontier that its session came with (`in`) and left with (`out`), the `ends`
-that its process knew when it decided, or its endpoint when it answered (lists of (shard, origin, offset)), and the `life` of the endpoint.
+A row may have more than a history's, where it is known: the frontier that its session came with (`in`; to a write, when its block ended)
+and left with (`out`), the `ends` that its process knew when it decided, or its endpoint when it answered (lists of (shard, origin,
+offset)), and the `life` of the endpoint. What a write block showed are reads, before its write.
 
 `events` makes of it what both checkers read: places, offsets and stamps as small numbers, for TLC has 31 bits, and a `commit` before the
 first event that may show it, because others may see a write before its acknowledgement is recorded. The version of a write in doubt is
-known if anybody was shown its value later.
+known if anybody was shown its value later. If nobody ever was, it may have happened: a number that is nobody's, and that a watermark
+covers, is believed to be its own, of as many as there are such writes.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ Row = Mapping[str, Any]
 UNKNOWN = -1
 NEVER_HEARD = 0
 NOWHERE = (0, 0, 0)
-KINDS = {"read": "read", "write": "ack", "end": "end", "lost": "lost", "forget": "forget"}
+NO_FRONTIERS: Mapping[str, Any] = {"watermark": {}, "in": (), "out": (), "ends": ()}
+KINDS = {"read": "read", "write": "ack", "number": "number", "end": "end", "lost": "lost", "forget": "forget"}
+TOLD_OF_ORIGINS = ("number", "end")
 
 
 class Event(NamedTuple):
@@ -93,12 +98,12 @@ def events(rows: Iterable[Row]) -> Run:
         if "version" in row:
             at, offset = places[shard, row["version"][0]], small[(shard, *row["version"])]
             stamp = rank.get((row.get("stamp"), row["version"][0]), 0)
-        elif op == "end":
+        elif op in TOLD_OF_ORIGINS:
             at, offset = places[shard, row["origin"]], small[shard, row["origin"], row["offset"]]
         shows = op in ("commit", "read")  # what became of a write is said of no moment of its leader
         return Event(
             op,
-            sessions[row.get("session")] if op != "end" else 1,
+            sessions[row.get("session")] if op not in TOLD_OF_ORIGINS else 1,
             keys[shard, row["key"]] if "key" in row else 0,
             at,
             offset,
@@ -106,27 +111,31 @@ def events(rows: Iterable[Row]) -> Run:
             mark(row if shows else {}),
             frontier(row.get("ends", ()) if shows else ()),
             frontier(row.get("in")),
-            frontier(row.get("out")),
+            frontier(row.get("out")) if op != "commit" else (),
             row.get("held", True) is not False,
             lives[row["life"]] if shows and "life" in row else 0,
         )
 
-    commits = [event("commit", row) for row in written if kind(row) in ("ack", "unknown")]
-    commits.sort(key=lambda e: e.offset)
+    numbered = [event("commit", row) for row in written if kind(row) in ("ack", "unknown")]
+    numbered += [event("number", row) for row in (*kept, *unshown(kept)) if row["op"] == "number"]
+    numbered.sort(key=lambda e: e.offset)
     made: list[Event] = []
 
-    def commit(wanted: Any) -> None:
-        for e in [e for e in commits if wanted(e)]:
-            commits.remove(e)
-            made.append(e)
+    def before(e: Event) -> None:
+        """Let happen what has happened by then: what a watermark covers, and what has a lower number; and before each of that, the same."""
+        for c in numbered.copy():
+            shown = (c.at, c.offset) == (e.at, e.offset) and e.op == "read"
+            earlier = c.at == e.at and c.offset <= e.offset and e.op != "read"
+            if (shown or earlier or c.offset <= e.mark[c.at - 1]) and c in numbered:
+                numbered.remove(c)
+                before(c)
+                made.append(c)
 
     for row in kept:
-        e = event(kind(row), row)
-        if e.op in ("ack", "unknown", "end"):
-            commit(lambda c, e=e: c.at == e.at and c.offset <= e.offset)
-        elif e.op == "read":
-            commit(lambda c, e=e: c.offset <= e.mark[c.at - 1] or (c.at, c.offset) == (e.at, e.offset))
-        made.append(e)
+        if row["op"] != "number":
+            e = event(kind(row), row)
+            before(e)
+            made.append(e)
     return Run(len(places), len(sessions), len(lives), tuple(made))
 
 
@@ -154,12 +163,25 @@ def resolved(rows: Sequence[Row]) -> list[Row]:
     return made
 
 
+def unshown(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the numbers that are believed to be those of writes in doubt that nobody was shown: as many as a shard has of them."""
+    known = {p for row in rows if row["op"] != "end" for p in positions({**row, **NO_FRONTIERS})}
+    doubts = [row.get("shard", 0) for row in rows if kind(row) == "unknown" and "version" not in row]
+    for row in rows:
+        for origin, offset in row.get("watermark", {}).items():
+            shard = row.get("shard", 0)
+            if offset and (shard, int(origin), offset) not in known and shard in doubts:
+                doubts.remove(shard)
+                known.add((shard, int(origin), offset))
+                yield {"op": "number", "shard": shard, "origin": int(origin), "offset": offset}
+
+
 def positions(row: Row) -> Iterator[tuple[int, int, int]]:
     """Yield every position that a row speaks of."""
     shard = row.get("shard", 0)
     if "version" in row:
         yield shard, *row["version"]
-    if row["op"] == "end":
+    if row["op"] in TOLD_OF_ORIGINS:
         yield shard, row["origin"], row["offset"]
     for origin, offset in row.get("watermark", {}).items():
         yield shard, int(origin), offset
@@ -202,15 +224,19 @@ class Mirror:
         nothing = (0,) * run.places
         self.own, self.seen, self.doubt = ([nothing] * (run.sessions + 1) for _ in range(3))
         self.ended = nothing
+        self.told: list[set[int]] = [set() for _ in nothing]
+        self.last = (1,) * run.places
         self.shown = [nothing] * (run.lives + 1)
         self.versions: list[Version] = []
 
     def step(self, e: Event) -> bool:
         """Take in an event; return whether the rules allow it."""
-        honest = all(not said or 0 < end <= said for said, end in zip(e.ends, self.ended, strict=True))
+        honest = all(not said or said in told for said, told in zip(e.ends, self.told, strict=True))
+        comes = at_least(e.came, self.token(e.who)) and at_least(self.last, e.came)
+        last = self.last
         forward = not e.life or all(m in (UNKNOWN, max(m, s)) for m, s in zip(e.mark, self.shown[e.life], strict=True))
         self.shown[e.life] = join(self.shown[e.life], e.mark)
-        return honest and forward and getattr(self, e.op)(e)
+        return honest and comes and forward and getattr(self, e.op)(e) and self.there(e, last)
 
     # --- what is demanded ----------------------------------------------------------------------------------------------
 
@@ -232,8 +258,6 @@ class Mirror:
 
     def gated(self, e: Event) -> bool:
         """Whether an answer may be given to a session, from a watermark, by those who know of some ends."""
-        if not at_least(e.came, self.token(e.who)):
-            return False
         facts = zip(self.own[e.who], self.demand(e), self.ended, e.ends, e.mark, strict=True)
         for mine, every, end, known, here in facts:
             if known and (mine > known or here > known):
@@ -245,9 +269,16 @@ class Mirror:
                 return False
         return True
 
-    def learns(self, e: Event, least: Frontier) -> bool:
-        """Whether an operation leaves a session with no less than it must."""
-        self.seen[e.who] = join(e.left, self.seen[e.who], least)
+    def there(self, e: Event, before: Frontier) -> bool:
+        """Whether what an event leaves, and covers, has been numbered. (The watermark that is said of a leader may have the very write.)"""
+        return at_least(self.last, e.left) and all(
+            m <= n or m == now for m, n, now in zip(e.mark, before, self.last, strict=True)
+        )
+
+    def learns(self, e: Event, more: Frontier = ()) -> bool:
+        """Whether an operation leaves a session with no less than it had, and `more`."""
+        least = join(self.seen[e.who], more)
+        self.seen[e.who] = join(e.left, least)
         return at_least(e.left, join(self.own[e.who], self.clipped(least)))
 
     # --- events --------------------------------------------------------------------------------------------------------
@@ -260,11 +291,14 @@ class Mirror:
         """The version that an event names, if there is one."""
         return [v for v in self.versions if (v.at, v.offset) == (e.at, e.offset)]
 
+    def number(self, e: Event) -> bool:
+        """Something is numbered that nobody was ever shown."""
+        before, self.last = self.last[e.at - 1], put(self.last, e.at, e.offset)
+        return before < e.offset and (not self.ended[e.at - 1] or self.past(e.at, e.offset))
+
     def commit(self, e: Event) -> bool:
         """A leader takes a write."""
-        fine = self.gated(e) and not e.ends[e.at - 1]
-        fine = fine and (not self.ended[e.at - 1] or self.past(e.at, e.offset))
-        fine = fine and all(v.offset < e.offset for v in self.versions if v.at == e.at)
+        fine = self.gated(e) and not e.ends[e.at - 1] and self.number(e)
         fine = fine and all(v.stamp < e.stamp for v in self.visible(e))
         self.versions.append(Version(e.who, e.key, e.at, e.offset, e.stamp, put(self.demand(e), e.at, e.offset)))
         if e.life:
@@ -285,22 +319,23 @@ class Mirror:
             if e.who not in [v.who for v in self.these(e)]:
                 return False
             self.doubt[e.who] = join(self.doubt[e.who], put((0,) * len(e.mark), e.at, e.offset))
-        return self.learns(e, self.seen[e.who])
+        return self.learns(e)
 
     def read(self, e: Event) -> bool:
         """A read is served."""
         newest = max(self.visible(e), key=lambda v: v.stamp, default=None)
         if (e.held and not self.gated(e)) or (e.at, e.offset) != ((newest.at, newest.offset) if newest else (0, 0)):
             return False
-        return self.learns(e, newest.deps if newest else self.seen[e.who])
+        return self.learns(e, newest.deps if newest else ())
 
     def refuse(self, e: Event) -> bool:
         """Whatever is refused leaves the session with what it demanded."""
-        return at_least(e.came, self.token(e.who)) and self.learns(e, self.seen[e.who])
+        return self.learns(e)
 
     def end(self, e: Event) -> bool:
         """A history ends."""
         before = self.ended[e.at - 1]
+        self.told[e.at - 1].add(e.offset)
         self.ended = put(self.ended, e.at, min(before, e.offset) if before else e.offset)
         return True
 
