@@ -61,8 +61,8 @@ class Shop:
     def noted(self, session: Session[Any, Any], who: str, site: str, at: str) -> Iterator[None]:
         """Say of the lines of an operation whose they are, and what their session demanded before and after it.
 
-        What another operation inside of it has left its session with, it comes with when it ends. Of a block that reads and writes
-        nobody could look in between: what its reads left is what its write left, which came with it.
+        What another operation inside of it has left its session with, it comes with when it ends. Of a block with several lines the first
+        says what it came with, and the last what it was left with: nobody could look in between.
         """
         before, known = len(self.rows), self.known(at)
         self.came = session.own | session.seen
@@ -73,16 +73,13 @@ class Shop:
             self.recorders[site].flush()
             self.came, came = session.own | session.seen, self.came
             rows = [row for row in self.rows[before:] if "session" in row and row["session"] != who]
-            shows = any(row["op"] == "read" for row in rows)
-            wrote = any(row["op"] == "write" and "version" in row for row in rows)
             for row in rows:
                 row["session"] = who
-                if row["op"] in ("read", "write"):
-                    if row["op"] == "read" or not shows:
-                        row["in"] = places(came)
-                    if row["op"] == "write" or not wrote:
-                        row["out"] = places(self.came)
-                    self.knew(row, known)
+            rows = [row for row in rows if row["op"] in ("read", "write")]
+            if rows:
+                rows[0]["in"], rows[-1]["out"] = places(came), places(self.came)
+            for row in rows:
+                self.knew(row, known)
 
     def known(self, site: str) -> list[tuple[int, int, int]]:
         """Return the ends that a process knows."""
@@ -99,7 +96,7 @@ class Shop:
     ) -> Any:
         """Let a session write; return what its block has shown.
 
-        `reads`: first it reads keys of the shard, inside of the block; `meanwhile`: it reads one elsewhere, as (site, shard, key);
+        `reads`: first it reads keys of the shard, inside of the block; `meanwhile`: it reads what is there elsewhere, (site, shard, key);
         `undone`: then it changes its mind.
         """
         shown = []
@@ -109,7 +106,10 @@ class Shop:
                 tx.put(key, value)
                 if "meanwhile" in how:
                     at, other, read = how["meanwhile"]
-                    with self.noted(session, who, site, at), session.read(self.stores[at], shard=other) as db:
+                    with (
+                        self.noted(session, who, site, at),
+                        session.read(self.stores[at], shard=other, policy=ReadPolicy.eventual()) as db,
+                    ):
                         db.get(read)
                 if how.get("undone"):
                     raise Undone
@@ -141,7 +141,7 @@ class Shop:
         engine.pause(site)
 
 
-def embedded(path: Path) -> Shop:
+def embedded(path: Path, **settings: Any) -> Shop:
     """Return a shop on the embedded store, at two sites."""
     far = {"eu": {"us": 0.001}, "us": {"eu": 0.001}}  # each site is nearest to itself
     return Shop(
@@ -150,7 +150,8 @@ def embedded(path: Path) -> Shop:
                 path / "data", site=site, shards=("photos", "posts"), replicate="manual", rtt_s=far[site]
             )
             for site in ("eu", "us")
-        }
+        },
+        **settings,
     )
 
 
@@ -274,19 +275,21 @@ class Failing(Shop):
             if x < 0.4:
                 if not self.heard(site):
                     self.cluster.sites[site].lose_answer = None  # that is a limit, and a test of its own
-                self.put(who, site, shard, key, **self.how())
+                self.put(who, site, shard, key, **self.how(shard))
             else:
                 self.get(who, site, shard, key, ReadPolicy.eventual() if x > 0.95 else None, forgets=r.random() < 0.7)
             self.fail()
         return self
 
-    def how(self) -> Row:
+    def how(self, shard: str) -> Row:
         """Say what else happens in a write block, now and then: it reads, and is undone at times; or its user reads elsewhere meanwhile."""
         r, x = self.random, self.random.random()
         if x < 0.25:
             return {"reads": [f"k{r.randrange(2)}"], "undone": r.random() < 0.4}
         if x < 0.5:
-            return {"meanwhile": (r.choice(self.sites), r.choice(("photos", "posts")), f"k{r.randrange(2)}")}
+            return {
+                "meanwhile": (r.choice(self.sites), r.choice((shard, shard, "photos", "posts")), f"k{r.randrange(2)}")
+            }
         return {}
 
     def fail(self) -> None:

@@ -9,7 +9,8 @@ A recorded run is a list of rows, the lines of a history (see docs/howto/check.m
 
 A row may have more than a history's, where it is known: the frontier that its session came with (`in`; to a write, when its block ended)
 and left with (`out`), the `ends` that its process knew when it decided, or its endpoint when it answered (lists of (shard, origin,
-offset)), and the `life` of the endpoint. What a write block showed are reads, before its write.
+offset)), and the `life` of the endpoint. What a write block showed are reads, before its write: of such rows the first has `in`, and the
+last `out`.
 
 `events` makes of it what both checkers read: places, offsets and stamps as small numbers, for TLC has 31 bits, and a `commit` before the
 first event that may show it, because others may see a write before its acknowledgement is recorded. The version of a write in doubt is
