@@ -205,7 +205,15 @@ def inflated_token(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
 
 def inflated_watermark(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
     """A watermark covers what nobody has numbered: of a read, and of a leader, that has its own write and no more."""
-    for op, number in (("read", 0), ("read", 4), ("read", 7), ("read", -1), ("commit", 0), ("commit", 3)):
+    for op, number in (
+        ("read", 0),
+        ("read", 4),
+        ("read", 7),
+        ("read", -1),
+        ("commit", 0),
+        ("commit", 3),
+        ("commit", -1),
+    ):
         place = nth(run, op, number)
         event = run.events[place]
         for at, here in enumerate(event.mark, 1):
@@ -213,6 +221,9 @@ def inflated_watermark(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
                 yield changed(run, place, mark=trace.put(event.mark, at, here + 5)), place
                 last = max((v.offset for v in run.events[: place + 1] if v.op == "commit" and v.at == at), default=1)
                 yield changed(run, place, mark=trace.put(event.mark, at, last + 1)), place
+    place = nth(run, "commit", -1)
+    event = run.events[place]  # a number is left out, and covered all the same
+    yield changed(run, place, offset=event.offset + 1, mark=trace.put(event.mark, event.at, event.offset)), place
 
 
 def forgotten_token(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
