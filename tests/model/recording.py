@@ -97,6 +97,7 @@ class Shop:
         """Let a session write; return what its block has shown.
 
         `reads`: first it reads keys of the shard, inside of the block; `meanwhile`: it reads what is there elsewhere, (site, shard, key);
+        `then`: it reads a key of the shard as any read does, which goes through the block;
         `undone`: then it changes its mind.
         """
         shown = []
@@ -111,6 +112,9 @@ class Shop:
                         session.read(self.stores[at], shard=other, policy=ReadPolicy.eventual()) as db,
                     ):
                         db.get(read)
+                if "then" in how:
+                    with session.read(shard=shard) as db:
+                        shown.append(db.get(how["then"]))
                 if how.get("undone"):
                     raise Undone
         except Undone:
@@ -287,9 +291,8 @@ class Failing(Shop):
         if x < 0.25:
             return {"reads": [f"k{r.randrange(2)}"], "undone": r.random() < 0.4}
         if x < 0.5:
-            return {
-                "meanwhile": (r.choice(self.sites), r.choice((shard, shard, "photos", "posts")), f"k{r.randrange(2)}")
-            }
+            elsewhere = (r.choice(self.sites), r.choice((shard, shard, "photos", "posts")), f"k{r.randrange(2)}")
+            return {"meanwhile": elsewhere} | ({"then": f"k{r.randrange(2)}"} if r.random() < 0.3 else {})
         return {}
 
     def fail(self) -> None:
