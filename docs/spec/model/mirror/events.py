@@ -15,7 +15,7 @@ last `out`.
 `events` makes of it what both checkers read: places, offsets and stamps as small numbers, for TLC has 31 bits, and a `commit` before the
 first event that may show it, because others may see a write before its acknowledgement is recorded. The version of a write in doubt is
 known if anybody was shown its value later. If nobody ever was, it may have happened: a number that is nobody's, and that a watermark
-covers, is believed to be its own, of as many as there are such writes.
+covers, or a session demands (of what a mark stood for), is believed to be its own, of as many as there are such writes.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def events(rows: Iterable[Row]) -> Run:
         for c in numbered.copy():
             shown = (c.at, c.offset) == (e.at, e.offset) and e.op == "read"
             earlier = c.at == e.at and c.offset <= e.offset and e.op != "read"
-            if (shown or earlier or c.offset <= e.mark[c.at - 1]) and c in numbered:
+            covers = (e.mark, e.came, e.left) if c.op == "number" else (e.mark,)
+            if (shown or earlier or any(f and c.offset <= f[c.at - 1] for f in covers)) and c in numbered:
                 numbered.remove(c)
                 before(c)
                 made.append(c)
@@ -169,12 +170,12 @@ def unshown(rows: Sequence[Row]) -> Iterator[Row]:
     known = {p for row in rows if row["op"] != "end" for p in positions({**row, **NO_FRONTIERS})}
     doubts = [row.get("shard", 0) for row in rows if kind(row) == "unknown" and "version" not in row]
     for row in rows:
-        for origin, offset in row.get("watermark", {}).items():
-            shard = row.get("shard", 0)
-            if offset and (shard, int(origin), offset) not in known and shard in doubts:
+        for place in positions(row) if row["op"] != "end" else ():
+            shard, origin, offset = place
+            if offset and place not in known and shard in doubts:
                 doubts.remove(shard)
-                known.add((shard, int(origin), offset))
-                yield {"op": "number", "shard": shard, "origin": int(origin), "offset": offset}
+                known.add(place)
+                yield {"op": "number", "shard": shard, "origin": origin, "offset": offset}
 
 
 def positions(row: Row) -> Iterator[tuple[int, int, int]]:
