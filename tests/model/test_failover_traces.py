@@ -100,7 +100,7 @@ MET = ("end", "lost", "forget", "unknown", "refuse", "ack", "read")
 def test_so_it_does_whatever_happens() -> None:
     """Sites are cut off, fail over and restart, answers are lost, and who hears of it hears late.
 
-    In the run of seed 182 a mark stands for a commit in doubt that nobody is ever shown: whoever reads what was written under it demands it.
+    In the run of seed 182 a mark stands for a commit in doubt that nobody is shown: who reads what was written under it demands that.
     """
     met = dict.fromkeys(MET, 0)
     for seed in (*range(20), 182):
