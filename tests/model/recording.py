@@ -4,7 +4,8 @@ Owns what is recorded beyond a history's lines: what sessions demanded before an
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def places(frontier: Frontier) -> list[tuple[int, int, int]]:
 # --- stores --------------------------------------------------------------------------------------------------------------
 
 
+class Undone(Exception):
+    """A user changes their mind inside a write block."""
+
+
 class Shop:
     """Users of stores at several sites, who go from one to another, one after the other. What they do is recorded."""
 
@@ -52,30 +57,85 @@ class Shop:
     def session(self, who: str, site: str) -> Session[Any, Any]:
         return self.stores[site].session(self.tokens.get(who), subject=who)
 
-    def done(self, who: str, site: str, session: Session[Any, Any], came: Frontier, before: int) -> None:
-        """Say of the lines of an operation whose they are, and what their session demanded before and after it."""
-        self.recorders[site].flush()
-        self.tokens[who] = session.token()
-        for row in self.rows[before:]:
-            if "session" in row:
-                row["session"] = who
-            if row["op"] in ("read", "write"):
-                row |= {"in": places(came), "out": places(session.own | session.seen)}
+    @contextmanager
+    def noted(self, session: Session[Any, Any], who: str, site: str, at: str) -> Iterator[None]:
+        """Say of the lines of an operation whose they are, and what their session demanded before and after it.
 
-    def write(self, who: str, site: str, shard: str, key: str, value: str) -> None:
-        session, before = self.session(who, site), len(self.rows)
-        came = session.own | session.seen
-        with session.write(shard=shard) as tx:
-            tx.put(key, value)
-        self.done(who, site, session, came, before)
+        What another operation inside of it has left its session with, it comes with when it ends. Of a block with several lines the first
+        says what it came with, and the last what it was left with: nobody could look in between.
+        """
+        before, known = len(self.rows), self.known(at)
+        self.came = session.own | session.seen
+        try:
+            yield
+        finally:
+            self.over()
+            self.recorders[site].flush()
+            self.came, came = session.own | session.seen, self.came
+            rows = [row for row in self.rows[before:] if "session" in row and row["session"] != who]
+            for row in rows:
+                row["session"] = who
+            rows = [row for row in rows if row["op"] in ("read", "write")]
+            if rows:
+                rows[0]["in"], rows[-1]["out"] = places(came), places(self.came)
+            for row in rows:
+                self.knew(row, known)
+
+    def known(self, site: str) -> list[tuple[int, int, int]]:
+        """Return the ends that a process knows."""
+        return []
+
+    def over(self) -> None:
+        """Note what else has happened when an operation is over."""
+
+    def knew(self, row: Row, known: list[tuple[int, int, int]]) -> None:
+        """Say of a row what its process knew before, and its endpoint when it answered."""
+
+    def block(
+        self, session: Session[Any, Any], who: str, site: str, shard: str, key: str, value: Any, **how: Any
+    ) -> Any:
+        """Let a session write; return what its block has shown.
+
+        `reads`: first it reads keys of the shard, inside of the block; `meanwhile`: it reads what is there elsewhere, (site, shard, key);
+        `then`: it reads a key of the shard as any read does, which goes through the block;
+        `undone`: then it changes its mind.
+        """
+        shown = []
+        try:
+            with session.write(shard=shard) as tx:
+                shown = [tx.get(read) for read in how.get("reads", ())]
+                tx.put(key, value)
+                if "meanwhile" in how:
+                    at, other, read = how["meanwhile"]
+                    with (
+                        self.noted(session, who, site, at),
+                        session.read(self.stores[at], shard=other, policy=ReadPolicy.eventual()) as db,
+                    ):
+                        db.get(read)
+                if "then" in how:
+                    with session.read(shard=shard) as db:
+                        shown.append(db.get(how["then"]))
+                if how.get("undone"):
+                    raise Undone
+        except Undone:
+            pass
+        return shown
+
+    def write(self, who: str, site: str, shard: str, key: str, value: str, **how: Any) -> Any:
+        session = self.session(who, site)
+        try:
+            with self.noted(session, who, site, site):
+                return self.block(session, who, site, shard, key, value, **how)
+        finally:
+            self.tokens[who] = session.token()
 
     def read(self, who: str, site: str, shard: str, key: str, policy: ReadPolicy | None = None) -> Any:
-        session, before = self.session(who, site), len(self.rows)
-        came = session.own | session.seen
-        with session.read(shard=shard, policy=policy) as db:
-            value = db.get(key)
-        self.done(who, site, session, came, before)
-        return value
+        session = self.session(who, site)
+        try:
+            with self.noted(session, who, site, site), session.read(shard=shard, policy=policy) as db:
+                return db.get(key)
+        finally:
+            self.tokens[who] = session.token()
 
     def ship(self, site: str) -> None:
         """Let a site apply what the others have."""
@@ -85,7 +145,7 @@ class Shop:
         engine.pause(site)
 
 
-def embedded(path: Path) -> Shop:
+def embedded(path: Path, **settings: Any) -> Shop:
     """Return a shop on the embedded store, at two sites."""
     far = {"eu": {"us": 0.001}, "us": {"eu": 0.001}}  # each site is nearest to itself
     return Shop(
@@ -94,7 +154,8 @@ def embedded(path: Path) -> Shop:
                 path / "data", site=site, shards=("photos", "posts"), replicate="manual", rtt_s=far[site]
             )
             for site in ("eu", "us")
-        }
+        },
+        **settings,
     )
 
 
@@ -140,13 +201,13 @@ class Failing(Shop):
         self.cluster.rejoin(site)
 
     def told(self) -> None:
-        """Note the ends that anybody has been told of by now; of several of one origin, the lowest counts."""
-        noted = {(row["shard"], row["origin"]): row["offset"] for row in self.rows if row["op"] == "end"}
+        """Note the ends that anybody has been told of by now."""
+        noted = {(row["shard"], row["origin"], row["offset"]) for row in self.rows if row["op"] == "end"}
         for site in self.sites:
-            for shard, origin, end in self.ends(site):
-                if end < noted.get((shard, origin), end + 1):
-                    noted[shard, origin] = end
-                    self.rows.append({"op": "end", "shard": shard, "origin": origin, "offset": end})
+            for place in self.ends(site):
+                if place not in noted:
+                    noted.add(place)
+                    self.rows.append({"op": "end", **dict(zip(("shard", "origin", "offset"), place, strict=True))})
 
     def ends(self, site: str) -> list[tuple[int, int, int]]:
         """Return the ends that a site has heard of."""
@@ -160,39 +221,42 @@ class Failing(Shop):
             copy.own in other.copies[shard].origins for shard, copy in copies for other in self.cluster.sites.values()
         )
 
+    def known(self, site: str) -> list[tuple[int, int, int]]:
+        return [(key >> 32, key & 0xFFFFFFFF, end) for key, end in self.stores[site]._state.view.ends.items()]
+
+    def over(self) -> None:
+        self.told()
+
+    def knew(self, row: Row, known: list[tuple[int, int, int]]) -> None:
+        endpoint = row.get("endpoint")
+        row["ends"] = known
+        if "watermark" in row:
+            row["ends"] = lowest([*known, *self.ends(endpoint)])
+            row["life"] = (endpoint, self.cluster.sites[endpoint].incarnation)
+
     def ask(self, who: str, site: str, act: Callable[[Session[Any, Any]], Any], *, forgets: bool = True) -> Any:
         """Do one operation of a user; return what it gives, or the error that it ends with."""
         self.now_s += 0.1
-        session, before = self.session(who, site), len(self.rows)
-        came = session.own | session.seen
-        known = [(key >> 32, key & 0xFFFFFFFF, end) for key, end in self.stores[site]._state.view.ends.items()]
+        session = self.session(who, site)
         given: Any = None
-        try:
-            given = act(session)
-        except (GateError, StoreError) as error:
-            given = error
-        self.told()
-        self.done(who, site, session, came, before)
-        for row in self.rows[before:]:
-            if row["op"] in ("read", "write"):
-                endpoint = row.get("endpoint")
-                row["ends"] = known
-                if "watermark" in row:
-                    row["ends"] = lowest([*known, *self.ends(endpoint)])
-                    row["life"] = (endpoint, self.cluster.sites[endpoint].incarnation)
+        with self.noted(session, who, site, site):
+            try:
+                given = act(session)
+            except (GateError, StoreError) as error:
+                given = error
         if forgets and isinstance(given, WriteLost | CommitUnknown):
-            session.forget(given.lost)
-            self.done(who, site, session, came, len(self.rows))
+            with self.noted(session, who, site, site):
+                session.forget(given.lost)
+        self.tokens[who] = session.token()
         return given
 
-    def put(self, who: str, site: str, shard: str, key: str) -> Any:
+    def put(self, who: str, site: str, shard: str, key: str, **how: Any) -> Any:
         """Let a user write a value that nobody wrote before; return it, or the error."""
         self.written += 1
         value = self.written
 
         def act(session: Session[Any, Any]) -> int:
-            with session.write(shard=shard) as tx:
-                tx.put(key, value)
+            self.block(session, who, site, shard, key, value, **how)
             return value
 
         return self.ask(who, site, act)
@@ -215,11 +279,21 @@ class Failing(Shop):
             if x < 0.4:
                 if not self.heard(site):
                     self.cluster.sites[site].lose_answer = None  # that is a limit, and a test of its own
-                self.put(who, site, shard, key)
+                self.put(who, site, shard, key, **self.how(shard))
             else:
                 self.get(who, site, shard, key, ReadPolicy.eventual() if x > 0.95 else None, forgets=r.random() < 0.7)
             self.fail()
         return self
+
+    def how(self, shard: str) -> Row:
+        """Say what else happens in a write block, now and then: it reads, and is undone at times; or its user reads elsewhere meanwhile."""
+        r, x = self.random, self.random.random()
+        if x < 0.25:
+            return {"reads": [f"k{r.randrange(2)}"], "undone": r.random() < 0.4}
+        if x < 0.5:
+            elsewhere = (r.choice(self.sites), r.choice((shard, shard, "photos", "posts")), f"k{r.randrange(2)}")
+            return {"meanwhile": elsewhere} | ({"then": f"k{r.randrange(2)}"} if r.random() < 0.3 else {})
+        return {}
 
     def fail(self) -> None:
         """Let something happen, now and then."""
@@ -283,7 +357,7 @@ class Told(Recording):
 
 
 class Simulated(Simulation):
-    """A simulation that notes when histories end, and what leaders have applied of a shard when they commit to it."""
+    """A simulation that notes when histories end, what leaders have applied when they commit, and what heartbeats number."""
 
     def __init__(self, seed: int, mix: str, **store: Any) -> None:
         world = small_world(seed)
@@ -292,6 +366,7 @@ class Simulated(Simulation):
         world = attrs.evolve(world, population=population, store=attrs.evolve(world.store, **store))
         self.rows: list[Row] = []
         self.leads: dict[int, Row] = {}
+        self.beaten: set[tuple[int, int, int]] = set()
         super().__init__(world, STRATEGIES["token"], MIXES[mix], seed, recording=Told(self.rows))
         cut = self.cluster.end
 
@@ -315,16 +390,32 @@ class Simulated(Simulation):
             "ends": known_ends(shard, origins),
         }
 
+    def _beats(self) -> float:
+        again = super()._beats()
+        self.beaten |= {(log.shard, log.pk & 0xFFFFFFFF, log.head) for log in self.cluster.logs.values()}
+        return again
+
+    def beats(self, rows: list[Row]) -> list[Row]:
+        """Return the heartbeats that a watermark covers: a log's head, after one was sent, if no write has that number."""
+        written = {(row["shard"], *row["version"]) for row in rows if row["op"] != "end" and "version" in row}
+        covered = {(row["shard"], int(o), n) for row in rows for o, n in row.get("watermark", {}).items()}
+        return [
+            {"op": "number", "shard": shard, "origin": origin, "offset": offset}
+            for shard, origin, offset in sorted(self.beaten & covered - written)
+            if offset
+        ]
+
     def recorded(self) -> list[Row]:
         """Run; return the rows. Who was not answered in time never learns what became of its write."""
         self.run(live=False)
         answered = {row["value"] for row in self.rows if row["op"] == "write"}
         rows = [row | self.said(row) for row in self.rows]
-        return rows + [
+        rows += [
             {"op": "write", "value": number, "ok": None, **row}
             for number, row in self.leads.items()
             if number not in answered
         ]
+        return self.beats(rows) + rows
 
     def said(self, row: Row) -> Row:
         """Return what a leader said of itself, if a row is a write that it has committed."""
@@ -339,4 +430,5 @@ def known_ends(shard: int, origins: Any) -> list[tuple[int, int, int]]:
 def simulated(seed: int, limit: int | None = None, mix: str = "calm", **store: Any) -> list[Row]:
     """Return the rows of a simulated run; with a limit, those of its first operations."""
     rows = Simulated(seed, mix, **store).recorded()
-    return rows if limit is None else rows[:limit]
+    beats = sum(row["op"] == "number" for row in rows)
+    return rows if limit is None else rows[: beats + limit]

@@ -161,10 +161,77 @@ def weak_acknowledgement(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
         yield changed(run, place, left=left), place
 
 
-def forgotten_token(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
-    """A session comes back with less than it was given."""
+def forgetful_read(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
+    """A read leaves a session with less than it came with: the post, when it is shown the photo; or both, when it is shown nothing new.
+
+    It need not come back with less to be found out, nor come back at all.
+    """
     place = nth(run, "read", 4)
-    yield changed(run, place, came=(0,) * run.places), place
+    event = run.events[place]
+    post = next(at for at, n in enumerate(event.came, 1) if n and at != event.at)
+    left = trace.put(event.left, post, 0)
+    forgotten = changed(run, place, left=left)
+    yield forgotten, place
+    yield forgotten._replace(events=forgotten.events[: place + 1]), place
+    yield changed(forgotten, place + 1, came=left), place
+    place = nth(run, "read", 5)
+    for at, n in enumerate(run.events[place].came, 1):
+        if n:
+            yield changed(run, place, left=trace.put(run.events[place].left, at, 0)), place
+
+
+def forgetful_acknowledgement(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
+    """Whatever a session comes with when it writes, it leaves with, too."""
+    for number in range(5):
+        place = nth(run, "ack", number)
+        for at, n in enumerate(run.events[place].came, 1):
+            if n:
+                yield changed(run, place, left=trace.put(run.events[place].left, at, n - 1)), place
+
+
+def inflated_token(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
+    """A session is left with, or comes with, what nobody has written: after the last read, too; or what is written only later."""
+    for op, number in (("read", 0), ("read", 3), ("read", -1), ("ack", 0), ("ack", 3)):
+        place = nth(run, op, number)
+        event = run.events[place]
+        yield changed(run, place, left=(99,) * run.places), place
+        yield changed(run, place, left=tuple(n + 9 for n in event.left)), place
+        yield changed(run, place, came=(99,) * run.places), place
+    commit = run.events[nth(run, "commit", 1)]
+    place = nth(run, "ack", 0)
+    assert place < nth(run, "commit", 1)
+    yield changed(run, place, left=trace.put(run.events[place].left, commit.at, commit.offset)), place
+
+
+def inflated_watermark(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
+    """A watermark covers what nobody has numbered: of a read, and of a leader, that has its own write and no more."""
+    for op, number in (
+        ("read", 0),
+        ("read", 4),
+        ("read", 7),
+        ("read", -1),
+        ("commit", 0),
+        ("commit", 3),
+        ("commit", -1),
+    ):
+        place = nth(run, op, number)
+        event = run.events[place]
+        for at, here in enumerate(event.mark, 1):
+            if here != trace.UNKNOWN:
+                yield changed(run, place, mark=trace.put(event.mark, at, here + 5)), place
+                last = max((v.offset for v in run.events[: place + 1] if v.op == "commit" and v.at == at), default=1)
+                yield changed(run, place, mark=trace.put(event.mark, at, last + 1)), place
+    place = nth(run, "commit", -1)
+    event = run.events[place]  # a number is left out, and covered all the same
+    yield changed(run, place, offset=event.offset + 1, mark=trace.put(event.mark, event.at, event.offset)), place
+
+
+def forgotten_token(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
+    """A session comes back with less than it was given; even where the policy promises nothing."""
+    for number in (4, 9):
+        place = nth(run, "read", number)
+        yield changed(run, place, came=(0,) * run.places), place
+    assert not run.events[place].held
 
 
 def ungated_write(run: "trace.Run") -> Iterator[tuple["trace.Run", int]]:
@@ -188,6 +255,10 @@ MUTATIONS = (
     low_watermark,
     foreign_acknowledgement,
     weak_acknowledgement,
+    forgetful_read,
+    forgetful_acknowledgement,
+    inflated_token,
+    inflated_watermark,
     forgotten_token,
     ungated_write,
     old_stamp,

@@ -1,174 +1,16 @@
-"""Recorded runs, for Trace.tla and for its mirror: which event, if any, is the first that breaks a rule of the gate or of failover?
+"""The mirror of Trace.tla: which event of a recorded run, if any, is the first that breaks a rule of the gate or of failover?
 
-A recorded run is a list of rows, the lines of a history (see docs/howto/check.md), in the order in which they were answered:
-
-`read`, `write`   with `session`, `key`, `shard`, `value`, `version`, `stamp`, `watermark`, `held`; `ok` None: in doubt, False: refused
-`end`             where an origin's surviving history stops (`shard`, `origin`, `offset`): as soon as anybody is told
-`lost`, `forget`  that a session is told of a lost write (`shard`, `version`), and that it accepts that; with `doubt`, that it may be lost
-
-A row may have more than a history's, where it is known: the frontier that its session came with (`in`) and left with (`out`), the `ends`
-that its process knew when it decided, or its endpoint when it answered (lists of (shard, origin, offset)), and the `life` of the endpoint.
-
-`events` makes of it what both checkers read: places, offsets and stamps as small numbers, for TLC has 31 bits, and a `commit` before the
-first event that may show it, because others may see a write before its acknowledgement is recorded. The version of a write in doubt is
-known if anybody was shown its value later.
+`events.py` makes events of what was recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-Frontier = tuple[int, ...]
-Row = Mapping[str, Any]
-UNKNOWN = -1
-NEVER_HEARD = 0
-NOWHERE = (0, 0, 0)
-KINDS = {"read": "read", "write": "ack", "end": "end", "lost": "lost", "forget": "forget"}
+from mirror.events import UNKNOWN, Event, Frontier, Run, events
 
-
-class Event(NamedTuple):
-    """One event; `came` and `left` are empty where they were not recorded, `life` is 0. `ends`: 0 where none was known."""
-
-    op: str
-    who: int
-    key: int
-    at: int
-    offset: int
-    stamp: int
-    mark: Frontier
-    ends: Frontier
-    came: Frontier
-    left: Frontier
-    held: bool
-    life: int
-
-
-class Run(NamedTuple):
-    """A recorded run as events, with how many places, sessions and lives there are."""
-
-    places: int
-    sessions: int
-    lives: int
-    events: tuple[Event, ...]
-
-
-class Numbers(dict):
-    """Small numbers from 1 on, for whatever is asked for."""
-
-    def __missing__(self, name: Any) -> int:
-        self[name] = len(self) + 1
-        return self[name]
-
-
-def events(rows: Iterable[Row]) -> Run:
-    """Number and order what was recorded. Who was refused before it named a key was refused all the same."""
-    kept = resolved([row for row in rows if row["op"] in KINDS])
-    places, sessions, keys, lives = Numbers(), Numbers(), Numbers(), Numbers()
-    offsets: dict[tuple, set[int]] = {}
-    for row in kept:
-        for shard, origin, offset in positions(row):
-            places[shard, origin]
-            offsets.setdefault((shard, origin), {0}).add(offset)
-    small = {(*place, n): rank for place, ns in offsets.items() for rank, n in enumerate(sorted(ns), 1)}
-    written = [row for row in kept if row["op"] in ("read", "write") and "version" in row]
-    stamps = sorted({(row["stamp"], row["version"][0]) for row in written})
-    rank = {stamp: n for n, stamp in enumerate(stamps, 1)}
-
-    def frontier(found: Iterable[Sequence[int]] | None, default: int = NEVER_HEARD) -> Frontier:
-        if found is None:
-            return ()
-        at = {places[shard, origin]: small[shard, origin, offset] for shard, origin, offset in found}
-        return tuple(at.get(p, default) for p in range(1, len(places) + 1))
-
-    def mark(row: Row) -> Frontier:
-        # Of its own shard, what a watermark does not list, the endpoint has never heard of; of others, it says nothing.
-        here = frontier([(row.get("shard", 0), int(origin), n) for origin, n in row.get("watermark", {}).items()])
-        own = {p for (shard, _), p in places.items() if shard == row.get("shard", 0) and "watermark" in row}
-        return tuple(n if p in own else UNKNOWN for p, n in enumerate(here, 1))
-
-    def event(op: str, row: Row) -> Event:
-        shard = row.get("shard", 0)
-        at, offset, stamp = NOWHERE
-        if "version" in row:
-            at, offset = places[shard, row["version"][0]], small[(shard, *row["version"])]
-            stamp = rank.get((row.get("stamp"), row["version"][0]), 0)
-        elif op == "end":
-            at, offset = places[shard, row["origin"]], small[shard, row["origin"], row["offset"]]
-        shows = op in ("commit", "read")  # what became of a write is said of no moment of its leader
-        return Event(
-            op,
-            sessions[row.get("session")] if op != "end" else 1,
-            keys[shard, row["key"]] if "key" in row else 0,
-            at,
-            offset,
-            stamp,
-            mark(row if shows else {}),
-            frontier(row.get("ends", ()) if shows else ()),
-            frontier(row.get("in")),
-            frontier(row.get("out")),
-            row.get("held", True) is not False,
-            lives[row["life"]] if shows and "life" in row else 0,
-        )
-
-    commits = [event("commit", row) for row in written if kind(row) in ("ack", "unknown")]
-    commits.sort(key=lambda e: e.offset)
-    made: list[Event] = []
-
-    def commit(wanted: Any) -> None:
-        for e in [e for e in commits if wanted(e)]:
-            commits.remove(e)
-            made.append(e)
-
-    for row in kept:
-        e = event(kind(row), row)
-        if e.op in ("ack", "unknown", "end"):
-            commit(lambda c, e=e: c.at == e.at and c.offset <= e.offset)
-        elif e.op == "read":
-            commit(lambda c, e=e: c.offset <= e.mark[c.at - 1] or (c.at, c.offset) == (e.at, e.offset))
-        made.append(e)
-    return Run(len(places), len(sessions), len(lives), tuple(made))
-
-
-def kind(row: Row) -> str:
-    """Return what sort of event a row is."""
-    if row.get("ok", True) is False:
-        return "refuse"
-    if row["op"] == "write" and (row.get("ok", True) is None or "version" not in row):
-        return "unknown"
-    return "in_doubt" if row["op"] == "forget" and row.get("doubt") else KINDS[row["op"]]
-
-
-def resolved(rows: Sequence[Row]) -> list[Row]:
-    """Give each write in doubt the version that its value was shown with, if it ever was; where none was, none is known."""
-    shown = {
-        (row.get("shard", 0), row["key"], row["value"]): {"version": row["version"], "stamp": row["stamp"]}
-        for row in rows
-        if row["op"] == "read" and "version" in row
-    }
-    made = []
-    for row in rows:
-        if kind(row) == "unknown" and "version" not in row:
-            row = {**row, **shown.get((row.get("shard", 0), row["key"], row["value"]), {})}
-        made.append(row)
-    return made
-
-
-def positions(row: Row) -> Iterator[tuple[int, int, int]]:
-    """Yield every position that a row speaks of."""
-    shard = row.get("shard", 0)
-    if "version" in row:
-        yield shard, *row["version"]
-    if row["op"] == "end":
-        yield shard, row["origin"], row["offset"]
-    for origin, offset in row.get("watermark", {}).items():
-        yield shard, int(origin), offset
-    for name in ("in", "out", "ends"):
-        for position in row.get(name) or ():
-            yield tuple(position)
-
-
-# --- the mirror ------------------------------------------------------------------------------------------------------------
+__all__ = ["UNKNOWN", "Event", "Mirror", "Run", "events", "module", "put", "rejected", "stops"]
 
 
 class Version(NamedTuple):
@@ -202,15 +44,19 @@ class Mirror:
         nothing = (0,) * run.places
         self.own, self.seen, self.doubt = ([nothing] * (run.sessions + 1) for _ in range(3))
         self.ended = nothing
+        self.told: list[set[int]] = [set() for _ in nothing]
+        self.last = (1,) * run.places
         self.shown = [nothing] * (run.lives + 1)
         self.versions: list[Version] = []
 
     def step(self, e: Event) -> bool:
         """Take in an event; return whether the rules allow it."""
-        honest = all(not said or 0 < end <= said for said, end in zip(e.ends, self.ended, strict=True))
+        honest = all(not said or said in told for said, told in zip(e.ends, self.told, strict=True))
+        comes = at_least(e.came, self.token(e.who)) and at_least(self.last, e.came)
+        last = self.last
         forward = not e.life or all(m in (UNKNOWN, max(m, s)) for m, s in zip(e.mark, self.shown[e.life], strict=True))
         self.shown[e.life] = join(self.shown[e.life], e.mark)
-        return honest and forward and getattr(self, e.op)(e)
+        return honest and comes and forward and getattr(self, e.op)(e) and self.there(e, last)
 
     # --- what is demanded ----------------------------------------------------------------------------------------------
 
@@ -232,8 +78,6 @@ class Mirror:
 
     def gated(self, e: Event) -> bool:
         """Whether an answer may be given to a session, from a watermark, by those who know of some ends."""
-        if not at_least(e.came, self.token(e.who)):
-            return False
         facts = zip(self.own[e.who], self.demand(e), self.ended, e.ends, e.mark, strict=True)
         for mine, every, end, known, here in facts:
             if known and (mine > known or here > known):
@@ -245,9 +89,16 @@ class Mirror:
                 return False
         return True
 
-    def learns(self, e: Event, least: Frontier) -> bool:
-        """Whether an operation leaves a session with no less than it must."""
-        self.seen[e.who] = join(e.left, self.seen[e.who], least)
+    def there(self, e: Event, before: Frontier) -> bool:
+        """Whether what an event leaves, and covers, has been numbered. (The watermark that is said of a leader may have the very write.)"""
+        return at_least(self.last, e.left) and all(
+            m <= n or m == now for m, n, now in zip(e.mark, before, self.last, strict=True)
+        )
+
+    def learns(self, e: Event, more: Frontier = ()) -> bool:
+        """Whether an operation leaves a session with no less than it had, and `more`."""
+        least = join(self.seen[e.who], more)
+        self.seen[e.who] = join(e.left, least)
         return at_least(e.left, join(self.own[e.who], self.clipped(least)))
 
     # --- events --------------------------------------------------------------------------------------------------------
@@ -260,11 +111,14 @@ class Mirror:
         """The version that an event names, if there is one."""
         return [v for v in self.versions if (v.at, v.offset) == (e.at, e.offset)]
 
+    def number(self, e: Event) -> bool:
+        """Something is numbered that nobody was ever shown."""
+        before, self.last = self.last[e.at - 1], put(self.last, e.at, e.offset)
+        return before < e.offset and (not self.ended[e.at - 1] or self.past(e.at, e.offset))
+
     def commit(self, e: Event) -> bool:
         """A leader takes a write."""
-        fine = self.gated(e) and not e.ends[e.at - 1]
-        fine = fine and (not self.ended[e.at - 1] or self.past(e.at, e.offset))
-        fine = fine and all(v.offset < e.offset for v in self.versions if v.at == e.at)
+        fine = self.gated(e) and not e.ends[e.at - 1] and self.number(e)
         fine = fine and all(v.stamp < e.stamp for v in self.visible(e))
         self.versions.append(Version(e.who, e.key, e.at, e.offset, e.stamp, put(self.demand(e), e.at, e.offset)))
         if e.life:
@@ -285,22 +139,23 @@ class Mirror:
             if e.who not in [v.who for v in self.these(e)]:
                 return False
             self.doubt[e.who] = join(self.doubt[e.who], put((0,) * len(e.mark), e.at, e.offset))
-        return self.learns(e, self.seen[e.who])
+        return self.learns(e)
 
     def read(self, e: Event) -> bool:
         """A read is served."""
         newest = max(self.visible(e), key=lambda v: v.stamp, default=None)
         if (e.held and not self.gated(e)) or (e.at, e.offset) != ((newest.at, newest.offset) if newest else (0, 0)):
             return False
-        return self.learns(e, newest.deps if newest else self.seen[e.who])
+        return self.learns(e, newest.deps if newest else ())
 
     def refuse(self, e: Event) -> bool:
         """Whatever is refused leaves the session with what it demanded."""
-        return at_least(e.came, self.token(e.who)) and self.learns(e, self.seen[e.who])
+        return self.learns(e)
 
     def end(self, e: Event) -> bool:
         """A history ends."""
         before = self.ended[e.at - 1]
+        self.told[e.at - 1].add(e.offset)
         self.ended = put(self.ended, e.at, min(before, e.offset) if before else e.offset)
         return True
 
