@@ -342,6 +342,23 @@ class PutsAllBack(SideBySide):
         return super().commit(deps)
 
 
+class BusyIsAnOSError(Write):
+    """Who finds the lock taken is told so as the operating system says it."""
+
+    def take(self) -> None:
+        if not self.server.lock.acquire(blocking=False):
+            raise BlockingIOError(11, f"{self.server.name} is locked")
+
+
+class EndedIsARuntimeError(Write):
+    """A second commit is refused as a mistake in the program."""
+
+    def commit(self, deps: Frontier) -> Commit:
+        if not self.connection.open:
+            raise RuntimeError("this block has ended")
+        return super().commit(deps)
+
+
 class LinksCount(Write):
     """Each link counts the commits that it makes."""
 

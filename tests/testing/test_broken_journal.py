@@ -64,6 +64,17 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.SideBySide, SIDE, "committed in the middle of another"),
     (broken.NumbersWhenItBegins, SIDE, "called it applied and showed"),
     (broken.PutsAllBack, SIDE, "committed"),
+    (
+        broken.BusyIsAnOSError,
+        SIDE,
+        r"(?s)raised BlockingIOError\(11.*what to do: to refuse, raise StoreError, or Unreach",
+    ),
+    (broken.BusyIsAnOSError, "an_exact_position_is_of_its_own_transaction", "raised BlockingIOError"),
+    (
+        broken.EndedIsARuntimeError,
+        "a_block_that_has_ended_cannot_commit_again",
+        "a commit after a rollback raised RuntimeError",
+    ),
     (broken.LinksCount, "positions_grow_with_every_commit", "and the one before it"),
     (broken.ChangesOnly, "a_write_that_changes_nothing_is_a_write", "and then reads 'old'"),
     (broken.ChangesOnly, "a_deletion_of_nothing_is_a_write", "and then reads 'old'"),
@@ -170,6 +181,20 @@ def test_a_position_of_nothing_fails_without_a_follower_too() -> None:
     name = f"test_{OUTSIDE}"
     assert run(Alone, name) == {name: None}
     assert "position() is" in str(run(lambda: Alone(Nowhere), name)[name])
+
+
+def test_a_built_in_exception_says_everywhere_what_to_do() -> None:
+    class Stumbles(Reader):
+        def get(self, key: str) -> str | None:
+            raise OSError(key)
+
+    with pytest.raises(OSError, match="k") as raised:
+        type(
+            "Contract", (EngineContract,), {"stage": lambda self: JournalStage(Stumbles)}
+        )().test_a_rollback_leaves_nothing()
+    assert re.search(
+        r"(?s)promised.*to refuse, raise StoreError, or Unreachable\(final", "\n".join(raised.value.__notes__)
+    )
 
 
 def test_every_broken_store_is_tried() -> None:

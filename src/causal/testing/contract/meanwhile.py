@@ -9,7 +9,7 @@ from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
 from causal.testing.contract.base import Promises, once
 from causal.testing.contract.interleaved import interleaved
-from causal.testing.contract.play import driven, refused, verdict
+from causal.testing.contract.play import driven, verdict
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class Meanwhile(Promises):
             try:
                 return _run(lambda: _write(play, link, {key: str(turn[0])}))
             except Exception as error:
-                if not refused(error):
-                    raise
+                play.refusal(error, "a block, while another one was open,")
                 return Frontier()  # refused for the other's sake: it may be tried again, and nothing was committed
 
         def other() -> tuple[Frontier, Look]:

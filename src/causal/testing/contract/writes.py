@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
 from causal.engine import Commit
-from causal.errors import CausalError, CommitUnknown
+from causal.errors import CommitUnknown
 from causal.testing.contract.base import Promises, once
 from causal.testing.contract.interleaved import interleaved
-from causal.testing.contract.play import driven, refused, verdict
+from causal.testing.contract.play import driven, verdict
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Writes(Promises):
             try:
                 driven(work())
             except Exception as error:
-                if not refused(error):
-                    raise
+                play.refusal(error, "a block, while another one was open,")
                 return Commit(None)  # refused for the other's sake
             return found[0]
 
@@ -142,10 +141,11 @@ class Writes(Promises):
             handle = await play.done(link.write(leader, play.shard, Frontier()))
             await play.put(handle.connection, "k", end)
             await play.done(handle.rollback() if end == "rollback" else handle.commit(Frontier()))
+            again = None
             try:
                 again = await play.done(handle.commit(Frontier()))
-            except CausalError:
-                again = None
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
+                play.refusal(error, f"a commit after a {end}")
             play.insist(
                 again is None,
                 f"a commit after a {end} was acknowledged: {again}",
@@ -243,7 +243,7 @@ class Writes(Promises):
             said: object = None
             try:
                 said = await play.done(handle.commit(Frontier()))
-            except CausalError as error:
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
                 said = error
             await play.done(handle.rollback())
             play.insist(
