@@ -307,6 +307,15 @@ class LeavesGaps(Write):
         super().rollback()
 
 
+class ReadsBeforeTheLock(Write):
+    """What a block reads is taken before it has the lock, and its watermarks once it has it."""
+
+    def __init__(self, link: Link, server: Server, shard: int) -> None:
+        before = server.state
+        super().__init__(link, server, shard)
+        self.connection.state = before
+
+
 class SideBySide(Write):
     """Blocks run side by side: a lock is only held while a commit is written."""
 

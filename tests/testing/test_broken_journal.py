@@ -24,6 +24,7 @@ ONE_LINK = "blocks_of_one_link_are_apart"
 CRASH = "a_commit_survives_a_crash_or_is_known_to_be_lost"
 ROLLBACK = "a_rollback_gives_no_number_away"
 SIDE = "commits_side_by_side_are_both_there"
+BLOCK = "a_write_blocks_watermarks_are_no_later_than_what_it_shows_whenever_a_write_comes"
 OUTSIDE = "what_was_written_outside_has_a_position"
 
 # Who breaks what: the defect, the test that fails of it, and a piece of what it says is wrong.
@@ -61,6 +62,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.CutsLongValues, VALUES, r"\(255 characters\)"),
     (broken.NumbersRollbacks, ROLLBACK, "the position of a commit that came later"),
     (broken.LeavesGaps, ROLLBACK, "two has caught up, and says BEHIND"),
+    (broken.ReadsBeforeTheLock, BLOCK, "a write block's watermarks call .* applied, and it is shown"),
     (broken.SideBySide, SIDE, "committed in the middle of another"),
     (broken.NumbersWhenItBegins, SIDE, "called it applied and showed"),
     (broken.PutsAllBack, SIDE, "committed"),

@@ -72,7 +72,7 @@ class Meanwhile(Promises):
         def write(link: Any, key: str) -> Frontier:
             try:
                 return _run(lambda: _write(play, link, {key: str(turn[0])}))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
                 play.refusal(error, "a block, while another one was open,")
                 return Frontier()  # refused for the other's sake: it may be tried again, and nothing was committed
 

@@ -84,7 +84,7 @@ class Writes(Promises):
 
             try:
                 driven(work())
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
                 play.refusal(error, "a block, while another one was open,")
                 return Commit(None)  # refused for the other's sake
             return found[0]
