@@ -48,6 +48,8 @@ class Stage:
     """Whether an engine that was made before a fork is promised to work in the child."""
     snapshots: bool = True
     """Whether a block reads one snapshot. If not (a weaker isolation), each statement has its own, no older than the watermark."""
+    failovers: int = 2
+    """How many failovers in a row it can do (`fail_over` or `losing`, each time of `leader`). The second may lose nothing."""
     interleavings: int = 250
     """At how many places inside a call, at most, another one is made to happen."""
     controls: Controls | None = None
@@ -120,7 +122,7 @@ class Stage:
         self._controls("rejoin").rejoin(endpoint)
 
     def fail_over(self, endpoint: str) -> None:
-        """Crash the endpoint that leads: what nobody else holds is lost, and whoever leads then starts a new origin."""
+        """Crash the endpoint that leads: what nobody else holds is lost, and whoever leads then starts a new origin. Links may be open."""
         self._not_offered("fail_over(endpoint)")
 
     @contextlib.contextmanager

@@ -185,6 +185,8 @@ class Play:
         handle = await self.done(link.read(endpoint, tuple(shards or (self.shard,))))
         try:
             value = await self.get(handle.connection, key)
+            if hasattr(handle, "end"):
+                await self.done(handle.end())
             return Shown(value, handle.watermarks, handle.seen())
         finally:
             await self.done(handle.close())
