@@ -27,9 +27,9 @@ class Stage:
     A subclass must have `leader`, `engine`, `get` and `put`. All other hooks are optional: a test that needs one which is not there is
     skipped and says which. An engine that has the methods of `causal.Controls` is given as `controls`: then the five of these are there.
 
-    What a test has written is text, any text without NUL, of up to 80,000 characters, under keys of letters, of which capitals are others.
-    Everything is new and empty when a stage is made. A write block has one shard, and `put` writes there; a read block over several
-    shards shows, in `get`, a key of whichever has it. Most tests use the first of `engine.shards` alone.
+    What a test has written is text, any text without NUL, of up to 80,000 characters, under keys of letters, of which capitals are others,
+    up to 100 in one block. Everything is new and empty when a stage is made. A write block has one shard, and `put` writes there; a read
+    block over several shards shows, in `get`, a key of whichever has it. Most tests use the first of `engine.shards` alone.
 
     Thread-safety: `engine`, `get`, `put`, `catch_up` and `write_source` are called from two threads at once.
     """

@@ -100,7 +100,8 @@ class Watermarks(Promises):
                 finally:
                     handle.rollback()
             except Exception as error:  # noqa: BLE001 - what it is, is judged
-                return play.refusal(error, "a block, while another one was open,")
+                play.refusal(error, "a block, while another one was open,")
+                return None
 
         def write() -> Frontier | None:
             found: list[Frontier] = []
@@ -111,7 +112,8 @@ class Watermarks(Promises):
             try:
                 driven(work())
             except Exception as error:  # noqa: BLE001 - what it is, is judged
-                return play.refusal(error, "a block, while another one was open,")
+                play.refusal(error, "a block, while another one was open,")
+                return None
             written[0] += 1
             return found[0]
 
