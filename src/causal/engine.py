@@ -10,21 +10,32 @@ What the gate relies on, and what breaks if it does not hold:
   reads as fresh, which no other part can detect.
   One endpoint may be several servers, behind a balancer: a snapshot of another incarnation than was known is judged by what it shows
   itself.
-* Origins are numbered once. Whatever can make a log forget (failover, restore, an unclean restart of a store that does not wait for
-  durability) starts a new origin and gives the old one an `end`. HAZARD: a history that keeps its name after forgetting makes lost
-  writes look applied.
+* Origins are numbered once, over all failovers. Whatever can make a log forget (failover, restore, an unclean restart of a store that
+  does not wait for durability) starts a new origin and gives the old one an `end`. HAZARD: a history that keeps its name after
+  forgetting makes lost writes look applied.
+* What a log has not forgotten stays as it was: applied under the name of its ended origin, and shown, deletions too. A link that was open
+  during a failover says who leads then, or refuses.
+* An endpoint whose watermark leads no origin of a shard takes no writes of it.
 * Every live origin with an acknowledged write is in the watermark of some endpoint that can be asked, before that write is
   acknowledged: a member lists a new origin before it takes writes under it. HAZARD: a leader read and a freshness proof know of no
   origin that only an endpoint lists which has never answered.
 * An acknowledged commit is durable where it is acknowledged, and its position is taken after the commit (or inside the write lock).
   Every block that wrote has one, also where it changed no value or found nothing to delete: a replica that lags shows something else.
 * A transaction becomes visible as one, and `applied` goes up with it, at the leader and at replicas: in the order of the positions,
-  without gaps. HAZARD: numbers that are given out before the commit, or applied out of order, cover what is not there yet.
-* `seen()` reports at least what the handle's user was shown, tombstones included, and the dependencies stored with it.
+  without gaps, however many keys it has. HAZARD: numbers that are given out before the commit, or applied out of order, cover what is
+  not there yet.
+* What is shown is what was written, to the character: nothing is cut, stripped or normalized.
+* `seen()` reports at least what the handle's user was shown, tombstones included, and the dependencies stored with it: whoever lacks
+  that does not cover it, also after a failover.
 
 Errors: a method raises `Unreachable` when its endpoint cannot be reached or does not answer in time (`final=True`, for a write, where
 the gate need not ask again: a lock was waited for, or somebody has to act first), `StoreError` when the store is
 damaged, full or read-only, and `CommitUnknown` only from `commit`, only when the outcome is unknown. Anything else is passed to the user.
+What cannot be done is refused, with an error of these or of the driver, and never with a built-in exception:
+
+* what is asked of a closed link: ConfigError or StoreError;
+* a shard, or an endpoint, that the engine does not have: ConfigError or Unreachable;
+* a commit of a block that has ended, by a commit or a rollback: StoreError, or the driver's own.
 
 Threads: a link is used by many threads at once; a handle by one thread (or task) at a time. Several handles of a link are open at once, in
 one thread, too: none shows, moves or ends what another reads.
@@ -152,13 +163,16 @@ class WriteHandle(Protocol[W_co]):
 
     @property
     def watermarks(self) -> Mapping[int, Watermark]:
-        """The leader's watermarks, by shard id, taken inside the write lock where there is one (I9 is judged on them)."""
+        """The leader's watermarks, by shard id, taken inside the write lock where there is one (I9 is judged on them).
+
+        No later than what the block is shown: they, and the state that it reads, are of one moment, or they are older.
+        """
 
     def seen(self) -> Frontier:
         """Return at least what reads inside the transaction showed."""
 
     def commit(self, deps: Frontier) -> Commit:
-        """Make the writes durable with `deps` (the writer's whole frontier) and return the acknowledgement.
+        """Make the writes durable with `deps` (the writer's whole frontier) and return the acknowledgement. Ends the block.
 
         Raises: CommitUnknown when no answer came; any other error means that nothing was committed.
         """
@@ -235,16 +249,19 @@ class Link(Protocol[R_co, W_co]):
         """Open one snapshot that covers `shards`: `watermarks` has each of them. Raises: Unreachable."""
 
     def write(self, endpoint: str, shard: int, deps: Frontier) -> WriteHandle[W_co]:
-        """Open a write transaction on `shard` at a leader; `deps` is the writer's frontier so far. Raises: Unreachable."""
+        """Open a write transaction on `shard` at a leader; `deps` is the writer's frontier so far.
+
+        Raises: Unreachable, also where the endpoint does not lead.
+        """
 
     def leader(self, shard: int) -> str:
-        """Return the endpoint that takes this process's writes of a shard now."""
+        """Return the endpoint that takes this process's writes of a shard now, also after a failover. Raises: StoreError."""
 
     def position(self, connection: Any) -> Frontier:
         """Return a frontier that covers what was written through `connection` (and committed), outside this library's write blocks."""
 
     def close(self) -> None:
-        """Close every connection and end background work. Idempotent."""
+        """Close every connection and end background work. Idempotent. What is asked afterwards is refused: ConfigError or StoreError."""
 
 
 class AsyncReadHandle(Protocol[R_co]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +38,15 @@ class KeyByKey(Server):
     def apply(self, shard: int, origin: int, offset: int, changes: Changes) -> None:
         for key, value in changes.items():
             super().apply(shard, origin, offset, {key: value})
+
+
+class FortyKeysAtATime(Server):
+    """A transaction of many keys is applied in parts."""
+
+    def apply(self, shard: int, origin: int, offset: int, changes: Changes) -> None:
+        keys = list(changes)
+        for n in range(0, len(keys), 40):
+            super().apply(shard, origin, offset, {k: changes[k] for k in keys[n : n + 40]})
 
 
 class NumberFirst(Server):
@@ -112,6 +123,31 @@ class WritesLater(Server):
             super().write(*line)
 
 
+class PromotionForgetsDeletions(Cluster):
+    """Who is promoted has its log compacted first: of what was deleted, the deletion goes and not the value."""
+
+    def fail_over(self) -> None:
+        heir = self.servers["two"]
+        lines = [json.loads(line) for line in heir.path.read_text().splitlines()]
+        for line in lines:
+            if line[0] == "put":
+                line[4] = {k: v for k, v in line[4].items() if v is not None}
+        heir.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        heir.start()
+        super().fail_over()
+
+
+class OneOriginForAllPromoted(Cluster):
+    """A promoted server numbers origin 2, whatever was numbered before."""
+
+    def fail_over(self) -> None:
+        self.servers["one"].up = False
+        heir = self.servers["two"]
+        for shard, origins in heir.state.origins.items():
+            heir.write("heard", shard, 1, 0, origins[1][0])
+            heir.write("lead", shard, 2, 0, None)
+
+
 class EndsTooHigh(Cluster):
     """A history ends one past what is left of it."""
 
@@ -151,6 +187,25 @@ class AnswersAreLives(Link):
     def probe(self, endpoint: str, timeout_s: float) -> Marks:
         self.answers += 1
         return {s: attrs.evolve(m, incarnation=self.answers) for s, m in super().probe(endpoint, timeout_s).items()}
+
+
+class LeaderWhenOpened(Link):
+    """Who leads is found out when the link is opened."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.led = {n: super(LeaderWhenOpened, self).leader(self.store << 16 | n) for n in SHARDS.values()}
+
+    def leader(self, shard: int) -> str:
+        return self.led[self.index(shard)]
+
+
+class SeesTheNewestOrigin(Read):
+    """What was shown is named by the newest origin alone."""
+
+    def seen(self) -> Frontier:
+        newest = {s: max(self.watermarks[s].origins.items()) for s in self.shown}
+        return Frontier(Position(s, origin, applied) for s, (origin, (applied, _)) in newest.items() if applied)
 
 
 class OneMarkOfTwo(Read):
@@ -273,6 +328,13 @@ class EmptyIsNothing(Reader):
         return super().get(key) or None
 
 
+class NormalizesText(Writer):
+    """Text is stored in its composed form."""
+
+    def put(self, key: str, value: str | None) -> None:
+        super().put(key, value and unicodedata.normalize("NFC", value))
+
+
 class CutsLongValues(Writer):
     def put(self, key: str, value: str | None) -> None:
         super().put(key, value and value[:255])
@@ -305,6 +367,15 @@ class LeavesGaps(Write):
             head = self.server.state.head(self.shard)
             self.server.apply(self.shard, self.server.state.leads[self.shard], head + 1, {})
         super().rollback()
+
+
+class ReadsBeforeTheLock(Write):
+    """What a block reads is taken before it has the lock, and its watermarks once it has it."""
+
+    def __init__(self, link: Link, server: Server, shard: int) -> None:
+        before = server.state
+        super().__init__(link, server, shard)
+        self.connection.state = before
 
 
 class SideBySide(Write):
@@ -340,6 +411,39 @@ class PutsAllBack(SideBySide):
         if self.connection.changes:
             self.server.state = attrs.evolve(self.server.state, data=data)
         return super().commit(deps)
+
+
+class BusyIsAnOSError(Write):
+    """Who finds the lock taken is told so as the operating system says it."""
+
+    def take(self) -> None:
+        if not self.server.lock.acquire(blocking=False):
+            raise BlockingIOError(11, f"{self.server.name} is locked")
+
+
+class EndedIsARuntimeError(Write):
+    """A second commit is refused as a mistake in the program."""
+
+    def commit(self, deps: Frontier) -> Commit:
+        if not self.connection.open:
+            raise RuntimeError("this block has ended")
+        return super().commit(deps)
+
+
+class WritesAnywhere(Link):
+    """A follower takes writes, under the next number of the leader that it follows."""
+
+    class Writing(Write):
+        def commit(self, deps: Frontier) -> Commit:
+            origin, (applied, _) = max(self.server.state.origins[self.shard].items())
+            self.server.write("put", self.shard, origin, applied + 1, self.connection.changes)
+            self.rollback()
+            return Commit(Position(self.link.store << 16 | self.shard, origin, applied + 1))
+
+    def write(self, endpoint: str, shard: int, deps: Frontier) -> Write:
+        server, index = self.server(endpoint), self.index(shard)
+        kind = self.writing if server.state.leads[index] else self.Writing
+        return kind(self, server, index)
 
 
 class LinksCount(Write):

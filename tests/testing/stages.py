@@ -174,6 +174,7 @@ class PostgresStage(Stage):
 
     leader, follower, store, interleavings = "primary", "replica-1", 3, 25
     forks = True
+    failovers = 1
 
     def __init__(self, cluster: Any, isolation: Any = "read committed") -> None:
         self.isolation, self.snapshots = isolation, isolation == "repeatable read"
@@ -266,6 +267,12 @@ class PostgresStage(Stage):
             return steps.throw(Cut("the connection was lost", lost=True))
 
         Writing.commit = commit  # type: ignore[method-assign]
+
+    def fail_over(self, endpoint: str) -> None:
+        """The primary dies, and its standby is promoted with what it has."""
+        (standby,) = self.cluster.replicas
+        self.cluster.primary.kill()
+        standby.promote()
 
     @contextlib.contextmanager
     def losing(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import pytest
 from causal import Frontier, Unreachable
 from causal.engine import Commit
 from causal.testing import EngineContract, Stage
+from causal.testing.contract import failing
 from tests.testing import broken_journal as broken
 from tests.testing.journal import JournalStage, Link, Read, Reader, Server, Write
 from tests.testing.run import failures, run
@@ -24,12 +25,16 @@ ONE_LINK = "blocks_of_one_link_are_apart"
 CRASH = "a_commit_survives_a_crash_or_is_known_to_be_lost"
 ROLLBACK = "a_rollback_gives_no_number_away"
 SIDE = "commits_side_by_side_are_both_there"
+BLOCK = "a_write_blocks_watermarks_are_no_later_than_what_it_shows_whenever_a_write_comes"
+SURVIVES = "what_survives_a_failover_is_still_applied"
 OUTSIDE = "what_was_written_outside_has_a_position"
 
 # Who breaks what: the defect, the test that fails of it, and a piece of what it says is wrong.
 BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.KeyByKey, CAUGHT_UP, "which were written in one transaction each time|applied and showed"),
     (broken.KeyByKey, "a_leader_is_whole_in_the_middle_of_a_commit", "applied and showed"),
+    (broken.FortyKeysAtATime, CAUGHT_UP, "two .*' at 40 keys"),
+    (broken.FortyKeysAtATime, "a_leader_is_whole_in_the_middle_of_a_commit", "one .*' at 40 keys"),
     (broken.NumberFirst, CAUGHT_UP, "two called .* applied and showed"),
     (broken.NumberFirst, "a_leader_is_whole_in_the_middle_of_a_commit", "one called .* applied and showed"),
     (broken.NewestFirst, CAUGHT_UP, "two called .* applied and showed"),
@@ -38,6 +43,18 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.MarkKeptApart, "a_server_that_went_back_says_what_it_has_left", "two went back, shows 'one', and calls"),
     (broken.WritesLater, CRASH, "it shows 'two' and says BEHIND"),
     (broken.EndsTooHigh, "a_lost_write_is_past_the_end_and_never_applied", "is lost, and whoever leads says BEHIND"),
+    (broken.PromotionForgetsDeletions, SURVIVES, "gone = None, of .* two shows 'old' and says APPLIED"),
+    (broken.SeesTheNewestOrigin, SURVIVES, r"and has seen Frontier\(\)"),
+    (
+        broken.OneOriginForAllPromoted,
+        "every_failover_starts_an_origin_of_its_own",
+        "a write after the second has .*, which is of the history of .after the first.",
+    ),
+    (
+        broken.LeaderWhenOpened,
+        "a_link_that_was_open_meanwhile_finds_the_new_leader",
+        "beside one, .* says that one leads, and a new one two",
+    ),
     (broken.OthersOfTheLeader, "watermarks_of_other_shards_are_honest_too", "two over shard .* says APPLIED"),
     (broken.OneMapping, "watermarks_that_were_given_stay_as_they_are", "now say APPLIED of it"),
     (broken.AnswersAreLives, "an_incarnation_stays_as_long_as_a_server_lives", "one did not restart"),
@@ -58,12 +75,30 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (broken.FirstPutWins, OWN, "'twice': 'one'"),
     (broken.IgnoresCase, VALUES, r"'CASE': \(None, 'capital'\)"),
     (broken.EmptyIsNothing, VALUES, r"'empty': \(None, ''\)"),
+    (broken.NormalizesText, VALUES, "'decomposed': "),
     (broken.CutsLongValues, VALUES, r"\(255 characters\)"),
     (broken.NumbersRollbacks, ROLLBACK, "the position of a commit that came later"),
     (broken.LeavesGaps, ROLLBACK, "two has caught up, and says BEHIND"),
+    (broken.ReadsBeforeTheLock, BLOCK, "a write block's watermarks call .* applied, and it is shown"),
     (broken.SideBySide, SIDE, "committed in the middle of another"),
     (broken.NumbersWhenItBegins, SIDE, "called it applied and showed"),
     (broken.PutsAllBack, SIDE, "committed"),
+    (
+        broken.BusyIsAnOSError,
+        SIDE,
+        r"(?s)raised BlockingIOError\(11.*what to do: to refuse, raise StoreError, or Unreach",
+    ),
+    (broken.BusyIsAnOSError, "an_exact_position_is_of_its_own_transaction", "raised BlockingIOError"),
+    (
+        broken.EndedIsARuntimeError,
+        "a_block_that_has_ended_cannot_commit_again",
+        "a commit after a rollback raised RuntimeError",
+    ),
+    (
+        broken.WritesAnywhere,
+        "who_does_not_lead_takes_no_writes",
+        "two says that it leads no origin .* has acknowledged",
+    ),
     (broken.LinksCount, "positions_grow_with_every_commit", "and the one before it"),
     (broken.ChangesOnly, "a_write_that_changes_nothing_is_a_write", "and then reads 'old'"),
     (broken.ChangesOnly, "a_deletion_of_nothing_is_a_write", "and then reads 'old'"),
@@ -78,7 +113,8 @@ BROKEN: list[tuple[type[Any], str, str]] = [
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(failing, "_PATIENCE_S", 1.0)
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -170,6 +206,20 @@ def test_a_position_of_nothing_fails_without_a_follower_too() -> None:
     name = f"test_{OUTSIDE}"
     assert run(Alone, name) == {name: None}
     assert "position() is" in str(run(lambda: Alone(Nowhere), name)[name])
+
+
+def test_a_built_in_exception_says_everywhere_what_to_do() -> None:
+    class Stumbles(Reader):
+        def get(self, key: str) -> str | None:
+            raise OSError(key)
+
+    with pytest.raises(OSError, match="k") as raised:
+        type(
+            "Contract", (EngineContract,), {"stage": lambda self: JournalStage(Stumbles)}
+        )().test_a_rollback_leaves_nothing()
+    assert re.search(
+        r"(?s)promised.*to refuse, raise StoreError, or Unreachable\(final", "\n".join(raised.value.__notes__)
+    )
 
 
 def test_every_broken_store_is_tried() -> None:

@@ -27,9 +27,9 @@ class Stage:
     A subclass must have `leader`, `engine`, `get` and `put`. All other hooks are optional: a test that needs one which is not there is
     skipped and says which. An engine that has the methods of `causal.Controls` is given as `controls`: then the five of these are there.
 
-    What a test has written is text, any text without NUL, of up to 80,000 characters, under keys of letters, of which capitals are others.
-    Everything is new and empty when a stage is made. A write block has one shard, and `put` writes there; a read block over several
-    shards shows, in `get`, a key of whichever has it. Most tests use the first of `engine.shards` alone.
+    What a test has written is text, any text without NUL, of up to 80,000 characters, under keys of letters, of which capitals are others,
+    up to 100 in one block. Everything is new and empty when a stage is made. A write block has one shard, and `put` writes there; a read
+    block over several shards shows, in `get`, a key of whichever has it. Most tests use the first of `engine.shards` alone.
 
     Thread-safety: `engine`, `get`, `put`, `catch_up` and `write_source` are called from two threads at once.
     """
@@ -48,6 +48,8 @@ class Stage:
     """Whether an engine that was made before a fork is promised to work in the child."""
     snapshots: bool = True
     """Whether a block reads one snapshot. If not (a weaker isolation), each statement has its own, no older than the watermark."""
+    failovers: int = 2
+    """How many failovers in a row it can do (`fail_over` or `losing`, each time of `leader`). The second may lose nothing."""
     interleavings: int = 250
     """At how many places inside a call, at most, another one is made to happen."""
     controls: Controls | None = None
@@ -120,7 +122,7 @@ class Stage:
         self._controls("rejoin").rejoin(endpoint)
 
     def fail_over(self, endpoint: str) -> None:
-        """Crash the endpoint that leads: what nobody else holds is lost, and whoever leads then starts a new origin."""
+        """Crash the endpoint that leads: what nobody else holds is lost, and whoever leads then starts a new origin. Links may be open."""
         self._not_offered("fail_over(endpoint)")
 
     @contextlib.contextmanager

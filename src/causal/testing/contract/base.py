@@ -10,7 +10,7 @@ import inspect
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from causal.testing.contract.play import ContractBroken, Play, driven
+from causal.testing.contract.play import REFUSE, ContractBroken, Play, driven, refused
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ async def _played(told: Callable[..., Coroutine[Any, Any, None]], case: Promises
     except BaseException as error:
         if not isinstance(error, ContractBroken):
             error.add_note(f"promised ({play.kind}): {play.promise}")
+            if isinstance(error, Exception) and not isinstance(error, NotImplementedError) and not refused(error):
+                error.add_note(f"what to do: {REFUSE}\nthe contract: causal/engine.py")
         with suppress(Exception):  # the first failure is the one to look at
             await play.close()
         raise

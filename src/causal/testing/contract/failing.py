@@ -6,11 +6,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from causal.core.frontier import Frontier
+import attrs
+
+from causal.core.frontier import Frontier, Position
 from causal.core.watermark import Verdict
 from causal.errors import CausalError, StoreError, Unreachable
 from causal.testing.contract.base import Promises
 from causal.testing.contract.play import verdict
+from causal.testing.stage import NotOffered, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +23,19 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 20.0
 """How long a failover may take until a new leader takes writes: after that the test says that none does."""
+
+
+@attrs.frozen
+class _Failover:
+    """A failover that has been: a link that was opened after it, by key what is kept and where that was written, and what is lost.
+
+    `early` is the watermark of the follower from before it had what is kept. Thread-safety: as the link.
+    """
+
+    link: Any
+    kept: Mapping[str, tuple[str | None, Frontier]]
+    lost: Frontier
+    early: Watermark
 
 
 class Failures(Promises):
@@ -76,7 +92,8 @@ class Failures(Promises):
 
     async def test_a_log_that_forgets_ends_its_origin_and_starts_another(self, play: Play) -> None:
         """Whatever makes a log forget gives its origin an `end` and starts a new origin: origins are numbered once."""
-        link, _, lost = await self._lost(play)
+        failover = await self._lost(play)
+        link, lost = failover.link, failover.lost
         marks = await self._mark(play, link)
         (gone,) = lost
         play.insist(
@@ -93,7 +110,8 @@ class Failures(Promises):
 
     async def test_a_lost_write_is_past_the_end_and_never_applied(self, play: Play) -> None:
         """A lost write is LOST where it is known, never APPLIED, also after the log has grown past its offset."""
-        link, _, lost = await self._lost(play)
+        failover = await self._lost(play)
+        link, lost = failover.link, failover.lost
         said = verdict({play.shard: await self._mark(play, link)}, lost)
         play.insist(
             said is Verdict.LOST,
@@ -111,17 +129,96 @@ class Failures(Promises):
             )
 
     async def test_what_survives_a_failover_is_still_applied(self, play: Play) -> None:
-        """What a log has not forgotten stays APPLIED, and is shown."""
-        link, kept, _ = await self._lost(play)
-        await self._again(play, link)
-        leader = link.leader(play.shard)
-        marks, shown = await play.probe(link, leader), await play.look(link, leader, "k")
-        said = verdict(marks, kept)
-        play.insist(
-            said is Verdict.APPLIED and shown.value == "kept",
-            f"{kept} was on every server before the failover; {leader} shows {shown.value!r} and says {said.name}",
-            "keep every origin of the past in the watermarks, with its end",
-        )
+        """What a log has not forgotten stays APPLIED, is shown, deletions too, and is seen, under the name of its ended origin."""
+        failover = await self._lost(play)
+        link = failover.link
+        for when in ("", ", and one more write later"):
+            marks = {play.shard: await self._mark(play, link)}
+            leader = link.leader(play.shard)
+            lacking = attrs.evolve(
+                failover.early,
+                origins=dict.fromkeys(marks[play.shard].origins, (0, None)) | dict(failover.early.origins),
+            )
+            for key, (value, written) in failover.kept.items():
+                said, shown = verdict(marks, written), await play.look(link, leader, key)
+                play.insist(
+                    said is Verdict.APPLIED and shown.value == value,
+                    f"{key} = {value!r}, of {written}, was on every server before the failover; {leader} shows {shown.value!r} and "
+                    f"says {said.name}{when}",
+                    "keep every origin of the past in the watermarks, with its end, and deletions (None) as values are kept",
+                )
+                play.insist(
+                    verdict({play.shard: lacking}, shown.seen) is not Verdict.APPLIED,
+                    f"{leader} shows {key} = {value!r}, of {written}, and has seen {shown.seen}{when}: {play.follower} covered "
+                    f"that before it had {written}, by its watermark of then, with 0 of new origins: {dict(lacking.origins)}",
+                    "report in seen() the positions of every origin that was shown, ended ones included, and not of the newest alone",
+                )
+            await self._again(play, link)
+
+    async def test_every_failover_starts_an_origin_of_its_own(self, play: Play) -> None:
+        """Origins are numbered once, over all failovers: no origin comes again, and no position is given to two writes."""
+        if play.stage.failovers < 2:
+            raise NotOffered(f"{type(play.stage).__name__} has no second failover (failovers = {play.stage.failovers})")
+        given, ended, lost = dict[Position, str](), dict[int, str](), Frontier()
+        lives = ("before the first failover", "after the first", "after the second")
+        for n, life in enumerate(lives):
+            link = await play.link(play.leader)
+            if verdict({play.shard: await self._mark(play, link)}, lost) is not Verdict.APPLIED:
+                ended |= {p.origin: lives[n - 1] for p in lost}
+            for _ in range(3):
+                for p in (await self._again(play, link)).on(play.shard):
+                    before = ended.get(p.origin) or given.get(p)
+                    play.insist(
+                        before is None,
+                        f"a write {life} has {p}, which is of the history of {before!r}",
+                        "start at each failover an origin that was never there: one more than all that this server ever heard of",
+                    )
+                    given[p] = life
+            if life != lives[-1]:
+                with play.stage.losing():
+                    lost = play.joined(await play.commit(link, {"k": "lost"})).on(play.shard)
+                    await play.close()
+
+    async def test_a_link_that_was_open_meanwhile_finds_the_new_leader(self, play: Play) -> None:
+        """A link lives through a failover: who leads then it says as a new link does, or refuses; and it reads and writes there."""
+        opened = {near: await play.link(near) for near in (play.leader, play.follower)}
+        for link in opened.values():
+            await play.commit(link, {"k": "kept"})
+            await self._all(play, link)
+        play.stage.catch_up(play.follower)
+        play.stage.fail_over(play.leader)
+        for near, link in opened.items():
+            new = await play.link(near)
+            await self._again(play, new)
+            leader, said = new.leader(play.shard), await self._says(play, link, new.leader(play.shard))
+            play.insist(
+                said in {leader, None},
+                f"{play.leader} failed over; beside {near}, a link of before that says that {said} leads, and a new one {leader}",
+                "look up who leads in leader(shard), or whenever a server was asked or did not answer: not once, when the link is opened",
+            )
+            if said is None:
+                continue  # it refuses: whoever has it knows that it is no use any more
+            await self._again(play, link)
+            shown = (await play.look(link, leader, "k")).value
+            play.insist(
+                shown == "kept",
+                f"{play.leader} failed over; a link that was opened before that shows k = {shown!r} at {leader}, not 'kept'",
+                "connect again where a link's connections are of a server that is gone",
+            )
+
+    async def _says(self, play: Play, link: Any, leader: str) -> str | None:
+        """Return who leads, as a link says once it has had time to find out; None where it refuses."""
+        deadline = time.monotonic() + _PATIENCE_S
+        said: str | None = None
+        while said != leader:
+            await self._all(play, link)
+            try:
+                said = link.leader(play.shard)
+            except CausalError:
+                said = None
+            if time.monotonic() > deadline:
+                break
+        return said
 
     async def test_a_commit_survives_a_crash_or_is_known_to_be_lost(self, play: Play) -> None:
         """An acknowledged commit is durable where it is acknowledged: after a crash it is APPLIED and shown, or its origin has an end."""
@@ -147,10 +244,15 @@ class Failures(Promises):
                 "never give a number twice under one origin",
             )
 
-    async def _lost(self, play: Play) -> tuple[Any, Frontier, Frontier]:
-        """Write what is kept, then lose a write; return a new link beside the follower, and where both are."""
-        writing = await play.link(play.leader)
-        kept = play.joined(await play.commit(writing, {"k": "kept"})).on(play.shard)
+    async def _lost(self, play: Play) -> _Failover:
+        """Write what is kept, then lose a write."""
+        writing, kept = await play.link(play.leader), dict[str, tuple[str | None, Frontier]]()
+        deletes = type(play.stage).delete is not Stage.delete
+        await play.commit(writing, {"k": "old"} | ({"gone": "old"} if deletes else {}))
+        play.stage.catch_up(play.follower)
+        early = (await play.probe(writing, play.follower))[play.shard]
+        for key, value in ({"k": "kept"} | ({"gone": None} if deletes else {})).items():
+            kept[key] = value, play.joined(await play.commit(writing, {key: value})).on(play.shard)
         play.stage.catch_up(play.follower)
         with play.stage.losing():
             lost = play.joined(await play.commit(writing, {"k": "lost"})).on(play.shard)
@@ -159,7 +261,7 @@ class Failures(Promises):
         await self._patiently(
             play, lambda: link.probe(link.leader(play.shard), 5.0), "a leader is asked after the failover"
         )
-        return link, kept, Frontier(p for p in lost if p not in set(kept))
+        return _Failover(link, kept, lost, early)
 
     async def _mark(self, play: Play, link: Any) -> Watermark:
         marks: Mapping[int, Watermark] = await self._patiently(

@@ -20,6 +20,9 @@ _VALUES = {
     "blank": " ",
     "lines": "one\ntwo\r\n\ttabs, 'quotes' and \"others\" \\n %s",
     "letters": "åß∂ƒ 雪 \N{SNOWMAN}\N{GRINNING FACE}",
+    "composed": "caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{ANGSTROM SIGN} \N{LATIN SMALL LIGATURE FI}",
+    "decomposed": "cafe\N{COMBINING ACUTE ACCENT} A\N{COMBINING RING ABOVE} \N{DEVANAGARI LETTER QA}",
+    "marks": "\N{ZERO WIDTH NO-BREAK SPACE}\x01\x7f\x85 \N{LINE SEPARATOR} \N{RIGHT-TO-LEFT MARK} \N{ZERO WIDTH JOINER} ",
     "long": "long" * 20_000,
     "case": "small",
     "CASE": "capital",
@@ -30,7 +33,7 @@ class Faithful(Promises):
     """Values, deletions, and the changes of one block."""
 
     async def test_values_are_shown_as_they_were_written(self, play: Play) -> None:
-        """What is shown is what was written, at every endpoint: also empty, long, of several lines; keys differ by case."""
+        """What is shown is what was written, to the character, at every endpoint: also empty, long, decomposed; keys differ by case."""
         link = await play.link()
         written = Frontier()
         for key, value in _VALUES.items():
@@ -112,8 +115,8 @@ class Faithful(Promises):
             wrong = {key: (_short(shown[key]), _short(value)) for key, value in expected.items() if shown[key] != value}
             play.insist(
                 not wrong,
-                f"{endpoint} has applied {written} and shows, by key (what it shows, what was written): {wrong}",
-                "store and replicate every change as it is; or let the stage's get() and put() fit your store",
+                f"{endpoint} has applied {written} and shows, by key (what it shows, what was written): {wrong!a}",
+                "store and replicate every change as it is (no text is cut, stripped, normalized); or let the stage's get() and put() fit",
             )
 
     async def _page(self, play: Play, connection: Any, keys: list[str]) -> Mapping[str, str | None]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
 from causal.testing.contract.base import Promises, once
 from causal.testing.contract.interleaved import interleaved
-from causal.testing.contract.play import driven, refused, verdict
+from causal.testing.contract.play import driven, verdict
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from causal.core.watermark import Watermark
     from causal.testing.contract.play import Play
 
     Look = tuple[Mapping[int, Watermark], tuple[str | None, ...]]
+
+_KEYS: Final = ("a", "b", *[f"m{x}{y}" for x in "abcdefg" for y in "abcdefghijklmn"])
+"""More than a store may replicate at once, of those that cut what is long."""
 
 
 class Meanwhile(Promises):
@@ -26,15 +30,17 @@ class Meanwhile(Promises):
 
     @once
     async def test_a_leader_is_whole_in_the_middle_of_a_commit(self, play: Play) -> None:
-        """Who reads at the leader while a commit is made is shown all of it or nothing, and nothing that it lacks is called applied."""
+        """Who reads at the leader while a commit is made, also a large one, is shown all or nothing; nothing that it lacks is applied."""
         writing, reading = await play.link(play.leader), await play.link(play.leader)
         commit = _Counting(play, writing, long=False)
-        for _, look in interleaved(commit, lambda: _look(play, reading, play.leader), play.stage.interleavings):
+        for _, look in interleaved(
+            commit, lambda: _look(play, reading, play.leader, commit.keys), play.stage.interleavings
+        ):
             self._whole(play, play.leader, look, commit, "a commit was made")
 
     @once
     async def test_a_replica_is_whole_in_the_middle_of_catching_up(self, play: Play) -> None:
-        """Who reads at a replica while it applies writes is shown whole transactions, and nothing that it lacks is called applied."""
+        """Who reads at a replica while it applies writes is shown whole transactions, also large ones; nothing that it lacks is applied."""
         writing, reading = await play.link(play.main), await play.link(play.follower)
         commit, stage = _Counting(play, writing, long=True), play.stage
         if not stage.read_only:
@@ -46,21 +52,25 @@ class Meanwhile(Promises):
 
         for _ in range(3):  # so that there is something to apply in the first pass, in which the steps are noted
             commit()
-        for _, look in interleaved(catch_up, lambda: _look(play, reading, play.follower), stage.interleavings):
+
+        def look_() -> Look:
+            return _look(play, reading, play.follower, commit.keys)
+
+        for _, look in interleaved(catch_up, look_, stage.interleavings):
             self._whole(play, play.follower, look, commit, "it caught up")
             commit()
 
     def _whole(self, play: Play, endpoint: str, look: Look, last: _Counting, when: str) -> None:
         (marks, shown), value, written = look, last.value, last.written
         play.insist(
-            shown == (value, value) or verdict(marks, written) is not Verdict.APPLIED,
-            f"while {when}, {endpoint} called {written} applied and showed a, b = {shown}, not {value!r} twice",
+            set(shown) == {value} or verdict(marks, written) is not Verdict.APPLIED,
+            f"while {when}, {endpoint} called {written} applied and showed {_told(shown)}, not {value!r} at all of them",
             "let `applied` go up in the transaction that makes the write visible, in the order of the log and without gaps",
         )
         play.insist(
-            shown[0] == shown[1] or not play.stage.snapshots or play.stage.read_only,
-            f"while {when}, {endpoint} showed a, b = {shown}, which were written in one transaction each time",
-            "make a transaction visible as one",
+            len(set(shown)) == 1 or not play.stage.snapshots or play.stage.read_only,
+            f"while {when}, {endpoint} showed {_told(shown)}, which were written in one transaction each time",
+            "make a transaction visible as one, however many keys it has: a limit of your replication may cut no transaction in two",
         )
 
     @once
@@ -72,9 +82,8 @@ class Meanwhile(Promises):
         def write(link: Any, key: str) -> Frontier:
             try:
                 return _run(lambda: _write(play, link, {key: str(turn[0])}))
-            except Exception as error:
-                if not refused(error):
-                    raise
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
+                play.refusal(error, "a block, while another one was open,")
                 return Frontier()  # refused for the other's sake: it may be tried again, and nothing was committed
 
         def other() -> tuple[Frontier, Look]:
@@ -127,24 +136,30 @@ async def _write(play: Play, link: Any, changes: Mapping[str, str]) -> Frontier:
 
 
 class _Counting:
-    """Writes the next number under a and b, `written` in one transaction, and then, if it is `long`, under c in another."""
+    """Writes the next number under all `keys`, `written` in one transaction, and then, if it is `long`, under c in another."""
 
     def __init__(self, play: Play, link: Any, *, long: bool) -> None:
         self.value, self.written = "", Frontier()
+        self.keys = _KEYS[:2] if play.stage.read_only else _KEYS
         self._play, self._link, self._long, self._n = play, link, long, 0
 
     def __call__(self) -> None:
         self._n += 1
         self.value = str(self._n)
-        self.written = _run(lambda: _write(self._play, self._link, {"a": self.value, "b": self.value}))
+        self.written = _run(lambda: _write(self._play, self._link, dict.fromkeys(self.keys, self.value)))
         if self._long:
             _run(lambda: _write(self._play, self._link, {"c": self.value}))
 
 
-def _look(play: Play, link: Any, endpoint: str) -> Look:
+def _look(play: Play, link: Any, endpoint: str, keys: Sequence[str] = _KEYS[:2]) -> Look:
     handle = link.read(endpoint, (play.shard,))
     try:
         marks = handle.watermarks
-        return marks, (play.stage.get(handle.connection, "a"), play.stage.get(handle.connection, "b"))
+        page = play.stage.page(handle.connection, keys)
+        return marks, tuple(page[key] for key in keys)
     finally:
         handle.close()
+
+
+def _told(shown: Sequence[str | None]) -> str:
+    return ", ".join(f"{value!r} at {n} keys" for value, n in Counter(shown).items())

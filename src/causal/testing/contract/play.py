@@ -66,6 +66,12 @@ class Play:
             f"{wrong}\n  promised ({self.kind}): {self.promise}\n  what to do: {todo}\n  the contract: causal/engine.py"
         )
 
+    def refusal(self, error: Exception, what: str) -> None:
+        """Go on if it is a refusal, as an engine may say it. Raises: ContractBroken for a built-in exception."""
+        if isinstance(error, AssertionError):
+            raise error  # a promise that did not hold meanwhile, or the stage's own
+        self.insist(refused(error), f"{what} raised {error!r}", REFUSE)
+
     @property
     def leader(self) -> str:
         """The endpoint that takes writes. Raises: NotOffered at a read-only stage."""
@@ -179,6 +185,8 @@ class Play:
         handle = await self.done(link.read(endpoint, tuple(shards or (self.shard,))))
         try:
             value = await self.get(handle.connection, key)
+            if hasattr(handle, "end"):
+                await self.done(handle.end())
             return Shown(value, handle.watermarks, handle.seen())
         finally:
             await self.done(handle.close())
@@ -260,6 +268,10 @@ class Alone:
 QUICK = ReadPolicy(wait_s=0.02, unproven="serve")
 """Waits hardly, and then reads at the leader. The contract is about what is covered, and not about proofs of freshness."""
 EVENTUAL = ReadPolicy.eventual()
+REFUSE = (
+    "to refuse, raise StoreError, or Unreachable(final=True) where somebody else holds the lock (or let your driver's error pass): "
+    "a built-in exception is no refusal, whatever it says"
+)
 
 
 def verdict(watermarks: Mapping[int, Watermark], frontier: Frontier) -> Verdict:

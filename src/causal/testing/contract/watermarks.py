@@ -83,6 +83,55 @@ class Watermarks(Promises):
         for (marks, value), later in interleaved(read, write, stage.interleavings):
             self._not_later(play, marks, later, value, str(written[0]))
 
+    @once
+    async def test_a_write_blocks_watermarks_are_no_later_than_what_it_shows_whenever_a_write_comes(
+        self, play: Play
+    ) -> None:
+        """A write block's watermarks are taken with what it shows, or before: also when a write is committed in the middle of `write()`."""
+        link, writing = await play.link(play.leader), await play.link(play.leader)
+        leader, stage, written, both = link.leader(play.shard), play.stage, [0], False
+        await play.wrote(writing, "k", "0")
+
+        def block() -> tuple[Any, str | None] | None:
+            try:
+                handle = link.write(leader, play.shard, Frontier())
+                try:
+                    return handle.watermarks, stage.get(handle.connection, "k")
+                finally:
+                    handle.rollback()
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
+                play.refusal(error, "a block, while another one was open,")
+                return None
+
+        def write() -> Frontier | None:
+            found: list[Frontier] = []
+
+            async def work() -> None:
+                found.append(await play.wrote(writing, "k", str(written[0] + 1)))
+
+            try:
+                driven(work())
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
+                play.refusal(error, "a block, while another one was open,")
+                return None
+            written[0] += 1
+            return found[0]
+
+        for mine, later in interleaved(block, write, stage.interleavings):
+            if mine is None or later is None:
+                continue  # one was refused for the other's sake
+            marks, value = mine
+            both = True
+            play.insist(
+                value == str(written[0]) or verdict(marks, later) is not Verdict.APPLIED,
+                f"a write block's watermarks call {later} applied, and it is shown {value!r}, not {str(written[0])!r}",
+                "take the state that a write block reads inside the write lock, and its watermarks with it: what was read before "
+                "lets a write through that rests on a state which is gone",
+            )
+        play.insist(
+            both, "of two blocks that began side by side, never both had their turn", "let one wait for the other"
+        )
+
     def _not_later(self, play: Play, marks: Any, later: Frontier, value: str | None, written: str) -> None:
         play.insist(
             value == written or verdict(marks, later) is not Verdict.APPLIED,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
 from causal.engine import Commit
-from causal.errors import CausalError, CommitUnknown
+from causal.errors import CommitUnknown
 from causal.testing.contract.base import Promises, once
 from causal.testing.contract.interleaved import interleaved
-from causal.testing.contract.play import driven, refused, verdict
+from causal.testing.contract.play import driven, verdict
 from causal.testing.stage import NotOffered
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ class Writes(Promises):
 
             try:
                 driven(work())
-            except Exception as error:
-                if not refused(error):
-                    raise
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
+                play.refusal(error, "a block, while another one was open,")
                 return Commit(None)  # refused for the other's sake
             return found[0]
 
@@ -142,10 +141,11 @@ class Writes(Promises):
             handle = await play.done(link.write(leader, play.shard, Frontier()))
             await play.put(handle.connection, "k", end)
             await play.done(handle.rollback() if end == "rollback" else handle.commit(Frontier()))
+            again = None
             try:
                 again = await play.done(handle.commit(Frontier()))
-            except CausalError:
-                again = None
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
+                play.refusal(error, f"a commit after a {end}")
             play.insist(
                 again is None,
                 f"a commit after a {end} was acknowledged: {again}",
@@ -229,6 +229,42 @@ class Writes(Promises):
                 "return the leader's head after that commit, or the position of the commit",
             )
 
+    async def test_who_does_not_lead_takes_no_writes(self, play: Play) -> None:
+        """An endpoint that leads no origin of a shard, as its watermark says, refuses writes of it, and nothing is left of them."""
+        leader, away = play.leader, play.follower
+        link, writing = await play.link(away), await play.link(leader)
+        await play.commit(writing, {"k": "one"})
+        play.stage.catch_up(away)
+        if (await play.probe(link, away))[play.shard].leads:
+            raise NotOffered(f"{away} leads an origin of its own, as its watermark says: it may take writes")
+        said: Commit | None = None
+        try:
+            handle = await play.done(link.write(away, play.shard, Frontier()))
+            try:
+                await play.put(handle.connection, "k", "two")
+                said = await play.done(handle.commit(Frontier()))
+            finally:
+                await play.done(handle.rollback())
+        except Exception as error:  # noqa: BLE001 - what it is, is judged
+            play.refusal(error, f"a write at {away}, which leads nothing,")
+            play.insist(
+                not isinstance(error, CommitUnknown),
+                f"a write at {away}, which leads nothing, is in doubt: {error!r}",
+                "refuse it before anything is written: CommitUnknown is for a commit that may have been made",
+            )
+        play.insist(
+            said is None,
+            f"{away} says that it leads no origin of shard {play.shard}, and has acknowledged a write: {said}",
+            "raise Unreachable from write() at a server that does not lead (look inside its lock: a failover may come before)",
+        )
+        shown = {e: (await play.look(near, e, "k")).value for e, near in ((leader, writing), (away, link))}
+        play.insist(
+            set(shown.values()) == {"one"},
+            f"{away} has refused to write 'two', and by endpoint shown is {shown}",
+            "leave nothing of a write that was refused",
+        )
+        await play.commit(writing, {"k": "three"})
+
     # --- no answer --------------------------------------------------------------------------------------------------
 
     async def test_a_commit_without_an_answer_is_said_made_or_not(self, play: Play) -> None:
@@ -243,7 +279,7 @@ class Writes(Promises):
             said: object = None
             try:
                 said = await play.done(handle.commit(Frontier()))
-            except CausalError as error:
+            except Exception as error:  # noqa: BLE001 - what it is, is judged
                 said = error
             await play.done(handle.rollback())
             play.insist(
