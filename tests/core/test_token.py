@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from causal import ConfigError, Frontier, Keyring, LeaderMark, Token
 from causal.core.position import ANY_ORIGIN, EVERY_STORE, pack
 from causal.core.token import MAX_AGE_H, MAX_EXPIRES_AT
-from causal.errors import ClockError
 from tests.core.claims import EXPIRES_AT, HOUR, tokens
 
 A, B, C = pack(1, 1), pack(2, 1), pack(3, 9)
@@ -68,13 +67,21 @@ def test_an_expiry_is_whole_seconds(expires_at: object) -> None:
 
 
 def test_other_numbers_are_checked_too() -> None:
-    with pytest.raises(ClockError):
+    with pytest.raises(ConfigError, match="timestamp"):
         Token(expires_at=9, timestamp=2**64)
     with pytest.raises(ConfigError, match="whole hours"):
         Token(of(a=5), expires_at=9, ages={A: -1})
     for age_h in (1.5, True, "1", None):
         with pytest.raises(ConfigError):
             Token(of(a=5), expires_at=9, ages={A: age_h})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("store", "floor"), [(0, -1), (0, 2**64), (65_535, 5), (70_000, 5), (-1, 5)])
+def test_a_floor_that_no_token_can_say_is_refused_when_the_token_is_made(store: int, floor: int) -> None:
+    for own in (None, Frontier.of({}, {store: floor})):
+        seen = None if own is not None else Frontier.of({}, {store: floor})
+        with pytest.raises(ConfigError, match=f"floor {floor} of store {store}"):
+            Token(own, seen, expires_at=9)
 
 
 def test_a_token_cannot_be_changed() -> None:

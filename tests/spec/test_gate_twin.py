@@ -141,4 +141,8 @@ def later_on(chance: Random, given: dict[str, Any], serve: dict[str, Any]) -> di
     kept = ("endpoints", "news", "demand", "policy", "max_staleness_s")
     plan = {name: serve[name] for name in ("endpoint", "how", "need")}
     at_s = chance.choice([1000, 1001, 1100, 1600, 2000])
-    return {**{name: given[name] for name in kept}, "serve": plan, "snapshot": snapshot, "at_s": at_s}
+    ends = [[origin, str(n), str(n)] for origin in (1, 2, 3) if chance.random() < 0.3 for n in [chance.randrange(5)]]
+    told = {"shard": chance.randrange(2), "origins": ends, "leads": [], "life": chance.choice("vw")}
+    since = [{"from": chance.choice(given["endpoints"])["name"], "asked": 900, "at_s": 1000, "says": [told]}]
+    more = {"since": since} if ends and chance.random() < 0.4 else {}
+    return {**{name: given[name] for name in kept}, "serve": plan, "snapshot": snapshot, "at_s": at_s, **more}

@@ -44,6 +44,12 @@ PLANTED: Final = {
         "own: join(session.own, join(written, shown))",
         "frontier",
     ),
+    "a loss of no offset is accepted": (
+        "session.ts",
+        "for (const each of [offset, end]) checkPosition([shard, origin, each]);",
+        "",
+        "frontier",
+    ),
     "lost is not told where it is applied": (
         "watermark.ts",
         "offset > progress.end)",
@@ -57,6 +63,12 @@ PLANTED: Final = {
         "token",
     ),
     "every spelling opens": ("unpack.ts", "pack(claims), packed) !== 0", "pack(claims), packed) > 1", "token"),
+    "a floor on every store is sealed": (
+        "claims.ts",
+        'demand(isStore(store) && isU64(floor), "a floor")',
+        'demand(isU64(floor), "a floor")',
+        "token",
+    ),
     "base64url is read as Node reads it": ("base64url.ts", 'toString("base64url") !== text', "length < 0", "token"),
     "the secret itself signs": (
         "keyring.ts",
@@ -97,6 +109,32 @@ PLANTED: Final = {
     ),
     "a mark asks its leader only": ("gate.ts", "if (isMarked && others.length > 0)", "if (false)", "gate"),
     "a leader is the only one of some origins": ("gate.ts", "different.size === 1", "different.size >= 1", "gate"),
+    "a mark asks numberers only": ("gate.ts", "isEverybody = isMarked || isUntold", "isEverybody = isUntold", "gate"),
+    "what has ended was never told of": (
+        "view.ts",
+        "[...this.live(), ...this.ends.keys()].some((key) => originOf(key) === origin)",
+        "this.live().some((key) => originOf(key) === origin)",
+        "gate",
+    ),
+    "one shard's heads show that another is fresh": (
+        "gate.ts",
+        '"leader", this.demand.shards.every((shard) => led.has(shard)))',
+        '"leader", true)',
+        "gate",
+    ),
+    "a floor counts on the shards of the demand": (
+        "demand.ts",
+        "stores.has(storeOf(shardOf(key)))",
+        "demand.shards.includes(shardOf(key))",
+        "gate",
+    ),
+    "a witness is asked of shards that it does not hold": (
+        "view.ts",
+        "shards.filter((shard) => this.holds(shard)).every(",
+        "shards.every(",
+        "gate",
+    ),
+    "an end that was heard of since voids nothing": ("snapshot.ts", " && !ends.has(key)", "", "gate"),
     "ended is no need under a mark": (
         "gate.ts",
         'this.serve(only, "leader", joinMaps(need, ends, max))',
@@ -150,6 +188,18 @@ PLANTED: Final = {
     ),
     "all cookies are deleted at once": ("carrier.ts", "names.slice(0, TAKEN_BACK_MAX)", "[...names]", "carriers"),
     "a public response gets a token": ("response.ts", 'ours.includes("public") || ', "", "carriers"),
+    "a response for caches that says no-store gets a token": (
+        "response.ts",
+        'if (ours.includes("public") ||',
+        'if ((ours.includes("public") && !ours.includes("no-store")) ||',
+        "carriers",
+    ),
+    "every page is of this origin": (
+        "response.ts",
+        'lower(host) !== lower(first(request, "Host") ?? "")',
+        "false",
+        "carriers",
+    ),
     "four cookies are folded": (
         "response.ts",
         "cookies.names.length > FOLDED_FROM",

@@ -63,7 +63,7 @@ function carrierAnswer(given: JsonObject): JsonObject {
 }
 
 function fromGiven({ name, value, attributes }: SetCookie, prefix: string, arrived: readonly string[]): JsonObject {
-  const isFresh = /^[A-Za-z0-9_]{1,64}$/.test(name.slice(prefix.length)) && !arrived.includes(name);
+  const isFresh = /^[A-Za-z0-9_]{6,64}$/.test(name.slice(prefix.length)) && !arrived.includes(name);
   return { prefix, fresh: isFresh, value, attributes: [...attributes].sort() };
 }
 

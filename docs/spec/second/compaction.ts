@@ -177,7 +177,9 @@ function oursAlone(claims: Claims, ladder: Ladder): Claims {
 
 export function bounds(now: number, settings: Settings): { until: bigint; floor: bigint } {
   const lag = settings.maxStalenessS + settings.maxClockSkewS;
-  if (settings.tokenTtlS <= lag) throw new ConfigError("demands would be forgotten before replicas have caught up"); // K-21
+  if (settings.maxStalenessS <= 0 || settings.tokenTtlS <= lag) {
+    throw new ConfigError("demands would be forgotten before replicas have caught up"); // K-21
+  }
   const floorMs = Math.max(0, Math.floor((now - settings.maxStalenessS) * 1000)); // K-11
   return { until: BigInt(Math.floor(now + lag) + 1), floor: BigInt(floorMs) << 16n }; // K-20
 }

@@ -73,12 +73,13 @@ export const GATE_OPERATIONS = {
   },
   "gate.admits": (given: JsonObject): JsonObject => {
     const view = asView(given);
+    const byThen = asView({ ...given, news: [...asList(given.news), ...asList(given.since)] });
     const serve = asObject(given.serve);
     const served = { endpoint: view.named(asText(serve.endpoint)), how: asText(serve.how) as How, need: asPositions(serve.need) };
     return {
       admits: admits(
         view, asDemand(given.demand), asPolicy(given.policy), asNumber(given.max_staleness_s), served,
-        asList(given.snapshot).map(asSaid), asNumber(given.at_s),
+        asList(given.snapshot).map(asSaid), asNumber(given.at_s), byThen.ends,
       ),
     };
   },

@@ -4,7 +4,7 @@ import { NO_CLAIMS } from "./claims.ts";
 import type { Claims } from "./claims.ts";
 import { ClockDrift, ExpiredToken, HistoryError, UnknownKey } from "./errors.ts";
 import type { SpecError } from "./errors.ts";
-import { entriesOf, keyOf, originOf, shardOf } from "./frontier.ts";
+import { checkPosition, entriesOf, keyOf, originOf, shardOf } from "./frontier.ts";
 import type { Frontier, Key, Position, Positions } from "./frontier.ts";
 import type { Mark, Origins } from "./mark.ts";
 import { ascending } from "./numbers.ts";
@@ -86,11 +86,14 @@ export function asFrontier(value: Json | undefined): Frontier {
 
 export function asWatermark(value: Json | undefined): Watermark {
   const watermark = asObject(value);
+  const shard = asNumber(watermark.shard);
   const origins = asList(watermark.origins).map((row): [number, Progress] => {
-    const [origin, applied, end] = asList(row);
-    return [asNumber(origin), { applied: asBig(applied), end: orNull(end, asBig) }];
+    const [number, ...places] = asList(row);
+    const [origin, applied, end] = [asNumber(number), asBig(places[0]), orNull(places[1], asBig)];
+    for (const offset of [applied, end ?? applied]) checkPosition([shard, origin, offset]);
+    return [origin, { applied, end }];
   });
-  return { shard: asNumber(watermark.shard), origins: new Map(origins) };
+  return { shard, origins: new Map(origins) };
 }
 
 export function asClaims(value: Json | undefined): Claims {

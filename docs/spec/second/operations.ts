@@ -3,6 +3,7 @@
 import { CARRIER_OPERATIONS } from "./carrieroperations.ts";
 import { CeiledClock } from "./ceiling.ts";
 import type { Ceiling } from "./ceiling.ts";
+import { normalForm } from "./claims.ts";
 import * as clock from "./clock.ts";
 import { bounds, compact, sizeOf, withUnopened } from "./compaction.ts";
 import type { Measure, Settings } from "./compaction.ts";
@@ -217,7 +218,14 @@ function compactionPresent(given: JsonObject): JsonObject {
     }
   }
   const { until } = bounds(now, settings(given));
-  const claims = joinTokens(opened.map(asClaims), now, asNumber(given.token_ttl_s));
+  const ttlS = asNumber(given.token_ttl_s);
+  const presented = opened.map(asClaims);
+  const claims = joinTokens(presented, now, ttlS);
+  const [only] = presented;
+  if (only !== undefined && asList(given.tokens).filter((token) => token !== "").length === 1 && 2 * (only.expiresAt - now) >= ttlS) {
+    const demandsNothing = Object.keys(fromDemand({ ...claims, timestamp: null })).length === 0;
+    return { claims: demandsNothing ? {} : fromDemand(normalForm(only)) };
+  }
   return { claims: fromDemand(isUnopened ? withUnopened(claims, until) : claims) };
 }
 

@@ -43,7 +43,7 @@ export function replay(
   { header, value, seen, methods }: Replay, headers: readonly TextField[], method: string, site: string, wrote: boolean,
 ): TextField | null {
   if (wrote) return null;
-  if (methods !== null && methods.length > 0 && !methods.some((each) => isNamed(each, method))) return null;
+  if (methods !== null && !methods.some((each) => isNamed(each, method))) return null;
   if (headers.some(([name, mark]) => isNamed(name, seen ?? `${header}-src`) && mark !== "")) return null;
   return [header, value.replaceAll("{site}", () => site)];
 }

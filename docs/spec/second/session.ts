@@ -1,7 +1,7 @@
 // What a session keeps: its own acknowledged writes, and what it has seen. They are kept apart, because own past the
 // end of a history is a lost write, and seen past it somebody else's loss.
 
-import { NOTHING, entriesOf, join, keyOf, mapValues } from "./frontier.ts";
+import { NOTHING, checkPosition, entriesOf, join, keyOf, mapValues } from "./frontier.ts";
 import type { Frontier, Position } from "./frontier.ts";
 import { min } from "./numbers.ts";
 
@@ -20,6 +20,7 @@ export function learn(session: Session, wrote: Position | null, shown: Frontier)
 
 // F-19: an own entry is forgotten only if it is the very one whose loss was accepted.
 export function forget(session: Session, [shard, origin, offset, end]: Loss): Session {
+  for (const each of [offset, end]) checkPosition([shard, origin, each]);
   const key = keyOf(shard, origin);
   const lowered = (frontier: Frontier, isLost: (entry: bigint) => boolean): Frontier => ({
     ...frontier,

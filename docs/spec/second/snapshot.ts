@@ -13,6 +13,7 @@ export type Served = { readonly endpoint: Known; readonly how: How; readonly nee
 
 export function admits(
   view: View, demand: Demand, policy: Policy, maxStalenessS: number, served: Served, snapshot: readonly Said[], atS: number,
+  ends: Positions, // as known by then
 ): boolean {
   const { endpoint, how, need } = served;
   if (how === "window" || how === "eventual" || how === "stale") return true; // they promise nothing
@@ -20,9 +21,9 @@ export function admits(
   const said = snapshot.filter(({ shard }) => endpoint.holds(shard) && counts(keyOf(shard, 0))); // G-18
   return covers(endpoint, need, said)
     && said.every((each) => endpoint.shards.get(each.shard)?.life === each.life) // G-20
-    && said.every((each) => !isDiverged(each) && !isPastAnEnd(view, each)) // G-21
+    && said.every((each) => !isDiverged(each) && !isPastAnEnd(ends, each)) // G-21
     && said.every((each) => showsNoOther(endpoint, each))
-    && said.every((each) => stillNumbers(view, endpoint, each))
+    && said.every((each) => stillNumbers(view, endpoint, each, ends))
     && isStillEligible(view, demand, policy, maxStalenessS, served, atS);
 }
 
@@ -36,8 +37,8 @@ function covers(endpoint: Known, need: Positions, snapshot: readonly Said[]): bo
   });
 }
 
-function isPastAnEnd(view: View, said: Said): boolean {
-  return [...said.origins].some(([origin, { applied }]) => applied > (view.ends.get(keyOf(said.shard, origin)) ?? applied));
+function isPastAnEnd(ends: Positions, said: Said): boolean {
+  return [...said.origins].some(([origin, { applied }]) => applied > (ends.get(keyOf(said.shard, origin)) ?? applied));
 }
 
 // G-22
@@ -50,8 +51,9 @@ function showsNoOther(endpoint: Known, said: Said): boolean {
 }
 
 // G-23
-function stillNumbers(view: View, endpoint: Known, said: Said): boolean {
-  return view.numbersOf(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
+function stillNumbers(view: View, endpoint: Known, said: Said, ends: Positions): boolean {
+  return view.numbersOf(endpoint).every((key) =>
+    shardOf(key) !== said.shard || (said.leads.has(originOf(key)) && !ends.has(key)));
 }
 
 // G-24

@@ -246,8 +246,9 @@ class Frontier(_Parts):
         mark = LeaderMark(until, frozenset(exact), frozenset(origins))
         _whole(store, until, *mark.exact, *mark.origins)
         origins_fit = all(ANY_ORIGIN <= origin <= MAX_ORIGIN for origin in mark.origins)
-        if not (0 <= store <= EVERY_STORE and origins_fit and all(0 <= shard <= MAX_SHARD for shard in mark.exact)):
-            raise ConfigError(f"no such mark: on store {store}, {mark} (u16; shards u32, origins u32)")
+        fits = 0 <= store <= EVERY_STORE and until <= FOREVER
+        if not (fits and origins_fit and all(0 <= shard <= MAX_SHARD for shard in mark.exact)):
+            raise ConfigError(f"no such mark: on store {store}, {mark} (u16; until u63; shards u32, origins u32)")
         return _make(Frontier, self.entries, self.floors, _joined_marks(self.marks, {store: mark}))
 
     def lapse(self, now: float) -> Frontier:

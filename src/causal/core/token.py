@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from causal.core.frontier import ANY_ORIGIN, Frontier, LeaderMark
-from causal.core.hlc import Timestamp
+from causal.core.frontier import ANY_ORIGIN, EVERY_STORE, Frontier, LeaderMark
+from causal.core.hlc import MAX_TIMESTAMP, Timestamp
+from causal.core.position import MAX_OFFSET, MAX_STORE
 from causal.core.touched import NO_FILTERS, normal
 from causal.errors import ConfigError
 
@@ -51,7 +52,7 @@ class Token(_Claims):
     Invariant: normalised, so that equal demands are equal tokens: `seen` entries that `own` subsumes are dropped, floors and
     marks stand in `seen`, ages of 0 and of absent entries are dropped, and filters of stores without own entries or of more than
     12 fingerprints.
-    Raises: ConfigError for a number out of range, ClockError for a timestamp that is none. Thread-safety: immutable.
+    Raises: ConfigError for a number out of range. Thread-safety: immutable.
     """
 
     __slots__ = ()
@@ -84,6 +85,11 @@ class Token(_Claims):
             subsumed = [k for k, offset in seen.entries.items() if offset <= mine.get(k, -1)]
             if subsumed:
                 seen = seen.without(subsumed)
+        for store, floor in seen.floors.items():
+            if not (0 <= store <= MAX_STORE and 0 <= floor <= MAX_OFFSET):
+                raise ConfigError(f"no token bears the floor {floor} of store {store} (u64; stores in 0..{MAX_STORE})")
+        if timestamp is not None and not 0 <= timestamp <= MAX_TIMESTAMP:
+            raise ConfigError(f"no token bears the timestamp {timestamp} (u64)")
         stamp = None if timestamp is None else Timestamp(timestamp)
         filters = normal(touched, own) if touched else NO_FILTERS
         return cls.of(own, seen, expires_at, stamp, _normal_ages(ages, own, seen) if ages else _NO_AGES, filters)
@@ -149,7 +155,7 @@ class Token(_Claims):
            those whose writes are in `replicated` (applied at another endpoint), last those with a write that may yet be lost: the
            mark records the origins of such writes, or, if even these are too many, ANY_ORIGIN.
 
-        Only claims on `stores` (default: all) change. Where the others alone exceed `limit` they are carried all the same, and
+        Only claims on `stores` (default: all) change, never a mark on every store. Where the others alone exceed `limit` they are carried all the same, and
         `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is sealed, never dropped.
 
         Units: `until` and `now` in Unix seconds; `until` is at least max_staleness + max_clock_skew ahead.
@@ -161,7 +167,7 @@ class Token(_Claims):
             return self
         every = {key >> 48 for part in (self.own, self.seen) for key in part.entries}
         every |= self.seen.marks.keys() | self.seen.floors.keys()
-        known = every if stores is None else every.intersection(stores)
+        known = (every if stores is None else every.intersection(stores)) - {EVERY_STORE}
         token = self
         for rung in (
             _unfiltered,

@@ -85,4 +85,4 @@ class Rules:
     def cross_origin(self, facts: Any) -> bool:
         """Return whether a page of another origin asks."""
         origin = self.field(facts, "origin")
-        return bool(origin) and origin.partition("://")[2] != self.field(facts, "host")
+        return bool(origin) and origin.partition("://")[2].lower() != self.field(facts, "host").lower()

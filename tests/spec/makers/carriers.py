@@ -14,8 +14,8 @@ ABOUT = (
     "takes back. carrier.answer: the same, "
     "what the `session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and "
     "`ttl_s` -> the response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether "
-    "the name is `fresh`: a slot, and none that arrived; its `value` and `attributes`), the names that it `deletes`, and the `marks`: the "
-    "different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
+    "the name is `fresh`: a slot of at least 6 characters, which 32 random bits take, and none that arrived; "
+    "its `value` and `attributes`), the names that it `deletes`, and the `marks`: the different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
     "whether it `goes` there, and the `headers`. carrier.job: a `message`, and `now` in Unix seconds -> what it presents, whether it says "
     "all that the job depends on (`whole`), and whether it was `retried`. carrier.refusal: an `error`, the `evidence` that it has, "
     "`retry_after_s` and the request's `accept` -> whether it is `answered`, the `status`, `headers` without the length, members of a "
@@ -152,6 +152,12 @@ def arriving() -> Iterator[Vector]:
         "H-5",
         cookies(f"{HOST}=A", f"{HOST}a b=B", f"{HOST}a,b=C", f"{HOST}a.b=D"),
     )
+    for letters in ("\u00e9t\u00e9", "stra\u00dfe", "\u0663\u0664", "\uff21\uff11", "\u212a"):
+        yield present(
+            f"a slot of letters and digits that are not ASCII: {letters!a}",
+            "H-5",
+            cookies(f"{HOST}{letters}=A", f"{HOST}a1=B"),
+        )
     yield present("a cookie without a value", "H-6", cookies(f"{HOST}a1=", f"{HOST}b2"))
     yield present("a value in quotes is not unquoted", "H-6", cookies(f'{HOST}a1="A"'))
     yield present("a value with an equals sign", "H-6", cookies(f"{HOST}a1=A=1"))
@@ -266,6 +272,10 @@ def caching() -> Iterator[Vector]:
         ["max-age=60, s-maxage=600"],
         ["s-maxage = 600"],
         ["public, private"],
+        ["public, no-store"],
+        ["no-store", "s-maxage=0"],
+        ["public, no-cache, max-age=0"],
+        ["private, no-store", "public"],
     ):
         fields = [["cache-control", value] for value in said]
         yield answer(f"a response for caches: {' and '.join(said)}", "H-18", cookies(f"{HOST}a1=A"), response=fields)
@@ -304,6 +314,30 @@ def caching() -> Iterator[Vector]:
         ["Origin", "https://app.example"],
         ["Host", "shop.example"],
     )
+    yield answer(
+        "a page of this origin asks, in another case",
+        "H-21",
+        ["Origin", "https://shop.example"],
+        ["Host", "Shop.Example"],
+    )
+    for name, origin, host in (
+        ("a page of this origin asks, in another case, the other way round", "https://SHOP.Example", "shop.example"),
+        ("a page of this origin asks, on its port", "https://shop.example:8443", "shop.example:8443"),
+        ("a page of another port asks", "https://shop.example:8444", "shop.example:8443"),
+        ("a page of this host asks, from a port", "https://shop.example:8443", "shop.example"),
+        (
+            "the scheme's own port is written once: as written, it is another",
+            "https://shop.example",
+            "shop.example:443",
+        ),
+        ("the scheme's own port is written twice", "https://shop.example:443", "shop.example:443"),
+        ("a page of a host that begins alike asks", "https://shop.example.org", "shop.example"),
+        ("a page of another host of the site asks", "https://www.shop.example", "shop.example"),
+        ("a page without an origin of its own asks", "null", "shop.example"),
+        ("an empty Origin is none", "", "shop.example"),
+    ):
+        yield answer(name, "H-21", ["Origin", origin], ["Host", host])
+    yield answer("who asks says no Origin", "H-21", ["Host", "shop.example"])
     yield answer("a page of this origin asks", "H-21", ["Origin", "https://shop.example"], ["Host", "shop.example"])
     yield answer("pages of another origin, and the header is not used", "H-21", header=False, response=[allows])
 

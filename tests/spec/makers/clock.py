@@ -104,6 +104,8 @@ def texts() -> Iterator[Vector]:
         ("nothing", ""),
         ("upper case", good.upper()),
         ("one digit in upper case", "018bcfe5680A.0003"),
+        ("upper case in the counter alone", "018bcfe56800.00AB"),
+        ("one digit of the counter in upper case", "018bcfe56800.00aB"),
         ("no leading zero", good[1:]),
         ("a zero too many", "0" + good),
         ("a digit too many in the counter", good + "0"),

@@ -160,8 +160,16 @@ def marked() -> Iterator[Vector]:
         1,
         replicated=row(2),
     )
+    alone = [mark(1, UNTIL - 5, [77, 65_536], [6])]
+    yield rung("a store that has a mark alone is one of all", "K-3 K-15", said(own=row(3), marks=alone), 1)
+    yield rung("but not of some others", "K-3", said(own=row(3), marks=alone), 1, stores=[0])
+    yield rung("it may be one of some", "K-3 K-15", said(own=row(3), marks=alone), 1, stores=[0, 1])
     every = [mark(65_535, UNTIL + 5, [0, 1], [])]
     yield rung("a mark on every store is carried", "K-3", said(own=row(3), marks=every), 1, stores=[0])
+    excepting = [mark(65_535, UNTIL + 5, [0, 1, 131_072], [7])]
+    yield rung(
+        "a mark on every store is carried where all stores are known", "K-3", said(own=row(3), marks=excepting), 1
+    )
     again = said(own=row(1), marks=[mark(0, NOW + 5, [0], [3])])
     yield rung("what was compacted before and fits keeps its mark", "K-1 K-15", again, 1)
     yield rung(
@@ -204,6 +212,12 @@ def by_characters() -> Iterator[Vector]:
         "foreign stores alone are too long: the limit holds for the rest", "K-19 K-3", both, 70, measure=4, stores=[0]
     )
     yield rung("foreign stores that fit count", "K-3 K-17 K-19", both, 200, measure=4, stores=[0])
+    floors = [[store, str(2**40 + 977 * store * store)] for store in range(9, 29)]
+    with_floors = said(own=row(12, offset=2**41), floors=floors)
+    yield rung("stores that have a floor alone are of all: nothing fits", "K-3 K-19", with_floors, 90, measure=4)
+    yield rung(
+        "where they are not known the limit holds for the rest", "K-3 K-19", with_floors, 90, measure=4, stores=[0]
+    )
     everywhere = [mark(65_535, UNTIL + 5, [977 * i * i for i in range(60)], [])]
     yield rung(
         "a mark on every store alone is too long: the limit holds for the rest",
@@ -226,6 +240,7 @@ def when() -> Iterator[Vector]:
         ("a life just as long as staleness and skew", "K-21", NOW, SETTINGS | {"token_ttl_s": 960}),
         ("a life shorter than staleness and skew", "K-21", NOW, SETTINGS | {"token_ttl_s": 600}),
         ("shortly after 1970 the bound is 0", "K-11", 100, SETTINGS),
+        ("no staleness at all", "K-21", NOW, SETTINGS | {"max_staleness_s": 0}),
         ("a quarter of a second later", "K-11 K-20", NOW + 0.25, SETTINGS),
         ("half a millisecond before the next second", "K-11 K-20", NOW + 1 - 2**-11, SETTINGS),
     ):
@@ -262,6 +277,18 @@ def unopened() -> Iterator[Vector]:
         ("a mark on every store that is there loses its exceptions", "K-22 K-15", [marked, "garbage"], "leader"),
         ("a later mark on every store stays", "K-22 K-15", [later, "garbage"], "leader"),
         ("no garbage, no mark", "K-23", [own], "leader"),
+        (
+            "a token that is half as old as it may be, and alone, stays",
+            "K-23",
+            [{**own, "expires_at": NOW + 12 * HOUR, "ages": [[0, 1, 3]]}],
+            "leader",
+        ),
+        (
+            "one that is older is made anew",
+            "K-23",
+            [{**own, "expires_at": NOW + 12 * HOUR - 1, "ages": [[0, 1, 3]]}],
+            "leader",
+        ),
         ("an empty text is no token", "K-25", ["", own], "leader"),
         ("empty texts alone demand nothing", "K-25", ["", ""], "leader"),
         ("an expired token opens", "K-25", [{"expires_at": NOW - 5, "own": row(1)}], "leader"),

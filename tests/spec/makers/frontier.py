@@ -50,6 +50,16 @@ def m(until: int | None, exact: tuple[int, ...] = (), origins: tuple[int, ...] |
     return {"until": until, "exact": list(exact), "origins": origins if origins == "any" else list(origins)}
 
 
+NO_POSITIONS = {
+    "a shard below 0": (-1, 1, 4),
+    "a shard of 33 bits": (2**32, 1, 4),
+    "a shard of 64 bits": (2**63, 1, 4),
+    "an origin below 0": (0, -1, 4),
+    "an origin of 33 bits, that would be another shard's": (0, 2**32 + 1, 4),
+    "an offset below 0": (0, 1, -1),
+    "an offset of 65 bits": (0, 1, BIG + 1),
+}
+"""Whatever names a position, of an end, a loss or a watermark, is refused as it is."""
 S1 = 65_536
 """The first shard of store 1."""
 
@@ -67,7 +77,7 @@ def numbers() -> Iterator[Vector]:
     ):
         given = {"store": store, "index": index}
         yield vector(f"shard: {name}", "shard.id", "2", given, lambda s=store, i=index: {"shard": twin.shard_of(s, i)})
-    for shard in (65_535, 65_536, 65_534 * 65_536 + 65_535):
+    for shard in (65_535, 65_536, 65_534 * 65_536 + 65_535, 65_535 * 65_536):
         yield vector(
             f"the store of shard {shard}",
             "shard.store",
@@ -280,6 +290,7 @@ def parts() -> Iterator[Vector]:
             lambda g=given: {"frontier": twin.write(twin.lapse(twin.read(g["frontier"]), g["now"]))},
         )
     two = f((0, 1, 5), (0, 2, 3), floors={0: 9}, marks={0: m(9)})
+    refused = {f"{name}: refused": place for name, place in NO_POSITIONS.items()}
     for name, ends in (
         ("no ends", []),
         ("past the end", [(0, 1, 4)]),
@@ -290,13 +301,14 @@ def parts() -> Iterator[Vector]:
         ("one past its end, one below its end", [(0, 1, 4), (0, 2, 9)]),
         ("an end of an origin without an entry adds none", [(0, 3, 4)]),
         ("an end of the same origin in another shard", [(1, 1, 4)]),
+        *((name, [place]) for name, place in refused.items()),
     ):
         given = {"frontier": two, "ends": [[s, o, str(n)] for s, o, n in ends]}
 
         def clipped(ends: Any = ends) -> Vector:
             return {"frontier": twin.write(twin.clip(twin.read(two), {(s, o): n for s, o, n in ends}))}
 
-        yield vector(f"clip: {name}", "frontier.clip", "17", given, clipped)
+        yield vector(f"clip: {name}", "frontier.clip", "1" if name in refused else "17", given, clipped)
 
 
 def sessions() -> Iterator[Vector]:
@@ -336,6 +348,11 @@ def sessions() -> Iterator[Vector]:
         ("a larger seen entry stays", f((0, 1, 8)), f((0, 1, 9)), [(0, 1, 8, 6)]),
         ("two losses", f((0, 1, 8), (1, 1, 3)), f((1, 1, 3)), [(0, 1, 8, 6), (1, 1, 3, 0)]),
         ("nothing is lost", f((0, 1, 8)), f((0, 1, 9)), []),
+        *(
+            (f"{name}: refused", f((1, 1, 8)), f((0, 1, 9)), [(s, o, n, min(n, 2))])
+            for name, (s, o, n) in NO_POSITIONS.items()
+        ),
+        ("an end of 65 bits: refused", f((0, 1, 8)), f((0, 1, 9)), [(0, 1, 8, BIG + 1)]),
     ):
 
         def forgot(own: Vector = own, seen: Vector = seen, lost: Any = lost) -> Vector:
@@ -343,7 +360,7 @@ def sessions() -> Iterator[Vector]:
             return {"own": twin.write(mine), "seen": twin.write(theirs)}
 
         given = {"own": own, "seen": seen, "lost": [[s, o, str(n), str(end)] for s, o, n, end in lost]}
-        yield vector(f"forget: {name}", "session.forget", "19", given, forgot)
+        yield vector(f"forget: {name}", "session.forget", "1" if name.endswith("refused") else "19", given, forgot)
 
 
 Places = dict[int, tuple[int, int | None]]
@@ -427,6 +444,8 @@ def judgements() -> Iterator[Vector]:
     yield judged("another store is known", "26", LIVE, f(fine, foreign), [0, 1])
     yield judged("a foreign store", "26", LIVE, f(fine, foreign), [0])
     yield judged("only foreign stores", "26", LIVE, f((2 * S1, 1, 1), foreign), [0])
+    yield judged("the watermark's own store is not known either", "26", LIVE, f(fine, foreign), [2])
+    yield judged("the watermark's own store alone is not known", "26", LIVE, f(fine), [])
     yield judged("a foreign store, and behind", "26", LIVE, f(behind, foreign), [0])
     yield judged("a foreign store, and another shard of a known one", "25 26", LIVE, f(elsewhere, foreign), [0])
     yield judged("a floor that is reached", "27", LIVE, f(floors={0: 4}))
@@ -461,11 +480,13 @@ def judgements() -> Iterator[Vector]:
         ("no more than survives", {1: (10, 9), 2: (4, None)}, 0),
         ("nothing is applied yet: an entry all the same", {3: (0, None)}, S1),
         ("no origin is known", {}, 0),
+        *((f"{name}: refused", {o: (n, None)}, s) for name, (s, o, n) in NO_POSITIONS.items()),
+        ("an end of 65 bits: refused", {1: (4, BIG + 1)}, 0),
     ):
         yield vector(
             f"applied: {name}",
             "watermark.applied",
-            "31",
+            "1" if name.endswith("refused") else "31",
             {"watermark": watermark(shard, places)},
             lambda s=shard, p=places: {"frontier": twin.write(twin.applied(s, p))},
         )

@@ -19,7 +19,8 @@ ABOUT = (
     "'session', token true. gate.demand: what a block on `shard` demands of the frontiers own and seen; dependencies: all shards of "
     "the store, or null where they do not travel. gate.known: what the news comes to. gate.evidence: since when each endpoint is "
     "fresh, nearest first: a time, 'never' or 'always'. gate.decide: the decision, at now_s, elapsed_s after the request arrived. "
-    "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out. gate.shown: what a session joins after a "
+    "gate.admits: whether a snapshot, taken at at_s, bears the decision `serve` out; since: news that came after the decision, of "
+    "which only the ends count. gate.shown: what a session joins after a "
     "snapshot. gate.enter: what limits say to each of some steps: wait at an endpoint, or waited (leaves); leader (true: the session's "
     "token was opened), or left (the same). Who leaves is admitted. Seconds of answers are rounded to microseconds."
 )
@@ -89,7 +90,8 @@ def judged(given: dict[str, Any]) -> dict[str, Any]:
     serve = {**given["serve"], "need": need_of(given["serve"]["need"])}
     limit_s = given["max_staleness_s"]
     policy = policy_of(given["policy"])
-    return {"admits": twin.admits(demand, known, policy, serve, given["snapshot"], given["at_s"], limit_s)}
+    ends = twin.world(given["endpoints"], [*given["news"], *given.get("since", [])])["ends"]
+    return {"admits": twin.admits(demand, known, policy, serve, given["snapshot"], given["at_s"], limit_s, ends)}
 
 
 def known(given: dict[str, Any]) -> dict[str, Any]:
@@ -526,6 +528,12 @@ def choices() -> Cases:
             case(PAIR, [far, follows("near", 3, asked=2)], wants(10, wrote_ago_s=ago_s), window),
         )
     yield "a window, and nothing was written", "G-27", case(PAIR, [far, follows("near", 3, asked=2)], wants(10), window)
+    each = [says("far", mark({1: 10, 2: 4}, [1])), says("near", mark({1: 3, 2: 4}, [2]), asked=2)]
+    yield (
+        "a window: who numbers another origin, and is nearer, is not who numbers what was written",
+        "G-27",
+        case(PAIR, each, wants(10, wrote_ago_s=0), window),
+    )
     sites = [says("eu", mark({1: 10, 2: 4}, [1]), at_s=970), says("us", mark({1: 10, 2: 4}, [2]), asked=2, at_s=970)]
     yield "bounded: nobody is shown to be fresh enough", "G-29", case(SITES, sites, wants(), bounded)
     yield (
@@ -538,6 +546,12 @@ def choices() -> Cases:
         "bounded: no bound is wider than max_staleness",
         "G-28",
         case(PAIR, [leads("far", 10, at_s=0), gone("far"), near], wants(), {**bounded, "bound_s": 2000}),
+    )
+    behind_source = [leads("source", 10, at_s=900), follows("index", 9, asked=2, at_s=900)]
+    yield (
+        "bounded: a witness is asked, too",
+        "G-29",
+        case([{"name": "source", "latency_s": 0.05, "serves": False}, *at(index=0)], behind_source, wants(), bounded),
     )
     asked = [leads("far", 10), leads("far", 12, asked=101, at_s=NOW_S), follows("near", 10, asked=102, at_s=NOW_S)]
     yield "bounded: once all were asked, on the newest heads", "G-29", case(PAIR, asked, wants(), bounded)
@@ -581,9 +595,20 @@ def choices() -> Cases:
     yield "a quorum without the token", "G-33", case(TRIO, fresh, wants(13), {**quorum, "token": False})
     floored = wants(13, floor="14")
     yield "a quorum without the token, and a floor", "G-33", case(TRIO, fresh, floored, {**quorum, "token": False})
+    beside = [
+        says("far", mark({1: 12}, [1]), mark({4: 9}, [4], shard=1), asked=3),
+        says("near", mark({1: 10}), mark({4: 7}, shard=1), asked=101),
+        says("mid", mark({1: 10}), mark({4: 8}, shard=1), asked=102),
+    ]
+    yield "a quorum: what is applied of other shards is not needed", "G-33", case(TRIO, beside, wants(), quorum)
     elsewhere = [says("far", mark({1: 10}, [1]), mark({7: 3}, shard=1)), says("near", mark({1: 10}), asked=101)]
     recalls = wants(leader_shards=[0], mark_origins=[7])
     yield "a mark remembers an origin that is told of on another shard", "G-37", case(PAIR, elsewhere, recalls)
+    ended_there = [
+        says("far", mark({1: 10}, [1]), mark({7: (3, 3), 5: 2}, [5], shard=1), asked=101),
+        says("near", mark({1: 10}), mark({7: (3, 3), 5: 2}, shard=1), asked=102),
+    ]
+    yield "a mark remembers an origin that has ended on another shard", "G-37", case(PAIR, ended_there, recalls)
     folded = says("near", mark({1: 105, 3: (103, 103)}, [1]))
     for floor in (104, 105, 106):
         yield (
@@ -601,6 +626,15 @@ def choices() -> Cases:
             serve,
         ),
     )
+    for name, offset in (("is behind", 79), ("is not", 80)):
+        both_shards = says("near", mark({1: 105}, [1]), mark({4: offset}, [4], shard=1))
+        yield (
+            f"a floor counts on every shard of the store: where another shard {name}",
+            "G-5",
+            case(at(near=0), [both_shards], wants(floor="80"), {"then": "error"}, elapsed_s=1),
+        )
+    stores = says("near", mark({1: 105}, [1]), mark({4: 79}, [4], shard=65_536))
+    yield "a floor does not count on another store", "G-5", case(at(near=0), [stores], wants(floor="80"))
     yield (
         "a floor counts where shards are read at leaders, too",
         "G-5 G-35",
@@ -649,7 +683,16 @@ def choices() -> Cases:
     yield "two sites: nobody has both heads yet", "G-36", case(SITES, heads, wants(), LEADER)
     both = says("eu", mark({1: 10, 2: 5}, [1]), asked=103)
     yield "two sites: one has both", "G-36", case(SITES, [*heads, both], wants(), LEADER)
+    yield (
+        "two sites: one has both, and heads show more than that it is fresh",
+        "G-36 G-17",
+        case(SITES, [*heads, both], wants(), LEADER, stale_s=5),
+    )
     yield "two sites under a mark", "G-36", case(SITES, [*heads, both], MARKED)
+    third = [says("eu", EU), says("us", US, asked=2), says("mid", mark({1: 10, 2: 5}), asked=3)]
+    sites3 = at(eu=0.05, us=0, mid=0.01)
+    yield "two sites, and one that numbers nothing is not asked", "G-36", case(sites3, third, wants(), LEADER)
+    yield "two sites under a mark: who numbers nothing is asked, too", "G-36 G-34", case(sites3, third, MARKED)
     yield (
         "what an ended origin left behind is needed at the leader, too",
         "G-36 G-39",
@@ -669,6 +712,25 @@ def choices() -> Cases:
     alone = [*heads, gone("eu", 103)]
     yield "the only one who could tell a head is down", "G-38", case(SITES, alone, wants(), LEADER)
     yield "and an answer is wanted all the same", "G-38", case(SITES, alone, wants(), {**LEADER, **serve})
+    gone_leader = [
+        says("near", mark({1: 10, 2: 5}), mark({5: 7}, shard=1), asked=103),
+        says("far", mark({1: 10, 2: 5}, [1]), mark({5: 6}, shard=1), asked=101),
+        says("mid", mark({1: 10, 2: 5}, [2]), mark({5: 6}, shard=1), asked=102),
+    ]
+    led = says("last", mark({1: 10, 2: 5}), mark({5: 7}, [5], shard=1), at_s=NOW_S - 500)
+    four = at(far=0.05, near=0, mid=0.01, last=0.1)
+    for name, stale_s in (("who is not fresh on the other is not eligible", 100), ("fresh enough on both", 600)):
+        yield (
+            f"one of two shards is read at leaders: {name}",
+            "G-17 G-39",
+            case(
+                four,
+                [led, *gone_leader, gone("last", 104)],
+                {"shards": [0, 1], "arrived": 100, "seen": [[1, 5, "3"]], "leader_shards": [0]},
+                {"wait_s": 0, **error},
+                stale_s=stale_s,
+            ),
+        )
     two_shards = wants(leader_shards=[1], shards=[0])
     yield (
         "heads of one shard show nothing of another",
@@ -788,6 +850,22 @@ def choices() -> Cases:
     moving = [leads("far", 25), follows("near", 10, asked=101, at_s=990), follows("near", 20, asked=102, at_s=991)]
     yield "10 a second, and 6 to go in 0.75 s", "G-43", case(PAIR, moving, wants(26), {"wait_s": 0.75})
     yield "10 a second, and 6 to go in 0.5 s", "G-43 G-46", case(PAIR, moving, wants(26), {"wait_s": 0.5})
+    heads = [leads("far", 10, at_s=100), leads("far", 20, asked=2, at_s=200), leads("far", 30, asked=3, at_s=300)]
+    for name, most_s in (("two of three heads are recent enough", 850), ("one is", 750)):
+        yield (
+            f"who is not eligible is waited for until it has the lowest recent head: {name}",
+            "G-43",
+            case(
+                PAIR, [*heads, gone("far", 102), follows("near", 9, asked=101)], wants(), {"then": "stale"}, 0, most_s
+            ),
+        )
+    tail = [
+        says("far", mark({1: 12, 3: (110, 110)}, [1]), asked=101),
+        says("near", mark({1: 10, 3: (100, 110)}), asked=102),
+    ]
+    yield "and until it has what an ended origin left behind", "G-43", case(PAIR, tail, wants(5))
+    current = says("near", mark({1: 12, 3: (100, 110)}), asked=102)
+    yield "for that alone, where it has the heads", "G-43", case(PAIR, [tail[0], current], wants(5))
     still = [leads("far", 20), follows("near", 10, asked=101), follows("near", 10, asked=102, at_s=995)]
     yield "who does not move is not waited for", "G-43 G-46", case(PAIR, still, wants(21))
     level = at(far=0.05, a=0, b=0)
@@ -823,6 +901,12 @@ def choices() -> Cases:
     split = {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "6"]]}
     pieces = [says("far", mark({1: 10, 2: 3}, [1])), says("near", mark({1: 9, 2: 5}, [2]), asked=2)]
     yield "nobody numbers all that is needed", "G-45 G-46", case(PAIR, pieces, split, serve, 1)
+    half = [leads("far", 10), says("near", mark({1: 5, 2: 3}), asked=2), says("mid", mark({1: 5, 2: 3}), asked=3)]
+    yield (
+        "some of what is needed has no leader: whoever is readable is asked, not its numberers alone",
+        "G-46",
+        case(TRIO, half, {"shards": [0], "arrived": 100, "own": [[0, 1, "11"], [0, 2, "9"]]}, {"wait_s": 0}),
+    )
     promoted = [leads("far", 10), near, gone("far"), follows("mid", 10, asked=3)]
     yield "the leader is down: somebody may have taken over", "G-46", case(TRIO, promoted, wants(11), {"wait_s": 0})
     yield (
@@ -945,6 +1029,29 @@ def choices() -> Cases:
         "G-18",
         case(some, split_shards, {"shards": [0, 1], "arrived": 100, "own": [[0, 1, "10"]], "seen": [[1, 2, "7"]]}),
     )
+    sources = [
+        {"name": "first", "latency_s": 0.05, "serves": False, "holds": [0]},
+        {"name": "second", "latency_s": 0.06, "serves": False, "holds": [1]},
+        {"name": "third", "latency_s": 0.07, "serves": False, "holds": [2]},
+        {"name": "index", "latency_s": 0},
+    ]
+    apart = [
+        says("first", mark({1: 10}, [1]), asked=101),
+        says("second", mark({2: 7}, [2], shard=1), asked=102),
+        says("third", mark({3: 9}, [3], shard=2), asked=2),
+    ]
+    index = says("index", mark({1: 10}), mark({2: 7}, shard=1), mark({3: 0}, shard=2), asked=103)
+    of_both = {"shards": [0, 1], "arrived": 100, "own": [[0, 1, "10"]], "seen": [[1, 2, "7"]]}
+    yield (
+        "a witness is asked of the shards that it holds: the heads of two are known",
+        "G-18 G-6",
+        case(sources, [*apart, index], of_both, LEADER),
+    )
+    yield (
+        "a witness that holds one of them is asked",
+        "G-18",
+        case(sources, [says("first", mark({1: 10}, [1])), *apart[1:], index], of_both, LEADER),
+    )
     yield (
         "asked of one shard is not asked of another",
         "G-6",
@@ -999,6 +1106,42 @@ def snapshots() -> Cases:
     led = case(PAIR, [far, near], wants(), LEADER)
     yield "the leader numbers what it did", "G-23", judged_at("", led, [mark({1: 10}, [1])])
     yield "it no longer numbers that", "G-23", judged_at("", led, [mark({1: 10})])
+    took_over = [says("near", mark({1: (10, 10), 2: 0}, [2]), asked=3)]
+    yield (
+        "an end of what it numbers is heard of after the decision",
+        "G-23",
+        judged_at("", led, [mark({1: 10}, [1])], since=took_over),
+    )
+    for what, news in (
+        ("an end of another origin", [says("near", mark({1: 10, 5: (4, 4)}), asked=3)]),
+        ("an end of the same origin on another shard", [says("near", mark({1: (3, 3)}, shard=1), asked=3)]),
+    ):
+        yield f"{what} is", "G-23", judged_at("", led, [mark({1: 10}, [1])], since=news)
+    numbers_two = case(
+        PAIR,
+        [says("far", mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)), follows("near", 10, asked=2)],
+        wants(),
+        LEADER,
+    )
+    two_led = mark({1: 10}, [1]), mark({2: 7}, [2], shard=1)
+    other_end = [says("near", mark({2: (7, 7)}, shard=1), asked=3)]
+    yield (
+        "an end of what it numbers on a shard that the snapshot does not hold",
+        "G-23",
+        judged_at("", numbers_two, [two_led[0]], since=other_end),
+    )
+    yield "and on one that it does", "G-23", judged_at("", numbers_two, [*two_led], since=other_end)
+    for end in (9, 10):
+        yield (
+            f"10 are applied, and an end at {end} is heard of after the decision",
+            "G-21",
+            judged_at("", plain, [mark({1: 10})], since=[says("far", mark({1: (end, end)}), asked=3)]),
+        )
+    yield (
+        "an origin that was told of after the decision only: nobody judged it by that",
+        "G-22",
+        judged_at("", plain, [mark({1: 10, 3: 4})], since=[says("near", mark({1: 10, 3: 4}), asked=3)]),
+    )
     both = case(
         PAIR,
         [
@@ -1045,6 +1188,17 @@ def snapshots() -> Cases:
         "G-24",
         judged_at("", two, [mark({1: 10, 2: 5}, [2])], 9000),
     )
+    halves = [
+        says("far", mark({1: 10}), mark({5: 7}, [5], shard=1), asked=101),
+        says("near", mark({1: 10}, [1]), mark({5: 7}, shard=1), asked=102),
+    ]
+    partly = case(PAIR, halves, {"shards": [0, 1], "arrived": 100, "seen": [[1, 5, "3"]], "leader_shards": [0]})
+    for at_s in (1890, 1890.5):
+        yield (
+            f"a pause, where one of two shards is read at leaders: at {at_s}",
+            "G-24",
+            judged_at("", partly, [mark({1: 10}, [1]), mark({5: 7}, shard=1)], at_s),
+        )
     bound = case(PAIR, [leads("far", 10, at_s=995), near], wants(), {"strategy": "bounded", "bound_s": 5})
     for at_s in (1000, 1000.5):
         yield f"a pause voids a bound of 5 s: at {at_s}", "G-24 G-28", judged_at("", bound, [mark({1: 10})], at_s)

@@ -575,6 +575,11 @@ def versions() -> Iterator[Line]:
         "",
         "black",
     )
+    for name, meta in (("of a sample", sample), ("of a record that lacks some", {"op": "meta", "dropped": 3})):
+        lines = [meta, *with_(told("a w k x; b r k x"), 0, ok=False)]
+        yield case(
+            f"a value {name} whose write was refused is known to be nobody's", "S-13 S-11", lines, CAUSAL, "black"
+        )
     yield case("values that are written twice", "S-10", "a w k x; b w k x; b r k x", "", "black")
     yield case(
         "values that are written twice, and have versions", "S-9", "a w k x @1; b w k x @2; b r k x @1", "ryw ccv"
@@ -932,6 +937,12 @@ def refused() -> Iterator[Line]:
         yield wrong(f"a line of {op} without {name}", "S-1", [*good, part], "no field may be guessed")
     yield wrong(
         "a loss of no version", "S-1", [*good, {**tell("lost", "a", 2, 1, 1), "version": None}], "of which write?"
+    )
+    yield wrong(
+        "a loss that is accepted, of no version",
+        "S-1",
+        [*good, {**tell("forget", "a", 2, 1, 1), "version": None}],
+        "of which write?",
     )
     yield wrong("no operation", "S-2", [end(1, 2)], "there is nothing to judge")
     yield wrong("another format", "S-2", [{"op": "meta", "format": 2}, good[0]], "this is format 1")

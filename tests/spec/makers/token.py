@@ -182,6 +182,14 @@ def refused(
     }
 
 
+def opened(name: str, text: str, subject: str | None) -> Vector:
+    """A text that opens."""
+    now = EXPIRES_AT - 1
+    claims = twin.claims_of(twin.dumb_open(text, KEYS, AUDIENCE, subject, now))
+    given = {"audience": AUDIENCE, "subject": subject, "text": text, "now": now}
+    return {"name": name, "op": "token.open", "cites": cited(name), "in": given, "out": {"claims": claims}}
+
+
 def rejected() -> Iterator[Vector]:
     malformed = "MalformedToken"
     for name, text in frames.bad_text():
@@ -228,10 +236,17 @@ def rejected() -> Iterator[Vector]:
     payload = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     other = twin.encrypted(payload, KEY_ID, secret, hour + 1, IV, AUDIENCE, SUBJECT)
     yield refused("encrypted under the key of another hour", malformed, twin.text_of(other))
+    ours = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
+    anonymous, nameless = (twin.text_of(twin.signed(ours, KEY_ID, secret, 4, AUDIENCE, whose)) for whose in (None, ""))
+    for name, text, first, then in (
+        ("of an anonymous session, then for the subject without letters", anonymous, None, ""),
+        ("of the subject without letters, then for an anonymous session", nameless, "", None),
+    ):
+        yield opened(f"opened before: a token {name}: where it belongs", text, first)
+        yield refused(f"opened before: a token {name}", "BadSignature", text, AUDIENCE, then)
     for name, error, data, subject, now in frames.two_faults():
         more = {"key_id": 9} if error == "UnknownKey" else {}
         yield refused(f"two faults: {name}", error, twin.text_of(data), AUDIENCE, subject, now=now, **more)
-    ours = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     for alg in (4, 5, 3):
         text = authentic(ours, alg)
         for now in (EXPIRES_AT, EXPIRES_AT + 86_400):

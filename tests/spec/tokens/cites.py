@@ -52,7 +52,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"normal form: what was learned last", "T-26 T-29 T-36"),
     (r"refuse to seal: a text of more", "T-50"),
     (r"refuse to seal: a mark until before", "T-49"),
-    (r"refuse to seal: (a shard|an origin|an offset|an expiry|an age below)", "T-16"),
+    (r"refuse to seal: (a shard|an origin|an offset|an expiry|a timestamp|a floor|an age below)", "T-16"),
     (r"refuse to seal: (a fingerprint of|a filter of|a mark on|a mark's)", "T-16"),
     # refused
     (r"text: (no text|padding|a length)", "T-3"),
@@ -78,6 +78,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"the tag of the other algorithm", "T-10 T-4"),
     (r"made with the secret", "T-4"),
     (r"encrypted under the key of another hour", "T-13"),
+    (r"opened before", "T-48 T-7"),
     (r"expired|expires at 0", "T-47"),
     (r"expired, algorithm 4", "T-48"),
     (r"two faults", "T-44"),

@@ -85,12 +85,21 @@ OUT_OF_RANGE: tuple[tuple[str, Claims, str], ...] = (
     ("an offset below 0", said(own=[[0, 1, "-1"]]), "offsets begin at 0"),
     ("an expiry of 2^35", {"expires_at": 2**35, "own": OWN}, "tokens expire at 2^35 - 1 at the latest"),
     ("an expiry before 1970", {"expires_at": -1, "own": OWN}, "tokens expire in 1970 at the earliest"),
+    ("a timestamp below 0", said(own=OWN, timestamp="-1"), "timestamps begin at 0"),
+    ("a timestamp of 2^64", said(own=OWN, timestamp=str(2**64)), "timestamps end at 2^64 - 1"),
+    ("a floor below 0", said(floors=[[0, "-1"]]), "floors begin at 0"),
+    ("a floor of 2^64", said(own=OWN, floors=[[1, str(2**64)]]), "floors end at 2^64 - 1"),
+    ("a floor of store 65,535", said(floors=[[65_535, "5"]]), "65,535 is no store, but all of them"),
+    ("a floor of store 70,000", said(floors=[[70_000, "5"]]), "stores end at 65,534"),
+    ("a floor of a store below 0", said(floors=[[-1, "5"]]), "stores begin at 0"),
     ("an age below 0", said(own=OWN, ages=[[0, 1, -1]]), "nothing was learned in the future"),
     ("a fingerprint of 65,536", said(own=OWN, touched=[[0, [65_536]]]), "fingerprints have 16 bits"),
     ("a filter of store 65,535", said(own=OWN, touched=[[65_535, [1]]]), "65,535 is no store, but all of them"),
     ("a mark on store 65,536", said(own=OWN, marks=[mark(65_536, EXPIRES_AT, [], [])]), "stores end at 65,534"),
     ("a mark's exception of 2^32", said(own=OWN, marks=[mark(0, EXPIRES_AT, [2**32], [])]), "shards end at 2^32 - 1"),
     ("a mark's origin of 2^32", said(own=OWN, marks=[mark(0, EXPIRES_AT, [], [2**32])]), "origins end at 2^32 - 1"),
+    ("a mark's time of 2^63 - 1", said(own=OWN, marks=[mark(0, 2**63 - 1, [], [])]), "times end at 2^63 - 2, or never"),
+    ("a mark's time of 2^63", said(own=OWN, marks=[mark(0, 2**63, [], [])]), "times end at 2^63 - 2, or never"),
 )
 
 # --- presented together: name, tokens, now, how long a token lives ---------------------------------------------------------------

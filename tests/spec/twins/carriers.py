@@ -162,7 +162,7 @@ def answer(
             gives = {"prefix": prefix(cookies), "fresh": True, "value": token, "attributes": attributes}
     if by_header and token is not None:
         asked = value_of(headers, "origin")
-        crosses = asked != "" and asked.partition("://")[2] != value_of(headers, "host")
+        crosses = asked != "" and asked.partition("://")[2].lower() != value_of(headers, "host").lower()
         if crosses or any(is_field(name, "access-control-allow-origin") for name, _ in out):
             place = next((n for n, pair in enumerate(out) if is_field(pair[0], "access-control-expose-headers")), None)
             if place is None:
@@ -248,6 +248,6 @@ def replay(given: dict[str, Any]) -> dict[str, Any]:
     sends = (
         not given["wrote"]
         and value_of(given["headers"], mark) == ""
-        and (methods is None or given["method"] in [name.upper() for name in methods])
+        and (methods is None or given["method"].upper() in [name.upper() for name in methods])
     )
     return {"field": [given["header"].lower(), given["value"].replace("{site}", given["site"])] if sends else None}

@@ -73,12 +73,16 @@ def shard_of(store: int, index: int) -> int:
     return store * 65_536 + index
 
 
+def fits(shard: int, origin: int, offset: int, what: str = "offset") -> None:
+    for name, number, bits in (("shard", shard, 32), ("origin", origin, 32), (what, offset, 64)):
+        if number < 0 or number >= 2**bits:
+            raise Refused(f"the {name} does not fit {bits} bits")
+
+
 def of(positions: list[tuple[int, int, int]]) -> Frontier:
     entries: dict[tuple[int, int], int] = {}
     for shard, origin, offset in positions:
-        for what, number, bits in (("shard", shard, 32), ("origin", origin, 32), ("offset", offset, 64)):
-            if number < 0 or number >= 2**bits:
-                raise Refused(f"the {what} does not fit {bits} bits")
+        fits(shard, origin, offset)
         if (shard, origin) not in entries or entries[shard, origin] < offset:
             entries[shard, origin] = offset
     return parts(entries, {}, {})
@@ -168,6 +172,8 @@ def lapse(frontier: Frontier, now: int) -> Frontier:
 
 def clip(frontier: Frontier, ends: dict[tuple[int, int], int]) -> Frontier:
     entries = {}
+    for (shard, origin), end in ends.items():
+        fits(shard, origin, end, "end")
     for key, offset in frontier["entries"].items():
         entries[key] = ends[key] if key in ends and offset > ends[key] else offset
     return parts(entries, frontier["floors"], frontier["marks"])
@@ -187,6 +193,8 @@ def learn(own: Frontier, seen: Frontier, events: list[dict[str, Any]]) -> tuple[
 
 def forget(own: Frontier, seen: Frontier, lost: list[tuple[int, int, int, int]]) -> tuple[Frontier, Frontier]:
     for shard, origin, offset, end in lost:
+        fits(shard, origin, offset)
+        fits(shard, origin, end, "end")
         key = (shard, origin)
         if own["entries"].get(key) == offset:
             own = clip(own, {key: end})
@@ -246,5 +254,7 @@ def judge(shard: int, origins: Origins, frontier: Frontier, known_stores: list[i
 def applied(shard: int, origins: Origins) -> Frontier:
     entries = {}
     for origin, (upto, end) in origins.items():
+        fits(shard, origin, upto)
+        fits(shard, origin, upto if end is None else end, "end")
         entries[shard, origin] = upto if end is None or upto < end else end
     return parts(entries, {}, {})

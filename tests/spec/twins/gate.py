@@ -606,8 +606,9 @@ def admits(
     snapshot: list[dict[str, Any]],
     at_s: float,
     stale_s: float,
+    ends: Need,
 ) -> bool:
-    """Whether a snapshot bears a decision out, at `at_s`, when it was taken."""
+    """Whether a snapshot bears a decision out, at `at_s`, when it was taken. `ends` are those that are known by then."""
     how, need = serve["how"], serve["need"]
     if how in UNCHECKED:
         return True
@@ -620,11 +621,13 @@ def admits(
         for origin, applied, end in mark["origins"]:
             if end is not None and int(applied) > int(end):
                 return False
-            if int(applied) > whole["ends"].get((shard, origin), int(applied)):
+            if int(applied) > ends.get((shard, origin), int(applied)):
                 return False
             if (end is None or int(applied) < int(end)) and (shard, origin) not in e["applied"]:
                 return False
-    if any(shard in of and origin not in of[shard]["leads"] for shard, origin in e["leads"]):
+    if any(
+        shard in of and (origin not in of[shard]["leads"] or (shard, origin) in ends) for shard, origin in e["leads"]
+    ):
         return False
     for (shard, origin), wanted in need.items():
         if shard in of:

@@ -440,6 +440,7 @@ def in_range(claims: dict[str, Any]) -> bool:
             *(hours >= 0 for _, _, hours in claims.get("ages", [])),
             *(store in stores and int(x) in offsets for store, x in claims.get("floors", [])),
             *(mark["store"] in range(65_536) and all(s in shards for s in mark["exact"]) for mark in marks),
+            *(mark["until"] == "forever" or int(mark["until"]) < 2**63 - 1 for mark in marks),
             *(mark["origins"] == "any" or all(o in origins for o in mark["origins"]) for mark in marks),
             *(store in stores and all(x in range(2**16) for x in found) for store, found in claims.get("touched", [])),
         )

@@ -62,7 +62,7 @@ function carrierAnswer(given            )             {
 }
 
 function fromGiven({ name, value, attributes }           , prefix        , arrived                   )             {
-  const isFresh = /^[A-Za-z0-9_]{1,64}$/.test(name.slice(prefix.length)) && !arrived.includes(name);
+  const isFresh = /^[A-Za-z0-9_]{6,64}$/.test(name.slice(prefix.length)) && !arrived.includes(name);
   return { prefix, fresh: isFresh, value, attributes: [...attributes].sort() };
 }
 

@@ -4,7 +4,7 @@ import { NO_CLAIMS } from "./claims.mjs";
 
 import { ClockDrift, ExpiredToken, HistoryError, UnknownKey } from "./errors.mjs";
 
-import { entriesOf, keyOf, originOf, shardOf } from "./frontier.mjs";
+import { checkPosition, entriesOf, keyOf, originOf, shardOf } from "./frontier.mjs";
 
 import { ascending } from "./numbers.mjs";
 
@@ -81,11 +81,14 @@ export function asFrontier(value                  )           {
 
 export function asWatermark(value                  )            {
   const watermark = asObject(value);
+  const shard = asNumber(watermark.shard);
   const origins = asList(watermark.origins).map((row)                     => {
-    const [origin, applied, end] = asList(row);
-    return [asNumber(origin), { applied: asBig(applied), end: orNull(end, asBig) }];
+    const [number, ...places] = asList(row);
+    const [origin, applied, end] = [asNumber(number), asBig(places[0]), orNull(places[1], asBig)];
+    for (const offset of [applied, end ?? applied]) checkPosition([shard, origin, offset]);
+    return [origin, { applied, end }];
   });
-  return { shard: asNumber(watermark.shard), origins: new Map(origins) };
+  return { shard, origins: new Map(origins) };
 }
 
 export function asClaims(value                  )         {

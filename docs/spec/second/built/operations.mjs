@@ -3,6 +3,7 @@
 import { CARRIER_OPERATIONS } from "./carrieroperations.mjs";
 import { CeiledClock } from "./ceiling.mjs";
 
+import { normalForm } from "./claims.mjs";
 import * as clock from "./clock.mjs";
 import { bounds, compact, sizeOf, withUnopened } from "./compaction.mjs";
 
@@ -216,7 +217,14 @@ function compactionPresent(given            )             {
     }
   }
   const { until } = bounds(now, settings(given));
-  const claims = joinTokens(opened.map(asClaims), now, asNumber(given.token_ttl_s));
+  const ttlS = asNumber(given.token_ttl_s);
+  const presented = opened.map(asClaims);
+  const claims = joinTokens(presented, now, ttlS);
+  const [only] = presented;
+  if (only !== undefined && asList(given.tokens).filter((token) => token !== "").length === 1 && 2 * (only.expiresAt - now) >= ttlS) {
+    const demandsNothing = Object.keys(fromDemand({ ...claims, timestamp: null })).length === 0;
+    return { claims: demandsNothing ? {} : fromDemand(normalForm(only)) };
+  }
   return { claims: fromDemand(isUnopened ? withUnopened(claims, until) : claims) };
 }
 

@@ -29,7 +29,7 @@ export function replay(
   { header, value, seen, methods }        , headers                      , method        , site        , wrote         ,
 )                   {
   if (wrote) return null;
-  if (methods !== null && methods.length > 0 && !methods.some((each) => isNamed(each, method))) return null;
+  if (methods !== null && !methods.some((each) => isNamed(each, method))) return null;
   if (headers.some(([name, mark]) => isNamed(name, seen ?? `${header}-src`) && mark !== "")) return null;
   return [header, value.replaceAll("{site}", () => site)];
 }

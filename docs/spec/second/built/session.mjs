@@ -1,7 +1,7 @@
 // What a session keeps: its own acknowledged writes, and what it has seen. They are kept apart, because own past the
 // end of a history is a lost write, and seen past it somebody else's loss.
 
-import { NOTHING, entriesOf, join, keyOf, mapValues } from "./frontier.mjs";
+import { NOTHING, checkPosition, entriesOf, join, keyOf, mapValues } from "./frontier.mjs";
 
 import { min } from "./numbers.mjs";
 
@@ -17,6 +17,7 @@ export function learn(session         , wrote                 , shown          )
 
 // F-19: an own entry is forgotten only if it is the very one whose loss was accepted.
 export function forget(session         , [shard, origin, offset, end]      )          {
+  for (const each of [offset, end]) checkPosition([shard, origin, each]);
   const key = keyOf(shard, origin);
   const lowered = (frontier          , isLost                            )           => ({
     ...frontier,

@@ -10,6 +10,7 @@ import { appliedFrontier, isDiverged, judgePosition } from "./watermark.mjs";
 
 export function admits(
   view      , demand        , policy        , maxStalenessS        , served        , snapshot                 , atS        ,
+  ends           , // as known by then
 )          {
   const { endpoint, how, need } = served;
   if (how === "window" || how === "eventual" || how === "stale") return true; // they promise nothing
@@ -17,9 +18,9 @@ export function admits(
   const said = snapshot.filter(({ shard }) => endpoint.holds(shard) && counts(keyOf(shard, 0))); // G-18
   return covers(endpoint, need, said)
     && said.every((each) => endpoint.shards.get(each.shard)?.life === each.life) // G-20
-    && said.every((each) => !isDiverged(each) && !isPastAnEnd(view, each)) // G-21
+    && said.every((each) => !isDiverged(each) && !isPastAnEnd(ends, each)) // G-21
     && said.every((each) => showsNoOther(endpoint, each))
-    && said.every((each) => stillNumbers(view, endpoint, each))
+    && said.every((each) => stillNumbers(view, endpoint, each, ends))
     && isStillEligible(view, demand, policy, maxStalenessS, served, atS);
 }
 
@@ -33,8 +34,8 @@ function covers(endpoint       , need           , snapshot                 )    
   });
 }
 
-function isPastAnEnd(view      , said      )          {
-  return [...said.origins].some(([origin, { applied }]) => applied > (view.ends.get(keyOf(said.shard, origin)) ?? applied));
+function isPastAnEnd(ends           , said      )          {
+  return [...said.origins].some(([origin, { applied }]) => applied > (ends.get(keyOf(said.shard, origin)) ?? applied));
 }
 
 // G-22
@@ -47,8 +48,9 @@ function showsNoOther(endpoint       , said      )          {
 }
 
 // G-23
-function stillNumbers(view      , endpoint       , said      )          {
-  return view.numbersOf(endpoint).every((key) => shardOf(key) !== said.shard || said.leads.has(originOf(key)));
+function stillNumbers(view      , endpoint       , said      , ends           )          {
+  return view.numbersOf(endpoint).every((key) =>
+    shardOf(key) !== said.shard || (said.leads.has(originOf(key)) && !ends.has(key)));
 }
 
 // G-24

@@ -34,7 +34,8 @@ export function judge(watermark           , demand          , knownStores       
     [verdict, positions] = ["UNKNOWN", []]; // F-28, F-29, F-30
   }
 
-  const foreign = positionsOf(demand, (shard) => knownStores !== null && !knownStores.has(storeOf(shard)));
+  const isForeign = (shard        ) => shard !== watermark.shard && knownStores !== null && !knownStores.has(storeOf(shard));
+  const foreign = positionsOf(demand, isForeign);
   if (foreign.length > 0 && verdict === "APPLIED") [verdict, positions] = ["FOREIGN", foreign]; // F-26
 
   return { verdict, positions, marked };

@@ -18,6 +18,7 @@ from causal.core.frontier import Frontier
 from causal.core.keyring import Keyring
 from causal.errors import GateTimeout
 from causal.integrations import refusals, work
+from causal.integrations.asgi.sending import ASGIRules
 from causal.integrations.calls import Caller, origin
 from causal.integrations.carrier import HEADER, extract, put
 from causal.integrations.cookies import TOO_LONG, Cookies
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Given = Mapping[str, Any]
-_SLOT: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
+_SLOT: Final = re.compile(r"[A-Za-z0-9_]{6,64}")
+"""A fresh one: 32 random bits take 6 characters or more."""
 
 
 class _Session(SimpleNamespace):
@@ -54,22 +56,12 @@ def _session(*, changed: bool = False, text: str | None = None, wrote: bool = Fa
     )
 
 
-class _Rules(SimpleNamespace):
-    """A middleware's rules, of a request that is a list of header fields."""
+class _Rules(ASGIRules):
+    """A middleware's rules as they are, but for a store."""
 
-    def route_of(self, _: Any) -> str:
-        return ""
-
-    def field(self, facts: Any, name: str) -> str:
-        return next((value for key, value in facts if key.lower() == name), "")
-
-    def method(self, _: Any) -> str:
-        name: str = self.verb
-        return name
-
-    def cross_origin(self, facts: Any) -> bool:
-        asked = self.field(facts, "origin")
-        return bool(asked) and asked.partition("://")[2] != self.field(facts, "host")
+    def __init__(self, **settings: Any) -> None:
+        for name, value in settings.items():
+            setattr(self, name, value)
 
 
 def _exchange(given: Given, **more: Any) -> Exchange:
@@ -77,7 +69,7 @@ def _exchange(given: Given, **more: Any) -> Exchange:
     settings = SimpleNamespace(
         token_ttl_s=given.get("ttl_s", 0), keyring=Keyring.generate(), audience="", wall=lambda: 0.0
     )
-    rules: Any = _Rules(
+    rules = _Rules(
         cookies=None if cookies is None else Cookies(**cookies),
         header=by_header,
         shares=False,
@@ -87,7 +79,11 @@ def _exchange(given: Given, **more: Any) -> Exchange:
     )
     fields = [(name.lower(), value) for name, value in given["headers"]]
     tokens = [value for name, value in fields if name == HEADER.lower() and by_header]
-    return Exchange(rules, fields, tokens, [value for name, value in fields if name == "cookie"])
+    cookies_sent = [
+        value for name, value in fields if name == "cookie"
+    ]  # of any text; the rest is as servers hand it on
+    raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in fields]
+    return Exchange(rules, {"method": given.get("method", "GET"), "headers": raw}, tokens, cookies_sent)
 
 
 def _presented(texts: Iterable[str]) -> dict[str, Any]:
@@ -183,7 +179,7 @@ def _refusal(given: Given) -> dict[str, Any]:
 
 def _replay(given: Given) -> dict[str, Any]:
     replay = refusals.Replay(given["header"], given["value"], given.get("seen"), given.get("methods"))
-    exchange = _exchange({"headers": given["headers"]}, replay=replay, site="here", verb=given["method"])
+    exchange = _exchange({"headers": given["headers"], "method": given["method"]}, replay=replay, site="here")
     exchange.rules.store._live = SimpleNamespace(endpoints=[SimpleNamespace(name="e", site=given["site"])])  # type: ignore[attr-defined]
     exchange.rules.store.view = None  # type: ignore[misc, assignment]
     error = GateTimeout("")

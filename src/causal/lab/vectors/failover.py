@@ -8,6 +8,7 @@ from causal.core.frontier import Frontier, Loss, Position, shard_id
 from causal.core.lost import settled
 from causal.core.position import DoubtfulMark
 from causal.lab.vectors import gate
+from causal.lab.vectors.frontier import check_positions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ def _forget(given: Given) -> dict[str, Any]:
     session = SessionState(None)
     session.own, session.seen = gate.frontier(given["own"]), gate.frontier(given["seen"])
     if "lost" in given:
+        check_positions((s, o, n) for s, o, offset, end in given["lost"] for n in (offset, end))
         session.forget([Loss(Position(s, o, int(offset)), int(end)) for s, o, offset, end in given["lost"]])
     if "doubt" in given:
         session.forget([DoubtfulMark(0, frozenset(), gate.origins(given["doubt"]), store=given["store"])])

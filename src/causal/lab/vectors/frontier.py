@@ -61,11 +61,23 @@ def _positions(written: Iterable[Any]) -> list[Position]:
     return [Position(shard, origin, int(offset)) for shard, origin, offset in written]
 
 
+def check_positions(written: Iterable[Any]) -> None:
+    """Refuse a position that is none, wherever it is named: who packs it would take it for another. Raises: ConfigError."""
+    Frontier(_positions(written))
+
+
 def _watermark(written: Mapping[str, Any]) -> Watermark:
+    check_watermark(written)
     return Watermark(
         written["shard"],
         {origin: (int(applied), None if end is None else int(end)) for origin, applied, end in written["origins"]},
     )
+
+
+def check_watermark(written: Mapping[str, Any]) -> None:
+    """Refuse a watermark of positions that are none. Raises: ConfigError."""
+    places = [(written["shard"], *place) for place in written["origins"]]
+    check_positions((s, o, n) for s, o, applied, end in places for n in (applied, applied if end is None else end))
 
 
 def _session(given: Mapping[str, Any]) -> SessionState:
@@ -115,6 +127,7 @@ def _lapse(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clip(given: Mapping[str, Any]) -> dict[str, Any]:
     ends = {pack(p.shard, p.origin): p.offset for p in _positions(given["ends"])}
+    check_positions(given["ends"])
     return {"frontier": shown(frontier_of(given["frontier"]).clip(ends))}
 
 
@@ -132,6 +145,7 @@ def _learn(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _forget(given: Mapping[str, Any]) -> dict[str, Any]:
     state = _session(given)
+    check_positions((s, o, n) for s, o, offset, end in given["lost"] for n in (offset, end))
     state.forget([Loss(Position(s, o, int(offset)), int(end)) for s, o, offset, end in given["lost"]])
     return {"own": shown(state.own), "seen": shown(state.seen)}
 

@@ -16,6 +16,7 @@ from causal.core.policy import Guarantee, Limits, ReadPolicy, Strategy
 from causal.core.view import View
 from causal.core.watermark import Watermark
 from causal.errors import Overloaded
+from causal.lab.vectors.frontier import check_positions, check_watermark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +62,10 @@ def told(known: View, news: Iterable[Given]) -> View:
 
 
 def watermarks(given: Iterable[Given]) -> dict[int, Watermark]:
-    """Return watermarks by shard."""
+    """Return watermarks by shard. Raises: ConfigError for a position that is none."""
+    given = list(given)
+    for mark in given:
+        check_watermark(mark)
     return {
         mark["shard"]: Watermark(
             mark["shard"],
@@ -74,7 +78,9 @@ def watermarks(given: Iterable[Given]) -> dict[int, Watermark]:
 
 
 def need(given: Iterable[tuple[int, int, str]]) -> dict[int, int]:
-    """Return positions by packed key."""
+    """Return positions by packed key. Raises: ConfigError for one that is none."""
+    given = list(given)
+    check_positions(given)
     return {pack(shard, origin): int(offset) for shard, origin, offset in given}
 
 
@@ -203,7 +209,7 @@ def _admits(given: Given) -> dict[str, Any]:
     late = outlived(plan, asked, how, given["at_s"], given["max_staleness_s"], write=asked.at is not None)
     if plan.how in UNCHECKED:
         return {"admits": True}
-    good = bears_out(plan, watermarks(given["snapshot"]), known.ends)
+    good = bears_out(plan, watermarks(given["snapshot"]), told(known, given.get("since", ())).ends)
     return {"admits": good and (not late or how.unproven == "serve")}
 
 

@@ -15,7 +15,7 @@ from causal.core.policy import ReadPolicy
 from causal.core.token import Token
 from causal.core.touched import fingerprint
 from causal.core.wire import encode_claims
-from causal.errors import ExpiredToken, UnknownKey
+from causal.errors import ConfigError, ExpiredToken, UnknownKey
 from causal.session import SessionState
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def token_of(claims: Mapping[str, Any]) -> Token:
     )
     seen = Frontier.of(seen.entries, {store: int(floor) for store, floor in claims.get("floors", ())})
     for mark in claims.get("marks", ()):
-        until = FOREVER if mark["until"] == "forever" else int(mark["until"])
+        until = FOREVER if mark["until"] == "forever" else _time(mark["until"])
         origins = (ANY_ORIGIN,) if mark["origins"] == "any" else mark["origins"]
         seen = seen.mark(mark["store"], until, exact=mark["exact"], origins=origins)
     return Token(
@@ -77,6 +77,14 @@ def token_of(claims: Mapping[str, Any]) -> Token:
         ages={pack(shard, origin): hours for shard, origin, hours in claims.get("ages", ())},
         touched={store: frozenset(found) for store, found in claims.get("touched", ())},
     )
+
+
+def _time(text: str) -> int:
+    """A number is never for ever, be it the one that stands for it here."""
+    until = int(text)
+    if until == FOREVER:
+        raise ConfigError(f"a mark lapses before {FOREVER}, or never")
+    return until
 
 
 def evidence(error: CausalError) -> dict[str, Any]:
