@@ -108,6 +108,10 @@ def test_reads_that_go_backwards() -> None:
     with pytest.raises(AssertionError, match="found nothing"):
         assert_no_read_went_backwards([json.dumps(first), json.dumps(row("bob", "read", None, None, seq=1))])
     assert_no_read_went_backwards([first, {**second, "ok": False}])
+    with pytest.raises(
+        AssertionError, match="is violated"
+    ):  # a read counts whatever it was promised, as `causal check` has it
+        assert_no_read_went_backwards([first, {**second, "held": False}])
     assert_no_read_went_backwards([])
 
 

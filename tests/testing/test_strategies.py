@@ -48,10 +48,17 @@ MANY = settings(max_examples=2000, database=None, derandomize=True)
         (frontiers(), lambda f: len(f) == 2, Frontier([Position(0, 0, 0), Position(0, 1, 0)])),
         (frontiers(floors=True), lambda f: f.floors, Frontier.of({}, {0: 0})),
         (frontiers(marks=True), lambda f: f.marks, Frontier.of({}, None, {0: LeaderMark(0)})),
+        (tokens(), lambda t: True, Token(expires_at=0)),
+        (tokens(floors=True), lambda t: t.seen.floors, Token(seen=Frontier.of({}, {0: 0}), expires_at=0)),
+        (
+            tokens(marks=True),
+            lambda t: t.seen.marks,
+            Token(seen=Frontier.of({}, None, {0: LeaderMark(0)}), expires_at=0),
+        ),
         (leader_marks(), lambda m: m.until == FOREVER, LeaderMark(FOREVER)),
         (leader_marks(), lambda m: ANY_ORIGIN in m.origins, LeaderMark(0, frozenset(), frozenset({ANY_ORIGIN}))),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_the_smallest_of_its_kind(strategy: Any, condition: Any, smallest: Any) -> None:
     assert find(strategy, condition, settings=MANY) == smallest
@@ -81,7 +88,15 @@ def test_frontiers_come_back(frontier: Frontier) -> None:
     assert frontier >= Frontier(frontier.exact)
 
 
-@given(keyrings(), tokens())
+@given(tokens(), tokens(floors=True), tokens(marks=True))
+def test_tokens_have_floors_and_marks_only_where_that_is_asked_for(plain: Token, floored: Token, marked: Token) -> None:
+    assert not plain.seen.floors
+    assert not plain.seen.marks
+    assert not floored.seen.marks
+    assert not marked.seen.floors
+
+
+@given(keyrings(), tokens(floors=True, marks=True))
 def test_what_a_keyring_seals_it_opens(keyring: Any, token: Token) -> None:
     text = keyring.seal(token, subject="alice", audience="shop")
     assert keyring.open(text, subject="alice", audience="shop", now=-1) == token
