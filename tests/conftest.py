@@ -20,15 +20,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # dev: while working. ci: for every change, the same examples each time; a failure prints the blob that replays it. deep: long
-# runs, found by example count alone. No profile has a deadline: a slow machine is no failure.
-settings.register_profile("dev", max_examples=25, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=True, database=None)
+# runs, found by example count alone. No profile has a deadline, for a test or for what it draws: a slow machine is no failure.
+UNTIMED = [HealthCheck.too_slow]
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=UNTIMED)
+settings.register_profile(
+    "ci",
+    max_examples=200,
+    deadline=None,
+    print_blob=True,
+    derandomize=True,
+    database=None,
+    suppress_health_check=UNTIMED,
+)
 settings.register_profile(
     "deep",
     max_examples=20_000,
     deadline=None,
     print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[*UNTIMED, HealthCheck.data_too_large],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 

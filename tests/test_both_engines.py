@@ -475,7 +475,7 @@ def test_a_read_that_nobody_can_serve_is_refused_and_may_be_tried_again(stage: S
     finally:
         stage.rejoin_leader()
     stage.catch_up(ONE)
-    assert near.read(token, "photo")[0] == "new.jpg"
+    assert near.read(token, "photo", policy=ReadPolicy(wait_s=DEADLINE_S))[0] == "new.jpg"
 
 
 def test_a_write_that_a_failover_lost_is_said_and_can_be_accepted(stage: Stage) -> None:

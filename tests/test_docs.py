@@ -10,8 +10,11 @@ import contextlib
 import io
 import re
 import shlex
+from collections.abc import Callable, Iterator
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
+from time import time_ns
+from typing import Any
 
 import pytest
 from sybil import Document, Example, Sybil
@@ -19,6 +22,9 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 import causal
 from causal.cli.main import main
+from causal.state import StoreState
+from causal.stores.sqlite import SQLiteEngine, SQLiteLink
+from causal.stores.sqlite.replication import replicate
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -81,6 +87,41 @@ def run_page(path: Path) -> int:
     return ran
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page's sites lag behind, they lag until a read waits for it: a slow machine must not catch up before the page looks."""
+    waited_ns = [0]
+    enter_wait, due = StoreState.enter_wait, replicate._due
+
+    def waits(self: StoreState, *args: Any) -> None:
+        waited_ns[0] = time_ns()
+        enter_wait(self, *args)
+
+    def late(*args: Any) -> Callable[[int, int, int], int]:
+        usual = due(*args)
+        return lambda origin, offset, at_ns: usual(origin, offset, at_ns) if waited_ns[0] > at_ns else time_ns() + 10**9
+
+    monkeypatch.setattr(StoreState, "enter_wait", waits)
+    monkeypatch.setattr(replicate, "_due", late)
+
+
+@pytest.fixture
+def tidied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stores that a page leaves open are closed after it: their threads would go on beside all other tests."""
+    opened: list[SQLiteLink] = []
+    real = SQLiteEngine._open
+
+    def noted(self: SQLiteEngine, store: int, *, replicating: bool) -> SQLiteLink:
+        opened.append(link := real(self, store, replicating=replicating))
+        return link
+
+    monkeypatch.setattr(SQLiteEngine, "_open", noted)
+    yield
+    for link in opened:
+        link.close()
+
+
+@pytest.mark.usefixtures("tidied", "unhurried")
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

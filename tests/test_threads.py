@@ -22,6 +22,7 @@ from causal import (
     TokenError,
     UnknownKey,
     Written,
+    asking,
 )
 from causal.core.frontier import Loss, pack
 from causal.core.policy import Limits
@@ -47,6 +48,13 @@ NOW = 1_700_000_000
 SHARDS = ("a", "b", "c", "d")
 
 Store = CausalStore[Any, Any]
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly so many threads get on beside each other, nobody takes a server for one that does not answer."""
+    for name in ("PROBE_TIMEOUT_S", "LEAST_S"):
+        monkeypatch.setattr(asking, name, 60.0)
 
 
 def store(cluster: MemoryCluster, site: str, **settings: Any) -> Store:

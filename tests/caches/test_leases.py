@@ -283,12 +283,28 @@ def test_a_process_that_waits_and_is_not_covered_loads_itself(server: ValkeyServ
         one.close()
 
 
-def test_a_lease_of_a_process_that_died_ends(server: ValkeyServer, cluster: MemoryCluster) -> None:
+def test_a_lease_of_a_process_that_died_ends(
+    server: ValkeyServer, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = store_at(cluster, "eu")
     one, other = backend(server), backend(server)
     cache = CausalCache(store, one, lease_s=DEADLINE_S)
-    assert other.lease(cache.prefix + "photo", 1.0, None) is True
-    _, account = cache.lookup(store.session(), "photo", lambda _: "loaded all the same")
+    assert other.lease(cache.prefix + "photo", DEADLINE_S, None) is True
+    looks: list[str] = []
+    watch = one.watch
+    monkeypatch.setattr(one, "watch", lambda key: looks.append(key) or watch(key))
+    found: list[Any] = []
+    waits = threading.Thread(
+        target=lambda: found.append(cache.lookup(store.session(), "photo", lambda _: "loaded all the same"))
+    )
+    waits.start()
+    until(lambda: len(looks) > 1)
+    with valkey.Valkey.from_url(server.url, socket_timeout=10) as client:
+        (lease,) = client.keys()
+        assert 0 < client.pttl(lease) <= DEADLINE_S * 1000  # nobody need give it back
+        client.pexpire(lease, 1)
+    waits.join(DEADLINE_S)
+    ((_, account),) = found
     assert account.outcome == "miss"
     assert account.waited_s > 0
     assert account.stored

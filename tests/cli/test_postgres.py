@@ -214,7 +214,7 @@ def test_a_server_that_does_not_answer_costs_its_time_and_no_more(causal_postgre
     installed(causal_postgres)
     with Proxy(causal_postgres.replicas[0]) as proxy:
         proxy.hang()
-        servers, _, code = asked("--timeout", "0.3", proxy.dsn, causal_postgres.primary.dsn)
+        servers, _, code = asked("--timeout", "2", proxy.dsn, causal_postgres.primary.dsn)  # the other needs some, too
     assert ([one["reached"] for one in servers], code) == ([False, True], 1)
     assert "no answer in time" in servers[0]["problem"]
 

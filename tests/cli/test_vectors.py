@@ -319,9 +319,21 @@ def test_what_a_program_started_ends_with_it(where: Path, tmp_path: Path) -> Non
         os.close(reader)
 
 
+LAST = 'if r["id"] == 4: print(json.dumps({"id": 4, **answer}), flush=True); '
+
+
 def test_a_program_that_has_answered_may_end_when_it_likes(where: Path) -> None:
-    command = program(where, 'if r["id"] == 4: print(json.dumps({"id": 4, **answer}), flush=True); sys.exit(9)')
-    assert run(where, command=command).exit_code == 0
+    assert run(where, command=program(where, LAST + "sys.exit()")).exit_code == 0
+
+
+def test_but_it_must_end_well(where: Path) -> None:
+    said = complaint(where, program(where, LAST + 'sys.exit("memory leaked")'))
+    assert said == "the program ended, with exit code 1, at the end of its standard input: memory leaked"
+
+
+def test_and_it_must_end(where: Path) -> None:
+    said = complaint(where, program(where, LAST + HANG), "--timeout", "1")
+    assert said.startswith("the program goes on 1 s after its standard input has ended")
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "inf", "soon", "1e9"])

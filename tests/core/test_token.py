@@ -67,8 +67,9 @@ def test_an_expiry_is_whole_seconds(expires_at: object) -> None:
 
 
 def test_other_numbers_are_checked_too() -> None:
-    with pytest.raises(ConfigError, match="timestamp"):
-        Token(expires_at=9, timestamp=2**64)
+    for timestamp in (-1, 2**64):
+        with pytest.raises(ConfigError, match="timestamp"):
+            Token(expires_at=9, timestamp=timestamp)
     with pytest.raises(ConfigError, match="whole hours"):
         Token(of(a=5), expires_at=9, ages={A: -1})
     for age_h in (1.5, True, "1", None):

@@ -26,7 +26,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends servers 
 has_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks at processes through /proc")
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> bool:
+    """Whether something comes about; what takes longer hangs, however busy the machine is."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -155,17 +156,25 @@ def test_a_frozen_server_is_configured_killed_and_stopped_all_the_same(cluster: 
     assert not second.running
 
 
+def segment(key: str) -> bool | None:
+    """Whether there is shared memory of that key on this machine; None where the system does not say. Both write keys in their own way."""
+    listed = Path("/proc/sysvipc/shm")
+    if not listed.exists():
+        return None
+    keys = {int(line.split()[0]) & 0xFFFFFFFF for line in listed.read_text().splitlines()[1:]}
+    return int(key) & 0xFFFFFFFF in keys
+
+
 @has_proc
 def test_a_killed_server_leaves_nothing_and_recovers(cluster: PostgresCluster) -> None:
     primary = cluster.primary
     key = (primary.data / "postmaster.pid").read_text().splitlines()[6].split()[0]
-    segments = Path("/proc/sysvipc/shm")
-    assert segments.exists() is False or f" {key} " in segments.read_text()
+    assert segment(key) is not False
     primary.kill()
     primary.kill()
     assert not primary.running
     assert watchdog.inside(primary.data) == []
-    assert segments.exists() is False or f" {key} " not in segments.read_text()
+    assert not segment(key)
     with pytest.raises(psycopg.OperationalError):
         primary.query("SELECT 1")
     (primary.data / "postmaster.pid").write_text(

@@ -19,6 +19,7 @@ from causal.core.gate import decide
 from causal.core.policy import ReadPolicy, Strategy
 from causal.core.position import LeaderMark, pack
 from causal.core.view import View
+from causal.core.waiting import WaitQueue
 from causal.core.watermark import Watermark
 
 sys.path.append(str(Path(__file__).parents[2] / "docs/spec/model"))
@@ -26,6 +27,7 @@ MODELS = importlib.import_module("mirror").MODELS
 bfs = importlib.import_module("mirror.bfs")
 failover = importlib.import_module("mirror.failover")
 news = importlib.import_module("mirror.news")
+shards = importlib.import_module("mirror.shards")
 
 AT_ONCE = ReadPolicy(0.0, unproven="serve")
 ARRIVED, NOW = 10, 100.0
@@ -138,6 +140,52 @@ def test_failover(once: Once, bounds: dict[str, int]) -> None:
             assert decision.endpoint in anybody if anybody else isinstance(decision, Refuse), state
 
 
+def of_both(own: tuple, seen: tuple, **more: Any) -> Demand:
+    """Return the demand of frontiers on two shards."""
+    need = ({pack(s, o): n for s in (0, 1) for o, n in enumerate(part[s], 1) if n} for part in (own, seen))
+    return Demand(*need, shards=frozenset({0, 1}), arrived=ARRIVED, **more)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"OwnReads": True, "OtherReads": False, "Apart": False}], ids=str)
+def test_two_shards_that_fail_over(once: Once, bounds: dict[str, bool]) -> None:
+    """A need of both shards; an end on one of them that is past keeps its holder from being read on either."""
+
+    for state, actions in reached("shards", **bounds):
+        start, leader, log = state[:3]
+        answers = {
+            name: {
+                s: Watermark(
+                    s,
+                    {
+                        o: (n, start[s][1] - 1 if o == 1 and here[1] else None)
+                        for here in [shards.applied(log[s][x])]
+                        for o, n in enumerate(here, 1)
+                        if n
+                    },
+                    "life",
+                    frozenset({len(start[s])} if leader[s] == x else ()),
+                )
+                for s in (0, 1)
+            }
+            for x, name in enumerate("AB")
+        }
+        for who in (0, 1):
+            own, seen, named, writes = state[3][who], state[4][who], state[7][who], state[8]
+            if named or not once((log, leader, own, seen, who, writes)):
+                continue
+            lost = ("told", who) in actions
+
+            reads = bounds.get("OwnReads", False) if who == 0 else bounds.get("OtherReads", True)
+            for s, (x, name) in ((s, at) for s in (0, 1) for at in enumerate("AB")):
+                may = "lost" if lost else ("read", who, s, x) in actions
+                if reads:
+                    assert served(viewed(answers, name), of_both(own, seen), answers[name]) == may, (state, s, name)
+                if x == leader[s] and who == 0 and writes < 2 and len(log[s][x]) < 2:
+                    may = "lost" if lost else ("write", who, s) in actions
+                    at = of_both(own, seen, at=name, writes=s)
+                    assert served(viewed(answers), at, answers[name]) == may, (state, s, name)
+
+
 def until(log: tuple[int, ...], origin: int) -> int | None:
     """Where an origin ends, as a log tells it: before the first entry of a later one."""
     return min((n for n, o in enumerate(log) if o > origin), default=None)
@@ -239,3 +287,21 @@ def test_expiry(once: Once) -> None:
             max_staleness_s=constants["Staleness"],
         )
         assert isinstance(decision, Serve) is (("read",) in actions), w
+
+
+def test_waiting(once: Once) -> None:
+    """The queue keeps waiting, wakes and lets by whom the model does, from each of its states."""
+    key = pack(0, 1)
+    for s, actions in reached("waiting", Waiters=3):
+        for action, then in actions.items():
+            what, w = action[0], action[1] if len(action) > 1 else 0
+            if what not in ("come", "wake") or not once((what, w, s.known, s.queue, s.heard[w])):
+                continue
+            queue: WaitQueue[int] = WaitQueue()
+            for waiter in s.queue:
+                assert queue.add({key: waiter + 1}, {key: 0}, waiter) is not None
+            if what == "come":
+                assert (queue.add({key: w + 1}, {key: s.known}, w) is None) is (w not in then.queue)
+            else:
+                woken = queue.drain() if s.heard[w] < 0 else queue.advance({key: s.heard[w]})
+                assert {waiter.handle for waiter in woken} == s.queue - then.queue

@@ -14,8 +14,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "docs/spec/model"))
 MODELS = importlib.import_module("mirror").MODELS
+bfs = importlib.import_module("mirror.bfs")
 failover = importlib.import_module("mirror.failover")
 news = importlib.import_module("mirror.news")
+shards = importlib.import_module("mirror.shards")
 
 Witness = Callable[[Any, tuple, Any], bool]
 SESSIONS = (0, 1)
@@ -72,6 +74,32 @@ CACHE: dict[str, Witness] = {
         a[0] == "restart" and len(s[3][a[1]]) > len(t[2][a[1]])
     ),
     "a server is read by an older watermark": lambda s, a, t: a[0] == "read" and s[3][a[2]] != s[2][a[2]],
+}
+
+SHARDS: dict[str, Witness] = {
+    "both shards have failed over, and are read": lambda s, a, t: a[0] == "read" and [len(b) for b in s[0]] == [2, 2],
+    "each server holds what is lost of one shard, and leads the other": lambda s, a, t: all(
+        shards.diverged(s[2], shards.ends(s[0]), x) and x in s[1] for x in (0, 1)
+    ),
+    "a dependency is read whose two ends are lost": lambda s, a, t: (
+        a[0] == "read" and {p[0] for p in shards.lost(s[4][1], shards.ends(s[0]))} == {0, 1}
+    ),
+    "one writes to a shard whose loss on the other was accepted": lambda s, a, t: (
+        a[0] == "write"
+        and any(n == end > 0 for n, end in zip(s[3][0][1 - a[2]], shards.ends(s[0])[1 - a[2]], strict=True))
+    ),
+}
+
+ALONE: dict[str, Witness] = {
+    "own writes are lost on both shards": lambda s, a, t: (
+        {p[0] for p in shards.lost(s[3][0], shards.ends(s[0]))} == {0, 1}
+    ),
+    "a shard fails over between what is told of the other and its acceptance": lambda s, a, t: (
+        a[0] == "failover" and bool(s[7][0])
+    ),
+    "one is told of a loss, accepts it, and is told of another": lambda s, a, t: (
+        a[0] == "told" and any(len(b) == 2 and own[0] == b[1] - 1 for own, b in zip(s[3][0], s[0], strict=True))
+    ),
 }
 
 NEWS: dict[str, Witness] = {
@@ -136,6 +164,42 @@ EXPIRY: dict[str, Witness] = {
     ),
 }
 
+EXPIRY_LIVE: dict[str, Witness] = {
+    "evidence is too old, and asked for again": lambda s, a, t: (
+        a[0] == "ask" and s.sample is not None and s.local > s.sample[0] + 2
+    ),
+}
+
+EXPIRY_DEATHS: dict[str, Witness] = {
+    "a token is dropped that nobody could have met": lambda s, a, t: a[0] == "drop" and s.token > s.head,
+    "a head is evidence that nobody has any more": lambda s, a, t: s.sample is not None and s.sample[1] > s.head,
+}
+
+COMPACTION_LIVE: dict[str, Witness] = {
+    "a floor is above whatever survives, and a heartbeat reaches it": lambda s, a, t: (
+        a[0] == "beat" and s.floor > max(here[o] for here in s.applied for o in (0, 1) if s.end[o] is None)
+    ),
+}
+
+WAITING: dict[str, Witness] = {
+    "several are woken by one answer": lambda s, a, t: a[0] == "wake" and len(s.queue) - len(t.queue) == 2,
+    "one is woken, and another polls on": lambda s, a, t: (
+        a[0] == "wake" and bool(t.queue) and len(t.queue) < len(s.queue)
+    ),
+    "one comes while an answer is under way that covers it": lambda s, a, t: (
+        a[0] == "come" and a[1] in t.queue and max(s.heard) > a[1]
+    ),
+    "one comes who is covered": lambda s, a, t: a[0] == "come" and t.pc[a[1]] == "done",
+    "the polling is handed to who sleeps": lambda s, a, t: a[0] == "leave" and len(a) > 2 and s.pc[a[2]] == "asleep",
+    "the polling is handed to who is about to leave": lambda s, a, t: (
+        a[0] == "leave" and len(a) > 2 and s.pc[a[2]] == "leaving"
+    ),
+    "one whose time is up was woken meanwhile": lambda s, a, t: a[0] == "leave" and a[1] in s.event,
+    "an endpoint fails at which somebody waits, and all are woken": lambda s, a, t: (
+        a[0] == "wake" and -1 in s.heard and bool(s.queue)
+    ),
+}
+
 COMPACTION: dict[str, Witness] = {
     "a floor is above what survives of an origin": lambda s, a, t: any(e is not None and s.floor > e for e in s.end),
     "a floor refuses who has nothing of an origin": lambda s, a, t: (
@@ -190,11 +254,17 @@ RUNS = {
     "failover": FAILOVER,
     "failover-twice": TWICE,
     "failover-cache": CACHE,
+    "shards": SHARDS,
+    "shards-alone": ALONE,
     "news": NEWS,
     "origins": ORIGINS,
     "origins-joining": JOINING,
     "expiry": EXPIRY,
+    "expiry-live": EXPIRY_LIVE,
+    "expiry-deaths": EXPIRY_DEATHS,
     "compaction": COMPACTION,
+    "compaction-live": COMPACTION_LIVE,
+    "waiting": WAITING,
     "tombstones": TOMBSTONES,
     "carriers": CARRIERS,
     "clock": CLOCK,
@@ -223,3 +293,12 @@ def test_a_run_that_holds_comes_by_the_cases_that_it_is_about(name: str) -> None
 def test_every_model_has_witnesses() -> None:
     """A cache's have their own: the stories of its tests."""
     assert {name.partition("-")[0] for name in RUNS} == MODELS.keys() - {"cachefill"}
+
+
+@pytest.mark.parametrize("rule", ["EXACT", "EACH_SHARD"])
+def test_it_takes_two_shards_that_fail_over_to_need_a_rule(rule: str) -> None:
+    """Without it, one shard that fails over breaks nothing; both of them do, as the runs without it show."""
+    model = MODELS["shards"]
+    config = next(c for c in model.configs if c.rule == rule)
+    assert not bfs.check(model, bfs.Config("", {**config.constants, "Both": False})).violated
+    assert bfs.check(model, bfs.Config("", config.constants)).violated == config.violates

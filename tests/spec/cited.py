@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 NUMBERED = re.compile(r"\*\*([A-Z]-\d+)\*\*(?: (MUST|SHOULD)\b)?")
 NUMBER = re.compile(r"\b[A-Z]-\d+\b")
 WORD = re.compile(r"\b(?:MUST|SHOULD)\b")
+MEANT = re.compile(r"(?:MUST NOT|MUST|SHOULD NOT|SHOULD|, | and )+ (?:are|is)\b[^.]*\bRFC 2119[^.]*\.")
+"""The sentence that says how the words are meant. What else stands beside it has its number."""
 OTHER = re.compile(r"\b(?:SHALL|REQUIRED|RECOMMENDED|MAY|OPTIONAL)\b")
 """Those words of RFC 2119 that are not used here: one word for each idea."""
 CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -42,7 +44,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     spec = root / "docs" / "spec"
     return {
         path.relative_to(spec).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted(spec.rglob("*.md"))
+        for path in sorted((*spec.rglob("*.md"), *spec.rglob("*.cddl")))
         if "node_modules" not in path.parts
     }
 
@@ -58,9 +60,9 @@ def sentences(root: Path = ROOT) -> dict[str, list[str]]:
 
 def unnumbered(text: str) -> Iterator[str]:
     """The paragraphs of a page with a MUST or SHOULD that has no number of its own. What says how the words are meant is none."""
-    for block in BLOCKS.split(CODE.sub("", text)):
+    for block in BLOCKS.split(MEANT.sub("", CODE.sub("", text))):
         numbered = [word for _, word in NUMBERED.findall(block) if word]
-        if "RFC 2119" not in block and (len(WORD.findall(block)) > len(numbered) or OTHER.search(block)):
+        if len(WORD.findall(block)) > len(numbered) or OTHER.search(block):
             yield " ".join(block.split())[:80]
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,13 @@ def digest(file: dict[str, Any], vector: Vector) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digests() -> dict[str, dict[str, str]]:
-    """Of the files as they are: area -> name -> digest."""
-    files = [json.loads((VECTORS / f"{area}.json").read_text(encoding="utf-8")) for area in MAKERS]
+def written() -> list[dict[str, Any]]:
+    """The files as they are."""
+    return [json.loads((VECTORS / f"{area}.json").read_text(encoding="utf-8")) for area in MAKERS]
+
+
+def digests(files: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Area -> name -> digest."""
     return {file["area"]: {vector["name"]: digest(file, vector) for vector in file["vectors"]} for file in files}
 
 
@@ -60,9 +65,14 @@ def released() -> dict[str, dict[str, str]]:
     return found
 
 
-def broken() -> list[str]:
-    """The released vectors that the files no longer hold as they were."""
-    now = digests()
+def pin(area: str) -> str:
+    """What all that was released of an area comes to: a test holds it, so that released.json cannot be changed alone."""
+    return hashlib.sha256(json.dumps(released()[area], sort_keys=True).encode()).hexdigest()
+
+
+def broken(files: Iterable[dict[str, Any]]) -> list[str]:
+    """The released vectors that these files do not hold as they were."""
+    now = digests(files)
     return [
         f"{area}: {name}"
         for area, of in released().items()
@@ -72,13 +82,15 @@ def broken() -> list[str]:
 
 
 def main() -> None:
-    for area in MAKERS:
-        (VECTORS / f"{area}.json").write_text(render(made(area)), encoding="utf-8")
-    if gone := broken():
-        sys.exit("released vectors must stay as they are:\n" + "\n".join(gone))
+    files = [made(area) for area in MAKERS]
+    if gone := broken(files):
+        sys.exit("nothing is written: released vectors must stay as they are:\n" + "\n".join(gone))
+    for file in files:
+        (VECTORS / f"{file['area']}.json").write_text(render(file), encoding="utf-8")
     if sys.argv[1:2] == ["--release"]:
-        now = released() | {area: of for area, of in digests().items() if area in sys.argv[2:]}
+        now = released() | {area: of for area, of in digests(files).items() if area in sys.argv[2:]}
         RELEASED.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        print("\n".join(f'    "{area}": "{pin(area)}",' for area in sorted(now)))  # for PINS of test_vectors.py
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def lapses(
     (root / "docs" / "spec" / "vectors" / "released.json").write_text("{}")
     (root / "tests" / "test_x.py").write_text(test)
     for name, text in more.items():
-        path = root / name.replace("__", "/").replace("_md", ".md").replace("_py", ".py").replace("_json", ".json")
+        path = root / re.sub("_(md|py|json|cddl)$", r".\1", name.replace("__", "/"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return missing(root)
@@ -71,6 +71,11 @@ def test_nothing_is_missing_where_all_is_cited(tmp_path: Path) -> None:
         pytest.param(
             PAGE + "\n**X-3 MUST** be so.\n", "no number: **X-3 MUST", id="the word within the number's asterisks"
         ),
+        pytest.param(
+            PAGE + "\nMUST is as in RFC 2119. Who opens MUST wipe keys.\n",
+            "no number: Who opens MUST",
+            id="no number, beside what says how the word is meant",
+        ),
         pytest.param(PAGE + "\nBy X-9.\n", "X-9: mentioned in x.md", id="mentioned, and nowhere said"),
         pytest.param("- **X-2** MUST.\n- **X-1** MUST.\n", "do not rise", id="out of order"),
         pytest.param(PAGE + "- **Y-3** MUST be so.\n", "several letters", id="a number of another page"),
@@ -90,6 +95,10 @@ def test_a_mention_in_a_folder_below_is_noticed(tmp_path: Path) -> None:
     assert "X-9: mentioned in model/README.md, and nowhere said" in lapses(
         tmp_path, docs__spec__model__README_md="As X-9."
     )
+
+
+def test_a_grammar_is_a_page_too(tmp_path: Path) -> None:
+    assert "x.cddl: no number: ; It MUST be so." in lapses(tmp_path, docs__spec__x_cddl="; It MUST be so.")
 
 
 def test_a_word_that_is_talked_of_needs_no_number(tmp_path: Path) -> None:

@@ -42,6 +42,27 @@ LOOK: Final = (
 )
 
 
+@attrs.frozen
+class Enough:
+    """What must have been done at least, that nothing was found means something."""
+
+    writes: int = 200
+    reads: int = 1000
+    at_standbys: int = 500
+    at_each: int = 0
+    """How often each server must have shown something as a standby."""
+
+    def of(self, verdict: Verdict) -> bool:
+        """Whether that was done."""
+        standbys = [n for who, n in verdict.served.items() if "standby" in who]
+        return (
+            verdict.counts["write"] > self.writes
+            and verdict.reads > self.reads
+            and verdict.share * verdict.reads > self.at_standbys
+            and (not self.at_each or (len(standbys) > 1 and min(standbys) > self.at_each))
+        )
+
+
 @attrs.define
 class Plan:
     """One soak. Units: seconds."""
@@ -56,6 +77,7 @@ class Plan:
     promotions: bool = True
     through: Literal["", "pgbouncer", "haproxy"] = ""
     policy: ReadPolicy = attrs.field(factory=lambda: ReadPolicy(wait_s=0.2))
+    enough: Enough = Enough()
 
 
 @attrs.define
@@ -70,6 +92,11 @@ class Verdict:
     served: Counter[str] = attrs.field(factory=Counter)
     """Who has shown something, and as what."""
     lost: int = 0
+
+    @property
+    def reads(self) -> int:
+        """How many reads were served."""
+        return sum(n for what, n in self.counts.items() if what.startswith("read "))
 
     @property
     def share(self) -> float:
@@ -337,7 +364,13 @@ class Soak:
     def trouble(self) -> None:
         """Make trouble for as long as the plan says."""
         plan = self.plan
-        Trouble(self.cluster, random.Random(plan.seed), self.note, promotions=plan.promotions).go_on(plan.run_s)
+        trouble = Trouble(self.cluster, random.Random(plan.seed), self.note, promotions=plan.promotions)
+        trouble.go_on(plan.run_s, self.enough)
+
+    def enough(self) -> bool:
+        """Whether the plan's least was done; by a control, whether it has found what it is to find."""
+        with self.noting:
+            return self.plan.enough.of(self.verdict) if self.plan.gated else bool(self.verdict.stale_own)
 
     def guarded(self, work: Callable[..., None], *args: Any) -> None:
         try:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from causal.lab.postgres import PostgresCluster, Server
 
+PATIENCE_S: Final = 60.0
+"""How much longer than planned it may take until enough was done."""
 LAG_S: Final = 0.03
 """What every standby lags at least: without it, a read that is not gated would hardly ever be stale."""
 
@@ -27,13 +29,13 @@ class Trouble:
         self.note = note
         self.promotions = promotions
 
-    def go_on(self, run_s: float) -> None:
-        """Make trouble for that long; no server is paused at the end."""
+    def go_on(self, run_s: float, enough: Callable[[], bool]) -> None:
+        """Make trouble for that long, and until enough was done in it, as a busy machine does less; no server is paused at the end."""
         rng, servers, primary = self.rng, list(self.cluster.servers.values()), self.cluster.primary
         until = time.monotonic() + run_s
         next_promotion = time.monotonic() + 4
         try:
-            while time.monotonic() < until:
+            while (now := time.monotonic()) < until or (now < until + PATIENCE_S and not enough()):
                 standbys = [s for s in servers if s is not primary]
                 if self.promotions and time.monotonic() > next_promotion and until - time.monotonic() > 5:
                     primary = self.promote(primary, standbys, rng)

@@ -5,6 +5,9 @@ Owns how tests ask a server for its verdict: by a question, and by a block's own
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -103,6 +106,27 @@ def fill(server: Server, rows: int, start: int = 1_000_000) -> None:
         connection.execute("SET synchronous_commit = local")
         for n in range(rows):
             connection.execute("INSERT INTO t VALUES (%s, 'filler')", (start + n,))
+
+
+@contextmanager
+def left_alone(server: Server, *by: str) -> Iterator[list[int]]:
+    """Stop those of a primary's own processes that write or flush its log every few seconds; return which.
+
+    The wal writer flushes what asynchronous commits have left, and the background writer notes every 15 s what runs. A test that takes so
+    long between what it leaves in memory, or says of the end of the log, and its look at that would look in vain.
+    """
+    by = by or ("walwriter", "background writer")
+    own = "SELECT pid FROM pg_stat_activity WHERE backend_type = ANY(%s)"
+    stopped = [int(pid) for (pid,) in server.query(own, list(by))]
+    assert len(stopped) == len(by)
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        yield stopped
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):  # it went with the server
+                os.kill(pid, signal.SIGCONT)
 
 
 def passed(server: Server, offset: int) -> bool:

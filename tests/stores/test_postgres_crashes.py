@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from causal.core.frontier import Frontier
 from causal.core.watermark import Verdict
 from causal.errors import GateError, Unreachable, WriteLost
 from causal.lab.postgres import PostgresCluster
-from tests.stores.postgres_world import SHARD, fill, here, judged, linked, opened, passed, prepared, put, served, until
+from tests.stores.postgres_world import (
+    PATIENT,
+    SHARD,
+    fill,
+    here,
+    judged,
+    left_alone,
+    linked,
+    opened,
+    passed,
+    prepared,
+    put,
+    served,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +39,8 @@ OFF = "SET LOCAL synchronous_commit = off"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[PostgresCluster]:
     settings = {
-        "wal_writer_delay": "10s",
         "wal_writer_flush_after": "100MB",
+        "autovacuum": False,
     }  # what is not flushed stays so, until a crash
     with PostgresCluster(1, settings=settings) as cluster:
         yield prepared(cluster)
@@ -33,13 +51,18 @@ ROW = iter(range(1, 1000))
 
 def lose(cluster: PostgresCluster, session: object, how: str) -> tuple[object, int]:
     """Write a row asynchronously and crash: return the position of what is gone."""
-    row = next(ROW)
-    position = put(session, row, OFF)
-    if how == "kill":
-        cluster.primary.kill()
-        cluster.primary.start()
-    else:
-        cluster.primary.crash_backend()
+    row, primary = next(ROW), cluster.primary
+    with left_alone(primary) as stopped:
+        position = put(session, row, OFF)
+        if how == "kill":
+            primary.kill()
+            primary.start()
+        else:  # as `crash_backend`, but for whom it strikes: who is stopped would hold the recovery up
+            with psycopg.connect(primary.admin_dsn) as witness:
+                for pid in stopped:
+                    os.kill(pid, signal.SIGKILL)
+                assert select.select([witness.pgconn.socket], [], [], 60)[0]
+            until(primary._answers, "recovery")
     assert not here(cluster.primary, row), "nothing was lost: the test is void"
     return position, row
 
@@ -107,12 +130,14 @@ def test_a_clean_restart_loses_nothing(cluster: PostgresCluster) -> None:
         position = put(alice, row)
         until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
         cluster.primary.stop()
-        assert served(alice, row) == "replica-1"  # while the primary is down, what was proven or is proven to be there
+        assert (
+            served(alice, row, PATIENT) == "replica-1"
+        )  # while the primary is down, what was proven or is proven to be there
         cluster.primary.start()
         cluster.wait_caught_up()
         for name in ("replica-1", "primary"):
             until(lambda name=name: judged(store._link(), name, position, row) == {Verdict.APPLIED}, name)
-        assert served(alice, row) == "replica-1"
+        assert served(alice, row, PATIENT) == "replica-1"
         later = put(alice, second := next(ROW))
         assert later.origin != position.origin
         until(lambda: here(replica, second))
@@ -179,7 +204,7 @@ def test_with_the_primary_down_a_new_process_reads_what_a_standby_must_have(clus
         try:
             for _ in range(3):
                 assert judged(link, "replica-1", new, late) == {Verdict.APPLIED}  # proven before
-            assert served(alice, late) == "replica-1"
+            assert served(alice, late, PATIENT) == "replica-1"
             with linked(cluster, timeout_s=1.0) as fresh:
                 for _ in range(3):
                     assert judged(fresh, "replica-1", old, row) == {Verdict.APPLIED}

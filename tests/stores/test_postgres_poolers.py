@@ -45,9 +45,25 @@ def cluster(shared: PostgresCluster) -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture(scope="module")
-def bouncer(shared: PostgresCluster) -> Iterator[dict[str, str]]:
+def pooled(shared: PostgresCluster) -> Iterator[dict[str, str]]:
     with pgbouncer(list(shared.servers.values())) as dsns:
         yield dsns
+
+
+@pytest.fixture
+def bouncer(cluster: PostgresCluster, pooled: dict[str, str]) -> dict[str, str]:
+    """Where PgBouncer lets everybody in: it does not for a while after a server was down, as a test before may have had it."""
+    for dsn in pooled.values():
+        eventually(lambda dsn=dsn: connects(dsn))
+    return pooled
+
+
+def connects(dsn: str) -> bool:
+    try:
+        psycopg.connect(dsn).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from causal.core.watermark import Verdict
 from causal.errors import ConfigError
 from causal.lab.postgres import PostgresCluster, Server
 from causal.stores.postgres.lsn import PAGE, parse
-from tests.stores.postgres_world import SHARD, here, judged, opened, prepared, put, served, until
+from tests.stores.postgres_world import PATIENT, SHARD, here, judged, left_alone, opened, prepared, put, served, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,13 @@ def cluster() -> Iterator[PostgresCluster]:
 def store(cluster: PostgresCluster) -> Iterator[CausalStore[Any, Any]]:
     with opened(cluster) as store:
         yield store
+
+
+@pytest.fixture
+def alone(cluster: PostgresCluster) -> Iterator[None]:
+    """Nobody but the test writes or flushes the log."""
+    with left_alone(cluster.primary):
+        yield
 
 
 def replayed(server: Server) -> int:
@@ -98,7 +105,7 @@ def test_with_replay_paused_nobody_is_told_that_it_is_there(
     finally:
         cluster.resume("replica-1")
     until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
-    assert served(alice, row) == "replica-1"
+    assert served(alice, row, PATIENT) == "replica-1"
 
 
 def insert_lsn(connection: psycopg.Connection[Any]) -> int:
@@ -113,6 +120,7 @@ def message(connection: psycopg.Connection[Any], size: int) -> int:
     return insert_lsn(connection)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_commit_that_ends_on_a_pages_edge_is_reached_while_nothing_else_is_written(
     cluster: PostgresCluster, store: CausalStore[Any, Any]
 ) -> None:
@@ -142,9 +150,10 @@ def test_a_commit_that_ends_on_a_pages_edge_is_reached_while_nothing_else_is_wri
         assert here(standby, row)
         assert replayed(standby) < raw  # what is not rounded is not reached
         until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
-        assert served(session, row) == "replica-1"
+        assert served(session, row, PATIENT) == "replica-1"
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_segments_start_is_reached_while_nothing_else_is_written(
     cluster: PostgresCluster, store: CausalStore[Any, Any]
 ) -> None:
@@ -161,11 +170,11 @@ def test_a_segments_start_is_reached_while_nothing_else_is_written(
         until(lambda: replayed(standby) >= only.offset, "an idle standby")
         reader = store.session()
         reader.join(position)
-        assert served(reader, row) == "replica-1"
+        assert served(reader, row, PATIENT) == "replica-1"
         # A reader at the primary is shown no more than an idle standby gets to.
         with (late := store.session()).write() as connection:
             assert connection.execute("SELECT 1 FROM t WHERE id = %s", (row,)).fetchone()
-        assert served(late, row) == "replica-1"
+        assert served(late, row, PATIENT) == "replica-1"
 
 
 @attrs.define
@@ -292,6 +301,7 @@ def test_a_position_beside_somebodys_bulk_waits_for_nothing_of_it(
     until(lambda: judged(store._link(), "replica-1", position, row) == {Verdict.APPLIED})
 
 
+@pytest.mark.usefixtures("alone")
 def test_an_asynchronous_commit_is_not_taken_for_one_that_is_flushed(
     cluster: PostgresCluster, store: CausalStore[Any, Any]
 ) -> None:

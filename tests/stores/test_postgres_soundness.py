@@ -204,3 +204,47 @@ def test_control_an_account_before_the_last_read_is_caught(
         lambda look, writer: overshoots(look, writer) or next(counts, None) is None,
     )
     assert overshoots(found[-1], writer)
+
+
+@pytest.mark.parametrize("has_read", [False, True])
+def test_a_cache_claims_nothing_of_a_commit_that_nobody_saw_when_it_was_filled(
+    cluster: PostgresCluster, has_read: bool
+) -> None:
+    """It is in the primary's log, and waits for a synchronous standby: its place is passed, and its row is not shown.
+
+    Whoever reads there meanwhile demands that place from then on, so what a reader demanded is no proof of what it was shown.
+    """
+    from causal import CausalStore, Keyring, ReadPolicy
+    from causal.caches import CausalCache, LRUBackend
+
+    primary, (standby,) = cluster.primary, cluster.replicas
+    policy = ReadPolicy(wait_s=20.0)
+    primary.query("INSERT INTO item VALUES ('photo', 1)")
+
+    def load(db: Any) -> Any:
+        return db.execute("SELECT n FROM item WHERE key = 'photo'").fetchone()[0]
+
+    with CausalStore(engine(cluster, replicas=[]), keyring=Keyring.generate(), audience="t", policy=policy) as store:
+        cache, alice, bob = CausalCache(store, LRUBackend()), store.session(), store.session()
+
+        def write() -> None:
+            with alice.write() as db:
+                db.execute("UPDATE item SET n = 2 WHERE key = 'photo'")
+
+        writer = threading.Thread(target=write)
+        primary.configure(synchronous_standby_names="*")
+        standby.freeze()
+        try:
+            writer.start()
+            eventually(lambda: primary.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+            if has_read:
+                with bob.read() as db:
+                    load(db)
+            assert cache.get(bob, "photo", load) == 1
+        finally:
+            standby.thaw()
+            primary.configure(synchronous_standby_names=None)
+            writer.join()
+        assert cache.get(alice, "photo", load) == 2
+        value, account = cache.lookup(store.session(), "photo", load)
+        assert (value, account.outcome) == (2, "hit")  # who demands nothing is served what is there

@@ -12,10 +12,12 @@ from causal.errors import StoreError, WriteLost
 from causal.lab.postgres import PostgresCluster
 from causal.stores.postgres.lineage import of_timeline
 from tests.stores.postgres_world import (
+    PATIENT,
     ask_all,
     fill,
     here,
     judged,
+    left_alone,
     linked,
     marked,
     opened,
@@ -93,7 +95,7 @@ def test_a_standby_that_receives_nothing_any_more_serves_what_was_proven_again_a
         for _ in range(4):
             marked(store._link(), "replica-1")
             assert judged(store._link(), "replica-1", position, 1) == {APPLIED}
-            assert served(alice, 1) == "replica-1"
+            assert served(alice, 1, PATIENT) == "replica-1"
         # It is promoted: that this timeline ended, and where, was witnessed, though nobody saw it receive for a while.
         cluster.replicas[0].promote()
         assert judged(store._link(), "replica-1", position, 1) == {APPLIED}
@@ -103,10 +105,10 @@ def test_a_standby_that_receives_nothing_any_more_serves_what_was_proven_again_a
 
 def test_what_timelines_cannot_tell(cluster: PostgresCluster) -> None:
     """The documented limit, and so the control of the tests with origins: a crash that drops asynchronous commits keeps the timeline."""
-    cluster.primary.configure(wal_writer_delay="10s")
     with opened(cluster) as store:
-        position = put(store.session(), 1, "SET LOCAL synchronous_commit = off")
-        cluster.primary.kill()
+        with left_alone(cluster.primary):
+            position = put(store.session(), 1, "SET LOCAL synchronous_commit = off")
+            cluster.primary.kill()
         cluster.primary.start()
         assert not here(cluster.primary, 1)
         fill(cluster.primary, 100)

@@ -11,7 +11,8 @@
 (* endpoint has seen of the other (a heartbeat). One of the two fails at   *)
 (* some time, and its origin ends at what the most advanced survivor       *)
 (* holds. One session, and others who write; whenever it likes, its token  *)
-(* is compacted, or cannot be opened.                                      *)
+(* is compacted, or cannot be opened. (Time is in the stamps: an idle      *)
+(* origin's clock goes on as far as there are any.)                        *)
 (*                                                                         *)
 (* Left out: the rung "aged" and how long a mark holds (Expiry);           *)
 (* dependencies (Gate); which shards a mark leaves exact: there is one; a  *)
@@ -30,6 +31,7 @@ CONSTANTS
   LISTED,          \* an endpoint counts origins of which it has applied nothing, too
   MARK_ORIGINS,    \* a mark remembers the origins of own writes that may yet be lost
   MARK_CURRENT,    \* a mark is honoured where all heads are applied, asked after the request; not at any leader
+  BEATS_ON,        \* an idle origin's heartbeats go on with its clock; FALSE: no further than what its endpoint has applied
   UNOPENABLE_MARK  \* what replaces a token that could not be opened has a mark
 
 Origins   == 0..1
@@ -77,9 +79,11 @@ OtherWrites(o) ==
   /\ UNCHANGED <<end, token, mine, saw, broken>>
 
 Beat(o) ==
-  /\ Live(o) /\ Next1(o) - 1 > applied[o][o]
-  /\ applied' = [applied EXCEPT ![o][o] = Next1(o) - 1]
-  /\ UNCHANGED <<end, token, mine, saw, broken>>
+  LET heard == Next1(o) - 1
+      stamp == IF heard > applied[o][o] THEN heard ELSE heard + 1
+  IN /\ Live(o) /\ stamp <= Offsets /\ (BEATS_ON \/ stamp = heard)
+     /\ applied' = [applied EXCEPT ![o][o] = stamp]
+     /\ UNCHANGED <<end, token, mine, saw, broken>>
 
 Apply(e, o) ==
   /\ Up(e) /\ applied[e][o] < Last(o)
@@ -169,7 +173,10 @@ Next ==
   \/ \E bound \in 1..Offsets : Fold(bound)
   \/ Told \/ Mark \/ Unopenable
 
-Spec == Init /\ [][Next]_vars
+Fair == Told \/ (\E e \in Endpoints, o \in Origins : Apply(e, o)) \/ (\E o \in Origins : Beat(o))
+
+\* Each of these can happen only finitely often, so that whatever one of them waits for happens, too.
+Spec == Init /\ [][Next]_vars /\ WF_vars(Fair)
 
 \* Whatever a token once demanded, and survives, is in every snapshot that it admits.
 NothingMissed == "NothingMissed" \notin broken
@@ -179,4 +186,6 @@ LossIsTold == "LossIsTold" \notin broken
 NothingPoisoned ==
   \A e \in Endpoints :
     (Up(e) /\ Current(e) /\ ~Lost /\ ~Doubt /\ \A o \in Origins : Live(o) => applied[o][o] >= floor) => Admitted(e)
+\* Under fair replication, and heartbeats, a session that accepts its losses is, again and again, served wherever it asks.
+EveryGateOpens == []<>(\A e \in Endpoints : Up(e) => Admitted(e))
 =============================================================================

@@ -13,6 +13,12 @@
 (* process 0 asks the leader for its head, notes when, and the replica has *)
 (* applied that head.                                                      *)
 (*                                                                         *)
+(* Liveness asks that time goes on to its end, that questions are asked    *)
+(* and answered, and that the replica applies what there is. A leader may  *)
+(* die with what nobody else has of it: then only expiry helps. (That the  *)
+(* loss is told is Failover's; here the new leader goes on, and nothing    *)
+(* more is written.)                                                       *)
+(*                                                                         *)
 (* Left out: a leader that was deposed and does not know it (a hazard of   *)
 (* the specification, not a case that it solves), several origins and      *)
 (* shards (Compaction), ages of single entries: the token has one.         *)
@@ -21,11 +27,14 @@ EXTENDS Integers
 
 CONSTANTS
   Time, Writes,     \* how long it goes on, and how much is written
+  Deaths,           \* whether the leader may die
   Staleness, Skew,  \* the bounds of the configuration
   LONG_TTL,         \* token_ttl > max_staleness + max_clock_skew; if not, it is exactly as long
   PROVEN,           \* only a replica that is shown to be fresh is read
   AT_QUESTION,      \* evidence counts from when the leader was asked, not from when its answer came
-  COUNTS_SUSPEND    \* the local clock goes on while the process sleeps
+  COUNTS_SUSPEND,   \* the local clock goes on while the process sleeps
+  ASKS_AGAIN,       \* the leader is asked whether or not there is evidence; FALSE: only where there is none yet
+  EXPIRES           \* a token is dropped when it has expired
 
 Ttl == Staleness + Skew + IF LONG_TTL THEN 1 ELSE 0
 Processes == 0..1
@@ -43,9 +52,10 @@ VARIABLES
   wrote,    \* the session's last own write
   asked,    \* NoSample, or <<local time of the question, head in the answer on its way>>
   sample,   \* NoSample, or <<local time that counts, head>>: the evidence
+  dead,     \* whether the leader has died
   broken
 
-vars == <<now, ahead, local, head, applied, token, expires, wrote, asked, sample, broken>>
+vars == <<now, ahead, local, head, applied, token, expires, wrote, asked, sample, dead, broken>>
 
 Wall(p) == now + IF p = 1 THEN ahead ELSE 0
 
@@ -53,62 +63,79 @@ Init ==
   /\ now = 0 /\ local = 0 /\ head = 0 /\ applied = 0 /\ token = 0 /\ expires = 0 /\ wrote = 0
   /\ ahead \in (-Skew)..Skew
   /\ asked = NoSample /\ sample = NoSample
-  /\ broken = FALSE
+  /\ dead = FALSE /\ broken = FALSE
 
 Tick(suspended) ==
   /\ now < Time
   /\ now'   = now + 1
   /\ local' = IF suspended THEN local ELSE local + 1
-  /\ UNCHANGED <<ahead, head, applied, token, expires, wrote, asked, sample, broken>>
+  /\ UNCHANGED <<ahead, head, applied, token, expires, wrote, asked, sample, dead, broken>>
 
-\* By the session, at process p.
+Least(a, b) == IF a <= b THEN a ELSE b
+
+\* By the session, at process p. Where the leader may die, it is early enough to expire within the time that there is.
 Write(p) ==
-  /\ head < Writes
+  /\ head < Writes /\ ~dead
+  /\ Deaths => now + Ttl + Skew <= Time
   /\ head'    = head + 1
   /\ token'   = head + 1
   /\ wrote'   = head + 1
   /\ expires' = Wall(p) + Ttl
-  /\ UNCHANGED <<now, ahead, local, applied, asked, sample, broken>>
+  /\ UNCHANGED <<now, ahead, local, applied, asked, sample, dead, broken>>
+
+\* The replica leads from now on. What it has not is lost, and the session is told so.
+Die ==
+  /\ Deaths /\ ~dead /\ applied < head
+  /\ dead' = TRUE
+  /\ head' = applied /\ wrote' = Least(wrote, applied)
+  /\ UNCHANGED <<now, ahead, local, applied, token, expires, asked, sample, broken>>
 
 Apply ==
   /\ applied < head
   /\ applied' = applied + 1
-  /\ UNCHANGED <<now, ahead, local, head, token, expires, wrote, asked, sample, broken>>
+  /\ UNCHANGED <<now, ahead, local, head, token, expires, wrote, asked, sample, dead, broken>>
 
 Drop(p) ==
-  /\ token > 0
+  /\ token > 0 /\ EXPIRES
   /\ Wall(p) >= expires
   /\ token' = 0 /\ expires' = 0
-  /\ UNCHANGED <<now, ahead, local, head, applied, wrote, asked, sample, broken>>
+  /\ UNCHANGED <<now, ahead, local, head, applied, wrote, asked, sample, dead, broken>>
 
 \* The leader reads its head as soon as it is asked: later is better.
 Ask ==
-  /\ asked = NoSample
+  /\ asked = NoSample /\ (ASKS_AGAIN \/ sample = NoSample)
   /\ asked' = <<local, head>>
-  /\ UNCHANGED <<now, ahead, local, head, applied, token, expires, wrote, sample, broken>>
+  /\ UNCHANGED <<now, ahead, local, head, applied, token, expires, wrote, sample, dead, broken>>
 
 Answer ==
   /\ asked # NoSample
   /\ sample' = <<IF AT_QUESTION THEN asked[1] ELSE local, asked[2]>>
   /\ asked'  = NoSample
-  /\ UNCHANGED <<now, ahead, local, head, applied, token, expires, wrote, broken>>
+  /\ UNCHANGED <<now, ahead, local, head, applied, token, expires, wrote, dead, broken>>
 
 Shown == sample # NoSample /\ applied >= sample[2] /\ local - sample[1] <= Staleness
 
+Open == applied >= token /\ (PROVEN => Shown)
+
 Read ==
-  /\ applied >= token
-  /\ PROVEN => Shown
+  /\ Open
   /\ token' = IF token > 0 /\ applied > token THEN applied ELSE token
   /\ broken' = (broken \/ applied < wrote)
-  /\ UNCHANGED <<now, ahead, local, head, applied, expires, wrote, asked, sample>>
+  /\ UNCHANGED <<now, ahead, local, head, applied, expires, wrote, asked, sample, dead>>
 
 Next ==
   \/ Tick(FALSE)
   \/ ~COUNTS_SUSPEND /\ Tick(TRUE)
   \/ \E p \in Processes : Write(p) \/ Drop(p)
-  \/ Apply \/ Ask \/ Answer \/ Read
+  \/ Die \/ Apply \/ Ask \/ Answer \/ Read
 
-Spec == Init /\ [][Next]_vars
+Fair == Tick(FALSE) \/ Apply \/ \E p \in Processes : Drop(p)
+
+\* Each of these can happen only finitely often, so that whatever one of them waits for happens, too; but questions go on and on.
+Spec == Init /\ [][Next]_vars /\ WF_vars(Fair) /\ WF_vars(Ask \/ Answer)
 
 ReadYourWrites == ~broken
+
+\* However old tokens and evidence get, a read is, again and again, allowed.
+EveryGateOpens == []<>Open
 =============================================================================

@@ -101,14 +101,18 @@ Answer(c, x) ==
                       \cup (IF Less(have[x], asked[c][2]) THEN {"LeaderReads"} ELSE {})
   /\ UNCHANGED <<have, listed, noted>>
 
+Fair ==
+  \/ \E x, o \in Sites : Ship(x, o)
+  \/ \E x \in Members : List(x)
+
 Next ==
   \/ \E c \in Sessions, x \in Sites : Write(c, x) \/ Read(c, x) \/ Answer(c, x)
   \/ \E c \in Sessions, x \in Members : Ask(c, x)
-  \/ \E x, o \in Sites : Ship(x, o)
-  \/ \E x \in Members : List(x)
+  \/ Fair
   \/ Note
 
-Spec == Init /\ [][Next]_vars /\ \A x, o \in Sites : WF_vars(Ship(x, o)) /\ WF_vars(List(x))
+\* Each of these can happen only finitely often, so that whatever one of them waits for happens, too.
+Spec == Init /\ [][Next]_vars /\ WF_vars(Fair)
 
 SessionReads == "SessionReads" \notin broken
 
@@ -118,5 +122,7 @@ SessionWrites == "SessionWrites" \notin broken
 \* A leader read shows every write that was acknowledged, at any site, before the read was asked for.
 LeaderReads == "LeaderReads" \notin broken
 
-EveryGateOpens == \A c \in Sessions, x \in Sites : []<>Covers(x, token[c])
+\* Under fair replication, whatever a session demands, or its leader read waits for, is, again and again, applied everywhere.
+EveryGateOpens == []<>(\A c \in Sessions, x \in Sites :
+  Covers(x, IF asked[c] = << >> THEN token[c] ELSE Join(token[c], asked[c][1])))
 =============================================================================

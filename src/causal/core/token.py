@@ -155,8 +155,9 @@ class Token(_Claims):
            those whose writes are in `replicated` (applied at another endpoint), last those with a write that may yet be lost: the
            mark records the origins of such writes, or, if even these are too many, ANY_ORIGIN.
 
-        Only claims on `stores` (default: all) change, never a mark on every store. Where the others alone exceed `limit` they are carried all the same, and
-        `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is sealed, never dropped.
+        Only claims on `stores` (default: all) change, never a mark on every store. Where the others alone exceed `limit` they are
+        carried all the same, and `limit` holds for the rest; what exceeds the hard limit of a token's text is refused when it is
+        sealed, never dropped.
 
         Units: `until` and `now` in Unix seconds; `until` is at least max_staleness + max_clock_skew ahead.
         HAZARD: `floor` is sound only for offsets that are hybrid timestamps, where a watermark that has applied T of every origin

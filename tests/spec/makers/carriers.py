@@ -15,7 +15,8 @@ ABOUT = (
     "what the `session` has come to (`changed`; its `token`, null if nothing is demanded), the application's `response` fields, and "
     "`ttl_s` -> the response's `headers` without the cookies that are added, the cookie that it `gives` (`prefix` of its name, whether "
     "the name is `fresh`: a slot of at least 6 characters, which 32 random bits take, and none that arrived; "
-    "its `value` and `attributes`), the names that it `deletes`, and the `marks`: the different sets of attributes of those. carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
+    "its `value` and `attributes`), the names that it `deletes`, and the `marks`: the different sets of attributes of those. "
+    "carrier.call: of a service's `origin`, a `url`, its `headers` and the session's `token` -> "
     "whether it `goes` there, and the `headers`. carrier.job: a `message`, and `now` in Unix seconds -> what it presents, whether it says "
     "all that the job depends on (`whole`), and whether it was `retried`. carrier.refusal: an `error`, the `evidence` that it has, "
     "`retry_after_s` and the request's `accept` -> whether it is `answered`, the `status`, `headers` without the length, members of a "
@@ -291,6 +292,7 @@ def caching() -> Iterator[Vector]:
         ("CDN-Cache-Control", ""),
         ("Edge-Control", "bypass-cache"),
         ("X-Accel-Expires", "0"),
+        ("X-Accel-Expires", " 0\t"),
         ("X-Cache-Control-Was", "public"),
     ):
         yield answer(f"private, and {name}: {value}", "H-19", response=[["cache-control", "private"], [name, value]])
@@ -353,6 +355,7 @@ def calls() -> Iterator[Vector]:
     yield call("a call to the service", "H-22 H-23", service, f"{service}/photos?x=1")
     for url in (
         "https://ORDERS.internal:443/",
+        "HTTPS://orders.internal/x",
         "http://orders.internal/",
         "http://orders.internal:443/x",
         "https://orders.internal:8443/",
@@ -362,6 +365,8 @@ def calls() -> Iterator[Vector]:
         "https://orders.internal@evil.example/",
     ):
         yield call(f"to {url}", "H-22", service, url, headers=[["Accept", "text/html"]])
+    yield call("the service is written in capitals", "H-22", "HTTPS://Orders.INTERNAL", f"{service}/")
+    yield call("a port is a number", "H-22", service, "https://orders.internal:0443/")
     yield call("a port that is the scheme's own", "H-22", "http://orders.internal:80", "http://orders.internal/")
     yield call("a port that begins alike", "H-22", "http://orders.internal:47", "http://orders.internal:4711/")
     yield call(

@@ -19,7 +19,7 @@ clock.update {last, remote, wall_ms, max_drift_ms} -> {timestamp}: a receive.
 clock.trace {max_drift_ms, events} -> {timestamps}: nodes that start at START and exchange messages. An event has `node` (its name) and \
 `wall_ms` (that node's wall), and nothing else if it is local; a receive has `from`, the number (0, 1, ...) of the event whose timestamp \
 the message carries, or `remote`, a timestamp. A timestamp for each event; null where it is refused (ClockDrift, ClockError), which \
-changes nothing.
+changes nothing, and of which nothing is sent: no `from` names it.
 stamp.next {now, applied} -> {stamp}: the clock's new timestamp, and the stamps that are applied, of which only the largest matters.
 stamp.wins {stamp, origin, other_stamp, other_origin} -> {wins}: whether the first version wins against the other.
 clock.start {bound, wall_ms, max_drift_ms} -> {timestamp, bound}: a clock starts on a stored bound (null: none was ever stored), and makes \

@@ -21,7 +21,8 @@ frontier.on {frontier, shard} -> {frontier}, frontier.store {frontier, store} ->
 frontier.lapse {frontier, now} -> {frontier}: without the marks that have lapsed; `now` in Unix seconds, a number.
 frontier.clip {frontier, ends} -> {frontier}: `ends` are positions, the offset being the end.
 session.learn {own, seen, events} -> {own, demanded}: in the order of the events. `wrote` is the position of an acknowledged write, and \
-`shown` a frontier: what came with the acknowledgement, or, without `wrote`, what a read showed. `demanded` is the join of own and seen.
+`shown` a frontier: what came with the acknowledgement, or, without `wrote`, what a read showed. `demanded` is the join of own and seen; \
+no mark has lapsed.
 session.forget {own, seen, lost} -> {own, seen}: `lost` are losses that are accepted, [shard, origin, offset, end] each.
 watermark.judge {watermark, frontier, known_stores} -> {verdict, positions, marked}: a watermark is an object: `shard`, and `origins`, \
 [origin, applied, end] each (end null: it goes on). `known_stores` may be left out.

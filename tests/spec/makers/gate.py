@@ -882,6 +882,17 @@ def choices() -> Cases:
         "G-41",
         case(level, [leads("far", 25), follows("a", 10, asked=101), follows("b", 10, asked=2)], wants(26)),
     )
+    yield (
+        "one that numbers what is needed, equally near, is not asked before another is waited for",
+        "G-43",
+        case(at(a=0, b=0), [leads("b", 25), follows("a", 10, asked=101)], wants(26)),
+    )
+    quiet = says("near", mark({1: (10, 10)}), asked=101, at_s=NOW_S - 901)
+    yield (
+        "who lacks nothing of all that could show it to be fresh is not waited for",
+        "G-42 G-47",
+        case(at(near=0), [quiet], wants(10), error),
+    )
     yield "then=stale, when the time is over", "G-44", case(PAIR, [far, behind], wants(12), stale, 0.125)
     yield "then=stale, while time is left", "G-43", case(PAIR, [far, behind], wants(12), stale)
     cut = [says("far", mark({1: (12, 12), 2: 0}, [2])), says("near", mark({1: (10, 12), 2: 0}), asked=101)]

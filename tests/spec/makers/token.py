@@ -21,6 +21,7 @@ from tests.spec.tokens.claims import (
     TOO_LONG,
     mark,
     of_size,
+    run,
 )
 from tests.spec.tokens.frames import AUDIENCE, IV, KEY_ID, KEYS, SUBJECT
 from tests.spec.twins import token as twin
@@ -236,8 +237,10 @@ def rejected() -> Iterator[Vector]:
     payload = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     other = twin.encrypted(payload, KEY_ID, secret, hour + 1, IV, AUDIENCE, SUBJECT)
     yield refused("encrypted under the key of another hour", malformed, twin.text_of(other))
-    ours = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
-    anonymous, nameless = (twin.text_of(twin.signed(ours, KEY_ID, secret, 4, AUDIENCE, whose)) for whose in (None, ""))
+    eleven = twin.payload_of(Token(run(1, 11), expires_at=EXPIRES_AT))
+    anonymous, nameless = (
+        twin.text_of(twin.signed(eleven, KEY_ID, secret, 4, AUDIENCE, whose)) for whose in (None, "")
+    )
     for name, text, first, then in (
         ("of an anonymous session, then for the subject without letters", anonymous, None, ""),
         ("of the subject without letters, then for an anonymous session", nameless, "", None),
@@ -247,6 +250,7 @@ def rejected() -> Iterator[Vector]:
     for name, error, data, subject, now in frames.two_faults():
         more = {"key_id": 9} if error == "UnknownKey" else {}
         yield refused(f"two faults: {name}", error, twin.text_of(data), AUDIENCE, subject, now=now, **more)
+    ours = twin.payload_of(Token(OWN, expires_at=EXPIRES_AT))
     for alg in (4, 5, 3):
         text = authentic(ours, alg)
         for now in (EXPIRES_AT, EXPIRES_AT + 86_400):

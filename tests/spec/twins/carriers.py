@@ -183,6 +183,7 @@ def spelled(url: str) -> tuple[str, str, str]:
     port = {"http": "80", "https": "443"}.get(scheme, "")
     if ":" in host:
         host, port = host.split(":")
+        port = str(int(port))
     return scheme, host, port
 
 

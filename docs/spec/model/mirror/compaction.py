@@ -107,6 +107,27 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             own=tuple(0 if o in mined else n for o, n in enumerate(w.own)),
         )
 
+    def beat(w: World, o: int) -> Iterator[tuple[Action, World]]:
+        heard = max(w.applied[o])
+        stamp = heard if heard > w.applied[o][o] else heard + 1
+        if live(w, o) and stamp <= k["Offsets"] and (k["BEATS_ON"] or stamp == heard):
+            yield ("beat", o), reach(w, o, o, stamp)
+
+    def apply(w: World, o: int) -> Iterator[tuple[Action, World]]:
+        for e in endpoints:
+            if up(w, e) and w.applied[e][o] < last(w, o):
+                yield ("apply", e, o), reach(w, e, o, last(w, o))
+
+    def gone_on(w: World) -> World:
+        """Return what replication and heartbeats come to, alone, and then what the session is told: there is no choice in it."""
+        while (step := next((s for o in ORIGINS for s in (*beat(w, o), *apply(w, o))), None)) is not None:
+            w = step[1]
+        return told(w) if lost(w) or doubt(w) else w
+
+    def every_gate_opens(w: World) -> bool:
+        w = gone_on(w)
+        return all(admitted(w, e) for e in endpoints if up(w, e))
+
     def after(w: World) -> Iterator[tuple[Action, World]]:
         for o in ORIGINS:
             following = max(w.applied[o]) + 1
@@ -123,13 +144,10 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
                                 broken=judged(w, o),
                             ),
                         )
-                if following - 1 > w.applied[o][o]:
-                    yield ("beat", o), reach(w, o, o, following - 1)
+                yield from beat(w, o)
                 if all(live(w, p) for p in ORIGINS):
                     yield ("fail", o), w._replace(end=put(w.end, o, elsewhere(w, o)))
-            for e in endpoints:
-                if up(w, e) and w.applied[e][o] < last(w, o):
-                    yield ("apply", e, o), reach(w, e, o, last(w, o))
+            yield from apply(w, o)
         for e in endpoints:
             if admitted(w, e):
                 here = w.applied[e]
@@ -202,6 +220,10 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             return "The snapshot lacks something that the session had written or seen, and that survives."
         if invariant == "LossIsTold":
             return "The operation succeeds, though an acknowledged write of the session is lost, and it was never told."
+        if invariant == "EveryGateOpens":
+            w = gone_on(state)
+            shut = " and ".join(NAMES[e] for e in endpoints if up(w, e) and not admitted(w, e))
+            return f"However long replication goes on, {shut} will not serve this token: it demands {demand(state)}."
         e = poisoned(state)[0]
         return f"{NAMES[e]} has applied everything that survives, and can never serve this token: it demands {demand(state)}."
 
@@ -213,10 +235,13 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             **{n: (lambda w, n=n: n not in w.broken) for n in flags},
             "NothingPoisoned": lambda w: not poisoned(w),
         },
+        liveness={"EveryGateOpens": every_gate_opens},
         tell=tell,
         broken=broken,
     )
 
+
+LIVE = {"Offsets": 1, "Followers": 1}
 
 MODEL = Model(
     module="Compaction",
@@ -226,15 +251,17 @@ MODEL = Model(
         "LISTED": True,
         "MARK_ORIGINS": True,
         "MARK_CURRENT": True,
+        "BEATS_ON": True,
         "UNOPENABLE_MARK": True,
         "Offsets": 2,
         "Followers": 0,
     },
     machine=machine,
     configs=(
-        Config("", states=19_943, depth=15),
-        Config("three", {"Offsets": 3}, states=195_797, depth=17, by_hand=True),
-        Config("follower", {"Followers": 1}, states=149_927, depth=17, by_hand=True),
+        Config("", states=19_943, depth=15, liveness=False),
+        Config("live", LIVE, states=3_056, depth=12),
+        Config("three", {"Offsets": 3}, states=195_797, depth=17, liveness=False, by_hand=True),
+        Config("follower", {"Followers": 1}, states=149_927, depth=17, liveness=False, by_hand=True),
         Config(
             "fold_seen",
             {"FOLD_SEEN": False},
@@ -280,6 +307,17 @@ MODEL = Model(
             story="""With a leader mark that is honoured at any leader: it leads one origin, and lags behind the other
 
             Each endpoint that takes writes is a leader. None of them has everything.""",
+        ),
+        Config(
+            "beats_on",
+            {"BEATS_ON": False, **LIVE},
+            violates="EveryGateOpens",
+            depth=5,
+            story="""With heartbeats that only say what was heard: a floor over what is lost, which nobody reaches
+
+            A floor demands its offset of every live origin, and idle origins are to come by it with heartbeats. Here these repeat what the
+            endpoint has applied of others. But the offset that was folded is of a write that nobody else ever got. Only the next write, or
+            a heartbeat that goes on with the clock, is above it.""",
         ),
         Config(
             "unopenable_mark",

@@ -23,6 +23,7 @@ class World(NamedTuple):
     wrote: int
     asked: tuple | None
     sample: tuple | None
+    dead: bool
     broken: bool
 
 
@@ -40,25 +41,45 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         at, head = w.sample
         return w.applied >= head and w.local - at <= staleness
 
+    def expired(w: World, process: int) -> bool:
+        return bool(w.token) and k["EXPIRES"] and wall(w, process) >= w.expires
+
+    def is_open(w: World) -> bool:
+        return w.applied >= w.token and (fresh(w) or not k["PROVEN"])
+
+    def asking(w: World) -> Iterator[tuple[Action, World]]:
+        if w.asked is not None:
+            at, head = w.asked
+            yield ("answer",), w._replace(asked=None, sample=(at if k["AT_QUESTION"] else w.local, head))
+        elif k["ASKS_AGAIN"] or w.sample is None:
+            yield ("ask",), w._replace(asked=(w.local, w.head))
+
+    def gone_on(w: World) -> World:
+        """Return where time, replication, expiry and questions come to: from there on, only the last question is asked again."""
+        w = w._replace(now=k["Time"], local=w.local + k["Time"] - w.now, applied=w.head)
+        if any(expired(w, process) for process in PROCESSES):
+            w = w._replace(token=0, expires=0)
+        for _ in range(4):  # what is on its way arrives, and another is asked and answered
+            w = next(asking(w), (None, w))[1]
+        return w
+
     def after(w: World) -> Iterator[tuple[Action, World]]:
         if w.now < k["Time"]:
             yield ("tick",), w._replace(now=w.now + 1, local=w.local + 1)
             if not k["COUNTS_SUSPEND"]:
                 yield ("sleep",), w._replace(now=w.now + 1)
         for process in PROCESSES:
-            if w.head < k["Writes"]:
+            if w.head < k["Writes"] and not w.dead and (not k["Deaths"] or w.now + ttl + skew <= k["Time"]):
                 n = w.head + 1
                 yield ("write", process), w._replace(head=n, token=n, wrote=n, expires=wall(w, process) + ttl)
-            if w.token and wall(w, process) >= w.expires:
+            if expired(w, process):
                 yield ("drop", process), w._replace(token=0, expires=0)
+        if k["Deaths"] and not w.dead and w.applied < w.head:
+            yield ("die",), w._replace(dead=True, head=w.applied, wrote=min(w.wrote, w.applied))
         if w.applied < w.head:
             yield ("apply",), w._replace(applied=w.applied + 1)
-        if w.asked is None:
-            yield ("ask",), w._replace(asked=(w.local, w.head))
-        else:
-            at, head = w.asked
-            yield ("answer",), w._replace(asked=None, sample=(at if k["AT_QUESTION"] else w.local, head))
-        if w.applied >= w.token and (fresh(w) or not k["PROVEN"]):
+        yield from asking(w)
+        if is_open(w):
             token = max(w.token, w.applied) if w.token else 0
             yield ("read",), w._replace(token=token, broken=w.broken or w.applied < w.wrote)
 
@@ -72,6 +93,8 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
             return f"The replica applies write #{after.applied}."
         if what == "ask":
             return f"At {before.local} by its local clock, process 0 asks the leader for its head. It is {before.head}."
+        if what == "die":
+            return f"The leader dies. The replica goes on in its place, with what it has applied: {after.head}. The rest is lost."
         if what == "answer":
             at, head = after.sample
             return f"The answer arrives: head {head}. Whoever has applied that is taken to be fresh since {at}."
@@ -85,16 +108,25 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
         return f"It is {clock} by the wall clock of process {rest[0]}: the token has expired, and demands nothing any more."
 
     def broken(invariant: str, state: World) -> str:
+        if invariant == "EveryGateOpens":
+            w = gone_on(state)
+            if w.token > w.applied:
+                return f"No read of the session will be served again: its token will always demand #{w.token}, of {w.applied}."
+            return "No read will be served again: the only answer that there will be is too old, and nobody asks again."
         return f"The read shows what the replica had applied, {state.applied}, without the session's own write #{state.wrote}."
 
     return Machine(
-        initial=[World(0, ahead, 0, 0, 0, 0, 0, 0, None, None, False) for ahead in range(-skew, skew + 1)],
+        initial=[World(0, ahead, 0, 0, 0, 0, 0, 0, None, None, False, False) for ahead in range(-skew, skew + 1)],
         after=after,
         invariants={"ReadYourWrites": lambda w: not w.broken},
+        liveness={"EveryGateOpens": lambda w: is_open(gone_on(w))},
         tell=tell,
         broken=broken,
     )
 
+
+LIVE = {"Time": 4, "Writes": 1}
+DEATHS = {"Deaths": True, "Staleness": 1, "Time": 5, "Writes": 1}
 
 MODEL = Model(
     module="Expiry",
@@ -103,6 +135,9 @@ MODEL = Model(
         "PROVEN": True,
         "AT_QUESTION": True,
         "COUNTS_SUSPEND": True,
+        "ASKS_AGAIN": True,
+        "EXPIRES": True,
+        "Deaths": False,
         "Time": 6,
         "Writes": 2,
         "Staleness": 2,
@@ -110,9 +145,11 @@ MODEL = Model(
     },
     machine=machine,
     configs=(
-        Config("", states=31_864, depth=15),
-        Config("longer", {"Time": 7, "Writes": 3}, states=119_196, depth=18, by_hand=True),
-        Config("no-skew", {"Skew": 0}, states=8_901, depth=15),
+        Config("", states=31_864, depth=15, liveness=False),
+        Config("live", LIVE, states=3_420, depth=11),
+        Config("deaths", DEATHS, states=6_380, depth=12),
+        Config("longer", {"Time": 7, "Writes": 3}, states=119_196, depth=18, liveness=False, by_hand=True),
+        Config("no-skew", {"Skew": 0}, states=8_901, depth=15, liveness=False),
         Config(
             "long_ttl",
             {"LONG_TTL": False},
@@ -159,6 +196,25 @@ MODEL = Model(
             story="""With a local clock that stops while the process sleeps: old evidence looks new
 
             On Linux, the usual monotonic clock stands still while the machine is suspended.""",
+        ),
+        Config(
+            "asks_again",
+            {"ASKS_AGAIN": False, **LIVE},
+            violates="EveryGateOpens",
+            depth=2,
+            story="""With evidence that is asked for once: it grows old, and so does every read that waits
+
+            The leader is asked where there is no evidence. Where there is some, it is used as long as it is good, and then nobody asks.""",
+        ),
+        Config(
+            "expires",
+            {"EXPIRES": False, **DEATHS},
+            violates="EveryGateOpens",
+            depth=3,
+            story="""With tokens that never expire: a demand that outlives whoever could have met it
+
+            A leader dies with a write that no other server has, or has heard of. Who was told of it demands it, and nobody can say that it
+            is lost. What is left to them is that a demand ends with its age.""",
         ),
     ),
 )

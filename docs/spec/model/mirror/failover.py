@@ -351,8 +351,8 @@ MODEL = Model(
 
             A server takes over, acknowledges, and is replaced before any other server has heard of its origin. Nobody applies that origin,
             and nobody knows where it ended: it is UNKNOWN, which is never served and never called lost. This is a limit of what can be
-            known, and a rule for whoever runs the servers; an entry of that origin falls away with the token's age, which is not modelled
-            here.""",
+            known, and a rule for whoever runs the servers; an entry of that origin falls away with the token's age, as
+            [in Expiry](expiry-expires.md).""",
         ),
         Config(
             "heard-silent",

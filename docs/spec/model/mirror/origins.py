@@ -76,9 +76,10 @@ def machine(k: Mapping[str, bool | int]) -> Machine:
 
     def every_gate_opens(state: State) -> bool:
         """Listing and shipping end when every site has every head; of the third site's origin, if they all list it."""
-        if not k["ANNOUNCED"] and any(token[2] for token in state[2]):
+        needs = [join(token, busy[0]) if busy else token for token, busy in zip(state[2], state[4], strict=True)]
+        if not k["ANNOUNCED"] and any(need[2] for need in needs):
             return False
-        return not any(less(heads(state[0]), state[2][who]) for who in SESSIONS)
+        return not any(less(heads(state[0]), need) for need in needs)
 
     def spelled(places: tuple) -> str:
         return " and ".join(f"{NAMES[o]} #{n}" for o, n in enumerate(places) if n) or "nothing"
@@ -139,7 +140,7 @@ MODEL = Model(
     },
     machine=machine,
     configs=(
-        Config("", states=14_264, depth=15, liveness=False),
+        Config("", states=14_264, depth=15),
         Config("joining", JOINING, states=3_106, depth=13),
         Config(
             "ask_all",

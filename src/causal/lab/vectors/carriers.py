@@ -147,7 +147,10 @@ def _call(given: Given) -> dict[str, Any]:
     caller = Caller(given["origin"])
     parts = urlsplit(given["url"])
     headers = [tuple(pair) for pair in given["headers"]]
-    goes = caller._is(origin(parts.scheme, parts.hostname or "", parts.port))
+    # The host as it stands there: urlsplit would hide in whose case it is.
+    written = parts.netloc.rpartition("@")[2]
+    host = written if parts.port is None else written.rpartition(":")[0]
+    goes = caller._is(origin(given["url"].partition("://")[0], host.removesuffix(":"), parts.port))
     if goes:
         caller._give(None if given["token"] is None else _session(text=given["token"]), headers)
     return {"goes": goes, "headers": _lines(headers)}

@@ -140,11 +140,18 @@ class Program:
         return answer
 
     def end(self) -> None:
-        """End the standard input, and see that nothing is answered that was not asked."""
+        """End the standard input, and see that the program ends well, and answers nothing that was not asked."""
         self._requests.put(b"")
-        with contextlib.suppress(queue.Empty):  # it goes on: it is ended when the block is left
-            if line := self._lines.get(timeout=_END_S):
+        try:
+            if line := self._lines.get(timeout=self._timeout_s):
                 raise DriveError(f"after the last answer the program wrote another line: {line[:200]!r}")
+            code = self._process.wait(self._timeout_s)
+        except (queue.Empty, subprocess.TimeoutExpired):
+            raise DriveError(
+                f"the program goes on {self._timeout_s:g} s after its standard input has ended: it must end then, and what it started too"
+            ) from None
+        if code:
+            raise DriveError(self._ended("the end of its standard input"))
 
     def _tell(self) -> None:
         stdin = self._process.stdin
