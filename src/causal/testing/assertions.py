@@ -105,7 +105,7 @@ def assert_no_read_went_backwards(history: Iterable[Any]) -> None:
 
     Raises: AssertionError with the fewest rows that show it; HistoryError, if it cannot be read or cannot be judged.
     """
-    items = [history] if isinstance(history, str | bytes) else list(history)
+    items: list[Any] = [history] if isinstance(history, str | bytes) else list(history)
     if all(isinstance(one, Frontier) for one in items):
         for nth, (before, after) in enumerate(itertools.pairwise(items), start=1):
             if not after >= before:
@@ -121,7 +121,7 @@ def assert_read_your_writes(history: Iterable[Any]) -> None:
 
     Raises: AssertionError with the fewest rows that show it; HistoryError, if it cannot be read or cannot be judged.
     """
-    items = [history] if isinstance(history, str | bytes) else list(history)
+    items: list[Any] = [history] if isinstance(history, str | bytes) else list(history)
     if items:
         _holds(READ_YOUR_WRITES, items)
 
