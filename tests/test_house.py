@@ -88,7 +88,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "integrations/*",
         "caches",
     ),
-    ("testing", "lab"),
+    ("lab", "testing"),
     ("cli", "__main__"),
 )
 
@@ -287,7 +287,7 @@ def test_a_sound_plan_passes() -> None:
         ("stores.memory", "import causal.stores.sqlite", "a neighbour"),
         ("stores.sqlite.log", "import causal.stores.sqlite", "a circle"),
         ("caches.redis", "from causal.lab import replay", "upward"),
-        ("testing", "from causal.lab import replay", "upward"),
+        ("lab.replay", "from causal.testing import Stage", "upward"),
         ("lab.replay", "from causal.cli import demo", "upward"),
         ("lab.replay", "import rich", "may count on"),
         ("lab.replay", "import matplotlib", "may count on"),

@@ -5,8 +5,9 @@
     python -m tests.fuzz --seconds 120 --only open  all the layers of a token: whatever `open` reads
     python -m tests.fuzz --minimise                 what was found since becomes part of the kept corpus
 
-It needs atheris (Linux on x86-64) and shows libFuzzer's lines as they come. What it finds on the way goes to build/fuzz/TARGET, and
-inputs that fail to build/fuzz/failures.
+It needs atheris (Linux on x86-64) and shows libFuzzer's lines as they come. In the end it says of each target how many inputs it loaded,
+how many changed ones it ran after that, and the coverage before and after these; a run that only loaded has failed. What it finds on the
+way goes to build/fuzz/TARGET, and inputs that fail to build/fuzz/failures.
 
 Minimising needs no atheris: of the seeds, the kept corpus and what was found, the shortest first, an input is kept if it takes a step
 from one line of the package to another that none before it took. Those of more than 400 bytes, or of very many steps, are left out.
@@ -35,27 +36,74 @@ MOST_BYTES = 400
 MOST_STEPS = 20_000
 PACKAGE = Path(causal.__file__).parent
 Step = tuple[str, int, int]
-_STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+)")
+_STATUS = re.compile(r"^#(\d+)\s+(\w+)\s+cov: (\d+)", re.MULTILINE)
 
 
 class Result(NamedTuple):
-    """How a run ended: libFuzzer's exit code, executions, and coverage (edges) at first and at last."""
+    """How a run ended: libFuzzer's exit code, executions, how many of them only loaded what was kept, coverage (edges) then and at last."""
 
     code: int
     executions: int
+    loaded: int
     first: int
     last: int
     said: str
 
+    @property
+    def mutated(self) -> int:
+        """Executions of new inputs. On a busy machine loading may take all of the time."""
+        return self.executions - self.loaded
 
-def fuzz(name: str, seconds: int, build: Path = BUILD, tell: Callable[[str], object] = lambda line: None) -> Result:
-    """Fuzz a target in a process of its own, which ends by itself. `tell` hears each line that it says."""
+    @property
+    def failed(self) -> bool:
+        """Whether something was found, or nothing was looked for."""
+        return self.code != 0 or not self.mutated
+
+    @property
+    def ended(self) -> str:
+        """In a few words."""
+        if self.code:
+            return f"FAILED: see {BUILD / 'failures'}"
+        return (
+            "nothing found"
+            if self.mutated
+            else "NOT FUZZED: loading the kept inputs took all of the time; give it more"
+        )
+
+
+def result_of(code: int, said: str) -> Result:
+    """Read what libFuzzer said. INITED is the line after which it begins to change inputs; without it, it never did."""
+    seen = [(int(number), event, int(edges)) for number, event, edges in _STATUS.findall(said)]
+    if not seen:
+        return Result(code, 0, 0, 0, 0, said)
+    executions, _, last = seen[-1]
+    loaded, _, first = next((line for line in seen if line[1] == "INITED"), seen[-1])
+    return Result(code, executions, loaded, first, last, said)
+
+
+def fuzz(
+    name: str,
+    seconds: int | None,
+    build: Path = BUILD,
+    tell: Callable[[str], object] = lambda line: None,
+    *,
+    mutations: int | None = None,
+) -> Result:
+    """Fuzz a target in a process of its own, which ends by itself, after some time or after so many changed inputs.
+
+    `tell` hears each line that it says.
+    """
     found, failures, started = build / name, build / "failures", build / "seeds" / name
     for directory in (found, failures, started, CORPUS / name):
         directory.mkdir(parents=True, exist_ok=True)
     for seed in seeds(name):
         _keep(started, seed)
-    arguments = [f"-max_total_time={seconds}", f"-max_len={TARGETS[name].most}", "-timeout=20", "-rss_limit_mb=2048"]
+    arguments = [f"-max_len={TARGETS[name].most}", "-timeout=20", "-rss_limit_mb=2048"]
+    if seconds is not None:
+        arguments.append(f"-max_total_time={seconds}")
+    if mutations is not None:  # libFuzzer counts those that it loads, too
+        loaded = sum(1 for directory in (found, CORPUS / name, started) for _ in directory.iterdir())
+        arguments.append(f"-runs={loaded + mutations}")
     arguments += [f"-artifact_prefix={failures}/{name}-", "-print_final_stats=1", "-use_value_profile=1", "-reload=0"]
     return _run(name, [*arguments, str(found), str(CORPUS / name), str(started)], tell)
 
@@ -120,16 +168,13 @@ def _keep(directory: Path, data: bytes) -> None:
 
 def _run(name: str, arguments: list[str], tell: Callable[[str], object]) -> Result:
     command = [sys.executable, "-m", "tests.fuzz.one", name, *arguments]
-    said, seen = [], []
+    said = []
     with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
             tell(f"{name}: {line.rstrip()}")
-            if status := _STATUS.match(line):
-                seen.append((int(status[1]), int(status[2])))
-    first, last = (seen[0][1], seen[-1][1]) if seen else (0, 0)
-    return Result(process.returncode, seen[-1][0] if seen else 0, first, last, "".join(said))
+    return result_of(process.returncode, "".join(said))
 
 
 def chosen_names(only: str | None) -> list[str]:
@@ -161,11 +206,10 @@ def main() -> None:
     for name in names:
         seconds = max(1, chosen.seconds * shares[name] // sum(shares.values()))
         results[name] = fuzz(name, seconds, tell=lambda line: print(line, flush=True))
-    print(f"\n{'target':10} {'executions':>12} {'edges':>13}")
+    print(f"\n{'target':10} {'loaded':>8} {'changed':>12} {'edges':>13}")
     for name, result in results.items():
-        ended = "nothing found" if not result.code else f"FAILED: see {BUILD / 'failures'}"
-        print(f"{name:10} {result.executions:12,} {result.first:5} -> {result.last:4}  {ended}")
-    sys.exit(any(result.code for result in results.values()))
+        print(f"{name:10} {result.loaded:8,} {result.mutated:12,} {result.first:5} -> {result.last:4}  {result.ended}")
+    sys.exit(any(result.failed for result in results.values()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
 
 from causal import Keyring
 from causal.core.frontier import MAX_OFFSET, MAX_SHARD, Frontier, LeaderMark, Position
@@ -47,10 +48,17 @@ MANY = settings(max_examples=2000, database=None, derandomize=True)
         (frontiers(), lambda f: len(f) == 2, Frontier([Position(0, 0, 0), Position(0, 1, 0)])),
         (frontiers(floors=True), lambda f: f.floors, Frontier.of({}, {0: 0})),
         (frontiers(marks=True), lambda f: f.marks, Frontier.of({}, None, {0: LeaderMark(0)})),
+        (tokens(), lambda t: True, Token(expires_at=0)),
+        (tokens(floors=True), lambda t: t.seen.floors, Token(seen=Frontier.of({}, {0: 0}), expires_at=0)),
+        (
+            tokens(marks=True),
+            lambda t: t.seen.marks,
+            Token(seen=Frontier.of({}, None, {0: LeaderMark(0)}), expires_at=0),
+        ),
         (leader_marks(), lambda m: m.until == FOREVER, LeaderMark(FOREVER)),
         (leader_marks(), lambda m: ANY_ORIGIN in m.origins, LeaderMark(0, frozenset(), frozenset({ANY_ORIGIN}))),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_the_smallest_of_its_kind(strategy: Any, condition: Any, smallest: Any) -> None:
     assert find(strategy, condition, settings=MANY) == smallest
@@ -80,7 +88,15 @@ def test_frontiers_come_back(frontier: Frontier) -> None:
     assert frontier >= Frontier(frontier.exact)
 
 
-@given(keyrings(), tokens())
+@given(tokens(), tokens(floors=True), tokens(marks=True))
+def test_tokens_have_floors_and_marks_only_where_that_is_asked_for(plain: Token, floored: Token, marked: Token) -> None:
+    assert not plain.seen.floors
+    assert not plain.seen.marks
+    assert not floored.seen.marks
+    assert not marked.seen.floors
+
+
+@given(keyrings(), tokens(floors=True, marks=True))
 def test_what_a_keyring_seals_it_opens(keyring: Any, token: Token) -> None:
     text = keyring.seal(token, subject="alice", audience="shop")
     assert keyring.open(text, subject="alice", audience="shop", now=-1) == token
@@ -109,13 +125,29 @@ def test_a_sound_history_violates_nothing(rows: list[dict[str, Any]]) -> None:
     assert_read_your_writes(json.dumps(row) for row in rows)
 
 
-@given(histories())
-def test_what_the_assertions_find_the_checker_finds(rows: list[dict[str, Any]]) -> None:
-    for judge in (assert_no_read_went_backwards, assert_read_your_writes):
+@given(histories(), st.booleans(), st.booleans())
+def test_the_assertions_find_what_the_checker_finds(rows: list[dict[str, Any]], versions: bool, many: bool) -> None:
+    for one in rows:
+        if not versions:
+            one.pop("version", None)
+            one.pop("stamp", None)
+        elif (
+            many and "version" in one
+        ):  # several origins: the order of their versions is that of stamps, some of them equal
+            one["version"], one["stamp"] = [one["version"][1] % 3, one["version"][1]], one["stamp"] // 2
+    if not rows:
+        return
+    report = check(parse_history([json.dumps(row).encode() for row in rows], "test"))
+    for judge, guarantee in (
+        (assert_no_read_went_backwards, "monotonic reads"),
+        (assert_read_your_writes, "read-your-writes"),
+    ):
+        found = False
         try:
             judge(rows)
         except AssertionError:
-            assert violated(rows)
+            found = True
+        assert found is (report[guarantee].state == "violated")
 
 
 def test_the_smallest_history_that_is_wrong() -> None:

@@ -1,22 +1,31 @@
 """What a test asserts of tokens, reads and histories, with the evidence in the message.
 
-Owns the comparison. A history is rows of the format that `causal check` reads (docs/howto/check.md), as dictionaries or as JSON lines.
+Owns the comparison of tokens. A history is rows of the format that `causal check` reads (docs/howto/check.md), as dictionaries, as JSON
+lines or as one text; the checker judges it.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from causal.core.frontier import Frontier
 from causal.errors import ExpiredToken, TokenError
+from causal.lab.checker import check
+from causal.lab.checking.findings import MONOTONIC_READS, READ_YOUR_WRITES
+from causal.lab.history import NO_VERSION, REFUSED, WRITE, HistoryError, parse_history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from causal.core.receipt import Receipt
     from causal.core.token import Token
+
+NAME: Final = "history"
+"""What errors call a history that is no file."""
 
 
 class Opens(Protocol):
@@ -31,7 +40,7 @@ def assert_freshest_token_sent(
 ) -> None:
     """Assert that what was sent demands all that the client was given before: no read of the next request can go back.
 
-    Each is a token's text, a `Token`, a `Frontier`, a session, None, or a list of such (a carrier is a set: they are joined). To
+    Each is a token's text, a `Token`, a `Frontier`, a session, None, or several of such (a carrier is a set: they are joined). To
     read texts, name the keyring, the subject and the audience. An expired token still counts.
 
     Raises: AssertionError with the positions that are missing.
@@ -67,14 +76,14 @@ def demanded(one: Any, *, keyring: Opens | None = None, subject: str | None = No
             return cast("Frontier", error.token.frontier)
         except TokenError as error:
             raise AssertionError(f"a token of {subject!r} for {audience!r} cannot be read: {error}") from error
-    if isinstance(one, list | tuple | set | frozenset):
+    if hasattr(one, "own") and hasattr(one, "seen"):  # a session, or a token
+        both: Frontier = one.own | one.seen
+        return both
+    if isinstance(one, Iterable) and not isinstance(one, bytes | bytearray | Mapping):
         joined = Frontier()
         for part in one:
             joined |= demanded(part, keyring=keyring, subject=subject, audience=audience)
         return joined
-    if hasattr(one, "own") and hasattr(one, "seen"):  # a session, or a token
-        both: Frontier = one.own | one.seen
-        return both
     raise AssertionError(f"not a token, a frontier or a session: {one!r}")
 
 
@@ -92,66 +101,62 @@ def assert_covered(receipt: Receipt | None) -> None:
 def assert_no_read_went_backwards(history: Iterable[Any]) -> None:
     """Assert that no session was shown an older version of a key than before; or, given frontiers, that each covers the one before.
 
-    Versions of one origin are compared by offset, those of different origins by stamp where both have one. Raises: AssertionError with both
-    reads.
+    A history is judged as `causal check` judges it, for monotonic reads.
+
+    Raises: AssertionError with the fewest rows that show it; HistoryError, if it cannot be read or cannot be judged.
     """
-    items = list(history)
-    if items and all(isinstance(one, Frontier) for one in items):
+    items: list[Any] = [history] if isinstance(history, str | bytes) else list(history)
+    if all(isinstance(one, Frontier) for one in items):
         for nth, (before, after) in enumerate(itertools.pairwise(items), start=1):
             if not after >= before:
                 raise AssertionError(
                     f"reading {nth + 1} went backwards: {after} does not cover {before}, which was shown before it"
                 )
         return
-    last: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in _rows(items):
-        if row["op"] == "read" and row.get("ok", True):
-            place = (row["session"], row.get("shard", 0), row["key"])
-            _not_older(row, last.get(place), "was shown before")
-            if row.get("version") is not None or place not in last:
-                last[place] = row
+    _holds(MONOTONIC_READS, items)
 
 
 def assert_read_your_writes(history: Iterable[Any]) -> None:
-    """Assert that no session was shown an older version of a key than it had written. Raises: AssertionError with write and read."""
-    wrote: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in _rows(history):
-        if row.get("ok", True) is not True:
-            continue
-        place = (row["session"], row.get("shard", 0), row["key"])
-        if row["op"] == "write":
-            wrote[place] = row
-        elif row["op"] == "read":
-            _not_older(row, wrote.get(place), "it had written")
+    """Assert that no session was shown an older version of a key than it had written, as `causal check` judges it.
+
+    Raises: AssertionError with the fewest rows that show it; HistoryError, if it cannot be read or cannot be judged.
+    """
+    items: list[Any] = [history] if isinstance(history, str | bytes) else list(history)
+    if items:
+        _holds(READ_YOUR_WRITES, items)
 
 
-def _not_older(row: Mapping[str, Any], before: Mapping[str, Any] | None, what: str) -> None:
-    if before is None or before.get("version") is None:
-        return
-    if row.get("version") is None:
-        older = True
-    elif row["version"][0] == before["version"][0]:
-        older = row["version"][1] < before["version"][1]
-    else:
-        now, then = row.get("stamp"), before.get("stamp")
-        older = now is not None and then is not None and now < then
-    if older:
-        raise AssertionError(
-            f"a read went backwards: session {row['session']!r} was shown {_said(row)}, and {what} {_said(before)}\n"
-            f"  before: {json.dumps(dict(before))}\n  read:   {json.dumps(dict(row))}"
-        )
+def _holds(guarantee: str, items: Sequence[Any]) -> None:
+    """Judge one guarantee by the checker. Reads that it would pass over are refused: no history passes unjudged."""
+    history = parse_history(_lines(items), NAME)
+    report = check(history)
+    verdict = report[guarantee]
+    if verdict.state == "not judged":
+        raise HistoryError(NAME, 0, f"{guarantee} cannot be judged: {verdict.reason}. Record versions")
+    if verdict.witness is not None:
+        rows = [{**one} for one in verdict.witness.operations]
+        shown = "".join(f"\n  row {one.pop('line')}: {json.dumps(one)}" for one in rows)
+        raise AssertionError(f"{guarantee} is violated: {verdict.witness.sentence}{shown}")
+    for i, value in enumerate(history.values):
+        blind = value is not None and history.origin[i] == NO_VERSION and not history.flags[i] & (WRITE | REFUSED)
+        if blind and report.mode == "white":
+            why = "this read has a value and no version, though writes have versions: nothing tells what it saw"
+            raise HistoryError(NAME, history.line[i], why)
 
 
-def _said(row: Mapping[str, Any]) -> str:
-    version = row.get("version")
-    return f"{row['key']} = {row.get('value')!r}" + (
-        " (nothing)" if version is None else f" (version {version[0]}@{version[1]})"
-    )
-
-
-def _rows(history: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """Read rows or lines; what is neither read nor write is left out."""
-    for one in history:
-        row = json.loads(one) if isinstance(one, str | bytes) else one
-        if row.get("op") in {"read", "write"}:
-            yield row
+def _lines(items: Sequence[Any]) -> Iterator[bytes]:
+    """Yield the lines that a file of this history would have: of rows, of lines with their ends or without, or of one text."""
+    for nth, one in enumerate(items, start=1):
+        if isinstance(one, str | bytes):
+            raw = one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one
+            if raw:
+                yield from io.BytesIO(raw)
+            elif nth < len(items):  # what a text that is split at its line ends has last, is no line
+                yield raw
+        elif isinstance(one, Mapping):
+            try:
+                yield json.dumps(dict(one)).encode()
+            except (TypeError, ValueError) as error:
+                raise HistoryError(NAME, nth, f"not JSON: {error}") from error
+        else:
+            raise HistoryError(NAME, nth, f"a row is a dictionary or a line, not {type(one).__name__}")

@@ -119,13 +119,18 @@ def timestamps() -> st.SearchStrategy[Timestamp]:
     return st.integers(0, MAX_TIMESTAMP).map(Timestamp)
 
 
-def tokens(of: st.SearchStrategy[Position] | None = None) -> st.SearchStrategy[Token]:
-    """Return tokens with own and seen positions, some with ages, a timestamp and filters of touched keys."""
+def tokens(
+    of: st.SearchStrategy[Position] | None = None, *, floors: bool = False, marks: bool = False
+) -> st.SearchStrategy[Token]:
+    """Return tokens with own and seen positions, some with ages, a timestamp and filters of touched keys.
+
+    What makes a token short has to be asked for, as of `frontiers`: floors, and leader marks.
+    """
     fingerprints = st.frozensets(st.integers(0, 3) | st.integers(0, MAX_FINGERPRINT), max_size=4)
 
     @st.composite
     def token(draw: st.DrawFn) -> Token:
-        own, seen = draw(frontiers(of)), draw(frontiers(of))
+        own, seen = draw(frontiers(of)), draw(frontiers(of, floors=floors, marks=marks))
         keys = sorted({*own.entries, *seen.entries})
         ages = draw(st.dictionaries(st.sampled_from(keys), st.integers(0, 40), max_size=3)) if keys else {}
         expires_at, timestamp = draw(st.integers(0, MAX_EXPIRES_AT)), draw(st.none() | timestamps())

@@ -215,6 +215,12 @@ def nonsense() -> Iterator[tuple[str, str]]:
         "high bits of 49 bits",
         row(2, "110") + bits_of_column([2**48, 5], 6) + bits_of_column([1, 2], 5),
     )
+    # A reader that lets these pass has two spellings of offsets that a token can say.
+    yield (
+        "a counter of 17 bits in the column of offsets",
+        row(2, "110") + bits_of_column([0, 2], 6) + bits_of_column([0, 2**16], 5),
+    )
+    yield "counters of 17 bits, all equal", row(2, "110") + bits_of_column([0, 2], 6) + bits_of_column([2**16] * 2, 5)
     yield "a kind of 3", kinds + bits_of_column([0, 3], 2) + "0"
     yield "a kind of 3, then what follows a kind of 2", single + alone(5, 7) + alone(3, 2) + alone(1, 7) + "0"
     yield "seen past the last offset", single + alone(2**64 - 1, 7) + alone(2, 2) + alone(1, 7) + "0"

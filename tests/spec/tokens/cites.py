@@ -107,7 +107,10 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"bits: (extras that|extras after|filters (twice|that begin|after))", "T-41"),
     (r"bits: filters that begin|bits: filters after", "T-40"),
     (r"bits: (ends|65,535 positions|filters that are|marks that are)", "T-43"),
-    (r"bits: (a shard|a row|an origin|a gap|an offset|high bits|a kind|a counter|an age|a floor|an exception)", "T-42"),
+    (
+        r"bits: (a shard|a row|an origin|a gap|an offset|high bits|a kind|a counter|counters|an age|a floor|an exception)",
+        "T-42",
+    ),
     (r"bits: (seen past|a mark|a fingerprint|a filter of store)", "T-42"),
     (r"bits: (a position twice|origins of)", "T-58"),
     (r"bits: (a mark until 2|marks that spell)", "T-65"),
