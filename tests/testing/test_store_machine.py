@@ -37,17 +37,15 @@ class Failing:
         return Frontier(Position(s, o, found[0]) for (s, o), found in ends.items() if found)
 
     def restart(self, site: str) -> None:
-        """It lacks at most three of others' writes, and none that nobody else holds: that would be lost without a failover."""
+        """It lacks at most three of others' writes, the last: none that it wrote after, and none that nobody else holds."""
         back, here = 0, self.cluster.site(site)
         for entry in reversed(here.history):
             place = entry.position
-            if place.origin != here.copies[place.shard].own:
-                others = [
-                    other.copies[place.shard].origins for other in self.cluster.sites.values() if other is not here
-                ]
-                if back == 3 or not any(o.get(place.origin, (0, None))[0] >= place.offset for o in others):
-                    break
-                back += 1
+            others = [other.copies[place.shard].origins for other in self.cluster.sites.values() if other is not here]
+            own = place.origin == here.copies[place.shard].own
+            if own or back == 3 or not any(o.get(place.origin, (0, None))[0] >= place.offset for o in others):
+                break
+            back += 1
         self.cluster.restart(site, back=back)
 
 
@@ -63,6 +61,7 @@ class Machine(StoreMachine):
         cluster = self.cluster(
             self.sites,
             shards=self.shards,
+            store=3,
             lag_s=lag,
             wall=time.wall_ns,
             monotonic=time.monotonic,
@@ -75,7 +74,8 @@ class Machine(StoreMachine):
             if self.kind is not None:
                 engine.kind = self.kind
             engines[site] = engine
-        return [Subject("memory", engines, time, cluster, forgets=Failing(cluster) if self.forgetting else None)]
+        forgets = Failing(cluster) if self.forgetting else None
+        return [Subject("memory", engines, time, cluster, forgets=forgets, number=3)]
 
 
 TestForgetful = pytest.mark.timeout(1800)(Machine.TestCase)

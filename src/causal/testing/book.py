@@ -38,7 +38,8 @@ class Book:
     Thread-safety: one thread at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool = False) -> None:
+        self._apart = apart
         self.writes: list[Wrote] = []
         self.places: dict[int, Position] = {}
         """Where writes stand in their origin's log, as they were acknowledged."""
@@ -49,8 +50,9 @@ class Book:
     def write(self, shard: str, changes: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
         """Record a transaction of someone who knew `known`; return what they know after it."""
         ids = frozenset(range(len(self.writes), len(self.writes) + len(changes)))
+        past = frozenset(n for n in known if self.writes[n].shard == shard) if self._apart else known
         for n, (key, value) in zip(sorted(ids), changes.items(), strict=True):
-            self.writes.append(Wrote(shard, key, value, known | ids - {n}))  # all of a transaction, or nothing
+            self.writes.append(Wrote(shard, key, value, past | ids - {n}))  # all of a transaction, or nothing
         return known | ids
 
     @property
@@ -123,4 +125,4 @@ class Book:
 
     def _say(self, n: int) -> str:
         wrote = self.writes[n]
-        return f"{wrote.shard}.{wrote.key} = {wrote.value or f'(deleted by {n})'}"
+        return f"{wrote.shard}.{wrote.key} = {f'(deleted by {n})' if wrote.value is None else wrote.value!r}"

@@ -76,7 +76,9 @@ class Forgets(Protocol):
         """
 
     def restart(self, site: str) -> None:
-        """Let a site come back, perhaps with less of others' writes than it had applied. Its own stay, and what it knew of histories."""
+        """Let a site come back, perhaps with less of others' writes than it had applied: the last. Its own stay, and what came before
+        them, and what it knew of histories.
+        """
 
 
 class KeyValue:
@@ -105,8 +107,10 @@ class Subject:
     """A store under test: one engine for each site, and the time that drives its lag (set `time.step` to replicate what is due).
 
     `controls` makes sites lag and disappear, `forgets` makes them forget; None if the engine cannot. `data` is how blocks read and write,
-    `deletes` whether they can delete. Stores are opened under `number`: shard ids are `number << 16 | index`, also in what `forgets`
-    returns. Thread-safety: one thread at a time.
+    `deletes` whether they can delete. Stores are opened under `number`, best another than 0: shard ids are `number << 16 | index`, also in
+    what `forgets` returns. `snapshots`: whether a block reads one snapshot, and not one for each statement. `side_by_side`: whether a
+    write block may be begun, and commit, in the middle of another on its shard, in one thread; where one waits for the other's lock, it
+    may not. Thread-safety: one thread at a time.
     """
 
     name: str
@@ -119,6 +123,8 @@ class Subject:
     deletes: bool = True
     forgets: Forgets | None = None
     number: int = 0
+    snapshots: bool = True
+    side_by_side: bool = False
 
     def page(self, connection: Any, keys: Iterable[str]) -> dict[str, str | None]:
         """Return what is shown of all keys in one block."""
