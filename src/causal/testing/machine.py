@@ -68,11 +68,18 @@ class StoreMachine(Visits):
         TestMyStore = MyMachine.TestCase
 
     Never shown: a state without the session's own writes, an older state than before, an effect without its cause (on any
-    shard), half a transaction. Several stores must also show the same. In the end, with all sites in touch, all are read
-    everywhere and agree. Where sites can be made to forget (`Forgets`, of a single subject), a session whose own write is lost must be
-    told so before it is served, and of nothing else; and what only others wrote may vanish for it.
+    shard), half a transaction, what is not committed, another state than before in the same block. Several stores must also show the
+    same. In the end, with all sites in touch, all are read everywhere and agree. Where sites can be made to forget (`Forgets`, of a
+    single subject), a session whose own write is lost must be told so before it is served, and of nothing else; and what only others
+    wrote may vanish for it.
 
-    An engine whose versions carry no dependencies is causal shard by shard: test it with one shard.
+    After each step somebody looks at every endpoint past all sessions: what it has called applied, it shows, as long as it lives; what it
+    shows, it has seen. Each write has a position, past the last. With `Subject.controls`, all endpoints have it all in the end.
+
+    An engine whose versions carry no dependencies is judged shard by shard.
+
+    What it does not find: what happens in the middle of a call, in other threads, in asynchronous links, in blocks over several shards, to
+    commits without an answer, to writes made outside of blocks. `EngineContract` does.
 
     Thread-safety: one thread at a time.
     """
