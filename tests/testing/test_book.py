@@ -26,7 +26,9 @@ def test_who_has_lost_a_write_is_told_before_anything_older_or_newer_is_shown() 
     book.ended(Position(0, 1, 0))
     book.write("main", {"a": "new"}, before)
     for shown in (None, "old", "new"):
-        with pytest.raises(AssertionError, match=r"main\.a = 'mine' is lost, and its writer was shown .* and never told"):
+        with pytest.raises(
+            AssertionError, match=r"main\.a = 'mine' is lost, and its writer was shown .* and never told"
+        ):
             book.must_be_told("main", {"a": shown}, own)
     book.must_be_told("main", {"a": "mine"}, own)  # by a server that has not heard of it
 
