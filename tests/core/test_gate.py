@@ -794,6 +794,20 @@ def test_a_receipt_says_what_spoke_against_each_endpoint() -> None:
     assert dict(considered(NOTHING, view.known([("new", 0.0)]), NOW, STALENESS_S)) == {"new": "never asked"}
 
 
+def test_a_receipt_says_what_spoke_against_an_endpoint_besides_what_others_lost() -> None:
+    """What others lost no longer counts: an endpoint that lacks nothing else covers, and one that lacks more is said to lack that."""
+    view = view_of(leader=Known({1: (10, None), 3: (8, 8)}, frozenset({1})), behind=Known({1: (7, None), 3: (8, 8)}))
+    lost = {pack(0, 3): 9}
+
+    def said(own: Mapping[int, int]) -> dict[str, str]:
+        return dict(considered(Demand(own, lost, shards=frozenset({0}), arrived=ARRIVED), view, NOW, STALENESS_S))
+
+    assert said({})["leader"] == "covers"
+    assert said({pack(0, 1): 10}) == {"leader": "covers", "behind": "BEHIND 3 when last asked"}
+    assert said({pack(0, 9): 1})["leader"] == "UNKNOWN 1 origin(s)"
+    assert said(lost)["leader"] == "LOST 1 position(s)"
+
+
 # --- the snapshot has the last word (I4) -----------------------------------------------------------------------------------
 
 

@@ -198,18 +198,21 @@ def _why_not(endpoint: EndpointView, demand: Demand, view: View, now: float, max
         return WITNESS
     if not endpoint.asked:
         return "never asked"
-    lost = sum(k in view.ends and v > view.ends[k] for k, v in demand.need.items())
+    ends, need = view.ends, demand.need
+    lost = sum(k in ends and v > ends[k] for k, v in demand.own.items())
     if lost:
         return f"LOST {lost} position(s)"
-    unknown = sum(k not in endpoint.applied for k in demand.need)
+    if ends:
+        need = {k: min(v, ends.get(k, v)) for k, v in need.items()}  # what others lost no longer counts
+    unknown = sum(k not in endpoint.applied for k in need)
     if unknown:
         return f"UNKNOWN {unknown} origin(s)"
-    behind = [(k, v - endpoint.applied[k]) for k, v in demand.need.items() if v > endpoint.applied[k]]
+    behind = [(k, v - endpoint.applied[k]) for k, v in need.items() if v > endpoint.applied[k]]
     if behind:
         gap = f"BEHIND {max(gap for _, gap in behind)}"
         if not endpoint.asked_since(demand.shards, demand.arrived):
             return f"{gap} when last asked"
-        eta_s = endpoint.eta_s(demand.need, now, float("inf"))
+        eta_s = endpoint.eta_s(need, now, float("inf"))
         return f"{gap}, about {eta_s * 1000:.0f} ms" if eta_s else gap
     if endpoint.fresh_at < now - max_staleness_s:
         return f"not shown to be less than {max_staleness_s:g} s stale"

@@ -45,6 +45,8 @@ class Book:
         """Where writes stand in their origin's log, as they were acknowledged."""
         self.ends: dict[tuple[int, int], int] = {}
         """Where histories end: by shard and origin. What lies past an end is lost, and missed by nobody."""
+        self._before: dict[tuple[int, int], int] = {}
+        """How many writes there were when an end was first said."""
         self._beats: set[tuple[int, int]] = set()
 
     def write(self, shard: str, changes: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
@@ -54,6 +56,12 @@ class Book:
         for n, (key, value) in zip(sorted(ids), changes.items(), strict=True):
             self.writes.append(Wrote(shard, key, value, past | ids - {n}))  # all of a transaction, or nothing
         return known | ids
+
+    def ended(self, end: Position) -> None:
+        """Note where a history has ended."""
+        history = end.shard, end.origin
+        self.ends[history] = end.offset
+        self._before.setdefault(history, len(self.writes))
 
     @property
     def lost(self) -> frozenset[int]:
@@ -71,9 +79,19 @@ class Book:
         for key, value in shown.items():
             gone = {n for n in lost if (self.writes[n].shard, self.writes[n].key) == (shard, key)}
             unaware = any(self.writes[n].value == value for n in gone)  # it is shown by who has not heard of the loss
-            assert unaware or not gone & own, (
-                f"{self._say(max(gone & own))} is lost, and its writer was shown {value!r} and never told"
+            mine = gone & own
+            assert unaware or not mine or self._may_have_won(shard, key, value, mine), (
+                f"{self._say(max(mine))} is lost, and its writer was shown {value!r} and never told"
             )
+
+    def _may_have_won(self, shard: str, key: str, value: str | None, mine: Collection[int]) -> bool:
+        """Return whether a server may show this that has not heard of the loss, and holds `mine`: nothing that was written after it."""
+        ended = min(self._before[place.shard, place.origin] for place in map(self.places.__getitem__, mine))
+        return any(
+            (wrote.shard, wrote.key, wrote.value) == (shard, key, value)
+            and not any(self._contradicts(n, lost) for lost in mine)
+            for n, wrote in enumerate(self.writes[:ended])
+        )
 
     def read(self, shard: str, shown: Mapping[str, str | None], known: frozenset[int]) -> frozenset[int]:
         """Judge what one snapshot showed (None: nothing there) to someone who knew `known`; return what they know now.

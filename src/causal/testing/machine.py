@@ -223,7 +223,7 @@ class StoreMachine(Visits):
         assert subject.forgets is not None
         if data.draw(st.booleans(), "fails over"):
             for end in subject.forgets.fail_over(site):
-                self.book.ends[end.shard, end.origin] = end.offset
+                self.book.ended(end)
         else:
             subject.forgets.restart(site)
         subject.time.step()

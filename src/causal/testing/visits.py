@@ -5,18 +5,20 @@ Owns what is compared, who is judged by what, and that a lost write must be said
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
+from causal.core.frontier import Frontier
 from causal.errors import CausalError, GateError, Unreachable, WriteLost
 from causal.testing.acts import ended, reading
 from causal.testing.book import Book
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from causal.core.position import Loss
     from causal.store import Session
@@ -139,8 +141,27 @@ class Visits(RuleBasedStateMachine):
 
     def _judge(self, shard: str, shown: Mapping[str, str | None], visit: Visit) -> None:
         """Judge what a served read showed. A server that has not heard of a failover may still show what is lost: all of that, or told."""
-        self.book.must_be_told(shard, shown, visit.own)
-        visit.known = self.book.read(shard, shown, visit.known)
+        with self._accounting(visit):
+            self.book.must_be_told(shard, shown, visit.own)
+            visit.known = self.book.read(shard, shown, visit.known)
+
+    @contextmanager
+    def _accounting(self, visit: Visit) -> Iterator[None]:
+        """Add to what fails what is demanded, what the endpoints are known to hold, and where histories end: by whom, and by the test."""
+        try:
+            yield
+        except AssertionError as error:
+            for session in visit.sessions:
+                view = session._store.view
+                known = [
+                    f"{e.name} {e.down or 'has applied'} {Frontier.of(dict(e.applied))}, leads {Frontier.of(dict.fromkeys(e.leads, 0))}"
+                    for e in view.endpoints
+                ]
+                error.add_note(
+                    f"{session.subject} demands own {session.own}, seen {session.seen}; the store knows: {'; '.join(known)}; "
+                    f"ends {Frontier.of(dict(view.ends))}; fail_over() has returned the ends {self.book.ends} (by shard, origin)"
+                )
+            raise
 
     def _begin(self, act: Act, subject: Subject, visit: Visit, nth: int) -> Play | str:
         """Return a block that was begun, or the name of a refusal that a caller may try again. A loss that is said is accepted."""
@@ -183,10 +204,11 @@ class Visits(RuleBasedStateMachine):
 
     def _told(self, lost: Iterable[Loss], visit: Visit) -> None:
         """A session was told of losses: they are true, and from now on nobody misses what is lost."""
-        for loss in lost:
-            assert self.book.is_lost(loss.position), (
-                f"{loss} was said to be lost, and it is not: fail_over() has returned the ends {self.book.ends} (by shard, origin)"
-            )
+        with self._accounting(visit):
+            for loss in lost:
+                assert self.book.is_lost(loss.position), (
+                    f"{loss} was said to be lost, and it is not: fail_over() has returned the ends {self.book.ends} (by shard, origin)"
+                )
         visit.own -= self.book.lost
         visit.known -= self.book.lost
 
@@ -226,11 +248,12 @@ class Visits(RuleBasedStateMachine):
                 visit = self._come(client, site, self.carried[client])
                 for n, subject in enumerate(self.subjects):
                     where = f"{subject.name} refuses {client} at {site}, with all sites in touch"
-                    try:
-                        found = self._end(self._begin(act, subject, visit, n), act, subject, visit, n)
-                    except CausalError as error:
-                        raise AssertionError(where) from error
-                    assert not isinstance(found, str), f"{where}: {self._refusal!r}"
+                    with self._accounting(visit):
+                        try:
+                            found = self._end(self._begin(act, subject, visit, n), act, subject, visit, n)
+                        except CausalError as error:
+                            raise AssertionError(where) from error
+                        assert not isinstance(found, str), f"{where}: {self._refusal!r}"
                     shown.append(found.shown)
                     self._judge(shard, found.shown, visit)
             assert all(s == shown[0] for s in shown), f"sites do not agree on {shard}: {shown}"
