@@ -134,7 +134,7 @@ PLANTED: Final = {
         "shards.every(",
         "gate",
     ),
-    "an end that was heard of since voids nothing": ("snapshot.ts", " && !ends.has(key)", "", "gate"),
+    "an end that was heard of since voids nothing": ("snapshot.ts", "ends.has(key) || ", "", "gate"),
     "ended is no need under a mark": (
         "gate.ts",
         'this.serve(only, "leader", joinMaps(need, ends, max))',
