@@ -292,7 +292,7 @@ class Reading:
         shard = self.shard << 32
         self.wm = {shard | origin: applied for origin, (applied, _) in mark.origins.items()}
         if mark.leads and not self.block._store._state.engine.capabilities.exact:
-            # Its log may hold a commit that nobody is shown yet, and that will be acknowledged with no later a position than it has now.
+            # Its log may hold a commit that nobody is shown yet; when that is acknowledged, its position may be one that the log has now.
             self.wm |= {shard | origin: 0 for origin in mark.leads}
         self.fresh_at = shown_fresh(self.block, self.began)
 

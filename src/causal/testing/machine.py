@@ -67,11 +67,11 @@ class StoreMachine(Visits):
 
         TestMyStore = MyMachine.TestCase
 
-    Never shown: a state without the session's own writes, an older state than before, an effect without its cause (on any
-    shard), half a transaction, what is not committed, another state than before in the same block. Several stores must also show the
-    same. In the end, with all sites in touch, all are read everywhere and agree. Where sites can be made to forget (`Forgets`, of a
-    single subject), a session whose own write is lost must be told so before it is served, and of nothing else; and what only others
-    wrote may vanish for it.
+    Never shown: a state without the session's own writes, an older state than before, an effect without its cause (on any shard),
+    half a transaction, what is not committed, another state than before in the same block (others act while one is open, if there is
+    a single subject). Several stores must also show the same. In the end, with all sites in touch, all are read everywhere and agree.
+    Where sites can be made to forget (`Forgets`, of a single subject), a session whose own write is lost must be told so before it is
+    served, and of nothing else; and what only others wrote may vanish for it.
 
     After each step somebody looks at every endpoint past all sessions: what it has called applied, it shows, as long as it lives; what it
     shows, it has seen. Each write has a position, past the last. With `Subject.controls`, all endpoints have it all in the end.
